@@ -1,0 +1,17 @@
+# Installs the headers, a CMake package and a pkg-config file.
+include(GNUInstallDirs)
+include(CMakePackageConfigHelpers)
+
+install(TARGETS zipml EXPORT zipmlTargets)
+install(DIRECTORY include/zipml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(EXPORT zipmlTargets NAMESPACE zipml:: DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/zipml)
+
+configure_package_config_file(cmake/zipmlConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfig.cmake
+  INSTALL_DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/zipml)
+write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/zipmlConfigVersion.cmake
+  COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfigVersion.cmake
+  DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/zipml)
+
+configure_file(cmake/zipml.pc.in ${CMAKE_CURRENT_BINARY_DIR}/zipml.pc @ONLY)
+install(FILES ${CMAKE_CURRENT_BINARY_DIR}/zipml.pc DESTINATION ${CMAKE_INSTALL_DATADIR}/pkgconfig)
