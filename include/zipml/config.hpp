@@ -1,0 +1,77 @@
+#pragma once
+/// \file
+/// Layer 0: version, compiler facts, the target attributes of the kernels, and the namespace that keeps
+/// object files with different -m flags apart.
+
+#if defined(__FAST_MATH__) && !defined(ZIPML_ALLOW_FAST_MATH)
+#error \
+    "zipml: -ffast-math makes isnan() false and reorders sums, so checks and seeds no longer hold. " \
+       "Build without it, or define ZIPML_ALLOW_FAST_MATH to give up those guarantees."
+#endif
+
+#if __cplusplus < 202002L
+#error "zipml needs C++20 (-std=c++20)"
+#endif
+
+#define ZIPML_VERSION_MAJOR 0
+#define ZIPML_VERSION_MINOR 1
+#define ZIPML_VERSION_PATCH 0
+#define ZIPML_VERSION "0.1.0"
+
+#if defined(__x86_64__) || defined(__i386__)
+#define ZIPML_X86 1
+#else
+#define ZIPML_X86 0
+#endif
+
+#if ZIPML_X86
+/// Functions with this attribute may use AVX2 and FMA whatever the file is compiled for; they are only called
+/// after `cpu_has_avx2()`. A feature list, because g++ 12 rejects arch=haswell here.
+#define ZIPML_TARGET_AVX2 __attribute__((target("avx2,fma")))
+#endif
+
+// Two files of one program may be compiled with different -m flags. Inline functions of the same name then
+// merge at link time into whichever came first, and an AVX2 body can end up in the program of an older CPU.
+// The name of the inline namespace therefore spells the instruction sets that the compiler was free to use.
+#if defined(__AVX512F__)
+#if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#define ZIPML_ABI_VECTOR avx512vnni
+#else
+#define ZIPML_ABI_VECTOR avx512bw
+#endif
+#else
+#define ZIPML_ABI_VECTOR avx512f
+#endif
+#elif defined(__AVX2__)
+#define ZIPML_ABI_VECTOR avx2
+#elif defined(__AVX__)
+#define ZIPML_ABI_VECTOR avx
+#elif defined(__SSE4_2__)
+#define ZIPML_ABI_VECTOR sse42
+#elif defined(__SSE4_1__)
+#define ZIPML_ABI_VECTOR sse41
+#elif defined(__SSSE3__)
+#define ZIPML_ABI_VECTOR ssse3
+#elif defined(__SSE3__)
+#define ZIPML_ABI_VECTOR sse3
+#else
+#define ZIPML_ABI_VECTOR base
+#endif
+#if defined(__FMA__)
+#define ZIPML_ABI_FMA _fma
+#else
+#define ZIPML_ABI_FMA _
+#endif
+#if defined(__BMI2__)
+#define ZIPML_ABI_BMI _bmi2
+#elif defined(__BMI__)
+#define ZIPML_ABI_BMI _bmi
+#elif defined(__POPCNT__)
+#define ZIPML_ABI_BMI _popcnt
+#else
+#define ZIPML_ABI_BMI _
+#endif
+#define ZIPML_ABI_PASTE_(a, b, c) v0_##a##b##c
+#define ZIPML_ABI_PASTE(a, b, c) ZIPML_ABI_PASTE_(a, b, c)
+#define ZIPML_ABI ZIPML_ABI_PASTE(ZIPML_ABI_VECTOR, ZIPML_ABI_FMA, ZIPML_ABI_BMI)
