@@ -1,0 +1,662 @@
+#pragma once
+/// \file
+/// Layer 3: kernels in AVX2 and FMA. Integers equal the scalar kernels bit for bit; float sums differ from
+/// them by their order alone.
+///
+/// The instructions that carry the loops (256 bit; latency, and how many start per cycle):
+///
+///     intrinsic            instruction   Zen 3/4     Skylake     here
+///     maddubs_epi16        vpmaddubsw    3,  2       5,  2       code x model, widening sums
+///     madd_epi16           vpmaddwd      3,  2       5,  2       int16 to int32
+///     shuffle_epi8         vpshufb       1,  2       1,  1       16-entry table of residual sums
+///     unpacklo/hi_epi8     vpunpck*      1,  2       1,  1       two tables side by side
+///     and, add_epi16       vpand, vpaddw 1,  4/4     1,  3/3
+///     srli_epi16           vpsrlw        1,  2       1,  2
+///     cvtepu8_epi32        vpmovzxbd     4,  1       3,  1       code to float
+///     cvtepi32_ps          vcvtdq2ps     3,  2       4,  2
+///     fmadd_ps             vfmadd*ps     4,  2       4,  2       eight independent sums hide the latency
+///     i32gather_ps         vgatherdps    20, 1/8     20, 1/5     tables of levels per column
+///
+/// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0. Panels are
+/// not aligned.
+
+#include <zipml/kernels/scalar.hpp>
+
+#if ZIPML_X86
+
+#include <immintrin.h>
+
+#include <cstring>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// See kernel_policy.hpp for the contract.
+struct Avx2Kernels : ScalarKernels {
+  static constexpr const char* name = "avx2";
+  static bool available() {
+    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
+      for (int p = 0; p < planes.count; ++p) switch (planes[p].width) {
+          case 1:
+            add_margins<1>(view, planes[p], groups, models[m], out);
+            break;
+          case 2:
+            add_margins<2>(view, planes[p], groups, models[m], out);
+            break;
+          case 4:
+            add_margins<4>(view, planes[p], groups, models[m], out);
+            break;
+          default:
+            add_margins<8>(view, planes[p], groups, models[m], out);
+            break;
+        }
+    }
+  }
+
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
+      for (int p = 0; p < planes.count; ++p) switch (planes[p].width) {
+          case 1:
+            add_table_rows<1>(view, planes[p], groups, residuals, gradients[m]);
+            break;
+          case 2:
+            add_table_rows<2>(view, planes[p], groups, residuals, gradients[m]);
+            break;
+          case 4:
+            add_rows4(view, planes[p], groups, residuals, gradients[m]);
+            break;
+          default:
+            add_rows8(view, planes[p], groups, residuals, gradients[m]);
+            break;
+        }
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const float> models, float* out) {
+    visit_planes(planes, [&](auto code) {
+      for (int m = 0; m < models.count; ++m)
+        float_margins<decltype(code)>(view, planes, nullptr, groups, models[m], out + m * groups.rows());
+    });
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const float* residuals, ModelBlock<float> gradients) {
+    visit_planes(planes, [&](auto code) {
+      for (int m = 0; m < gradients.count; ++m)
+        float_rows<decltype(code)>(view, planes, nullptr, groups, residuals + m * groups.rows(),
+                                   gradients[m]);
+    });
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+                      ModelBlock<const float> models, float* out) {
+    visit_planes(planes, [&](auto code) {
+      for (int m = 0; m < models.count; ++m)
+        float_margins<decltype(code)>(view, planes, &table, groups, models[m], out + m * groups.rows());
+    });
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+                         const float* residuals, ModelBlock<float> gradients) {
+    visit_planes(planes, [&](auto code) {
+      for (int m = 0; m < gradients.count; ++m)
+        float_rows<decltype(code)>(view, planes, &table, groups, residuals + m * groups.rows(), gradients[m]);
+    });
+  }
+
+  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
+    for (int m = 0; m < models.count; ++m) dense_margins(rows, models[m], out + m * rows.count);
+  }
+  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
+    for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
+  }
+
+ private:
+  // ---- loads
+  // -----------------------------------------------------------------------------------------------------
+
+  /// 32 bytes of a panel. Behind its last column they belong to the next panel and are multiplied by a padded
+  /// 0 or land in a padded gradient; only behind the last byte of the store is there nothing to read.
+  ZIPML_TARGET_AVX2 static __m256i load32(const std::uint8_t* bytes, const std::uint8_t* end) {
+    if (end - bytes >= 32) [[likely]]
+      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
+    alignas(32) std::uint8_t copy[32] = {};
+    if (end > bytes) std::memcpy(copy, bytes, static_cast<std::size_t>(end - bytes));
+    return _mm256_load_si256(reinterpret_cast<const __m256i*>(copy));
+  }
+
+  /// 8 bytes of a panel, widened to int32.
+  ZIPML_TARGET_AVX2 static __m256i load8(const std::uint8_t* bytes, const std::uint8_t* end) {
+    std::uint64_t word = 0;
+    if (end - bytes >= 8) [[likely]]
+      std::memcpy(&word, bytes, 8);
+    else if (end > bytes)
+      std::memcpy(&word, bytes, static_cast<std::size_t>(end - bytes));
+    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(word)));
+  }
+
+  // ---- integer margins
+  // -------------------------------------------------------------------------------------------
+
+  /// Pair sums of maddubs that fit int16: floor(32767 / (2 * 127 * (2^W - 1))).
+  template <int W>
+  static constexpr Index margin_budget = 32767 / (2 * max_model_code * ((1 << W) - 1));
+  static_assert(margin_budget<1> == 129 && margin_budget<2> == 43 && margin_budget<4> == 8);
+
+  /// Eight rows at once: one load of the model serves them all, and their sums are added up together.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_margins(const PackedView& view, const Plane& plane, GroupRange groups,
+                                            const std::int8_t* x, std::int32_t* out) {
+    constexpr int per_byte = 8 / W;
+    const Index d = view.layout.cols;
+    const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << W) - 1));
+    const __m256i ones_i16x16 = _mm256_set1_epi16(1);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const std::uint8_t* panels = view.group(plane, groups.first + g);
+      __m256i acc_i32x8[8];
+      for (__m256i& acc : acc_i32x8) acc = _mm256_setzero_si256();
+      if constexpr (W == 8) {
+        for (Index j = 0; j < d; j += 32) {
+          const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
+          const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
+          const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
+          for (int r = 0; r < 8; ++r) {
+            const __m256i codes_u8x32 = load32(panels + r * d + j, view.end);
+            const __m256i a = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes_u8x32));
+            const __m256i b = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(codes_u8x32, 1));
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(a, low));
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(b, high));
+          }
+        }
+      } else {
+        constexpr Index segment = 32 * margin_budget<W>;
+        for (Index begin = 0; begin < d; begin += segment) {
+          const Index end = begin + segment < d ? begin + segment : d;
+          __m256i acc_i16x16[8];
+          for (__m256i& acc : acc_i16x16) acc = _mm256_setzero_si256();
+          for (Index j = begin; j < end; j += 32) {
+            const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
+            for (int k = 0; k < W; ++k) {
+              const __m256i codes_u8x32 = load32(panels + k * d + j, view.end);
+              for (int r = 0; r < per_byte; ++r) {
+                const __m256i bits = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, r * W), mask);
+                const int row = k * per_byte + r;
+                acc_i16x16[row] = _mm256_add_epi16(acc_i16x16[row], _mm256_maddubs_epi16(bits, x_i8x32));
+              }
+            }
+          }
+          for (int r = 0; r < 8; ++r)
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(acc_i16x16[r], ones_i16x16));
+        }
+      }
+      const __m256i sums = _mm256_slli_epi32(row_sums(acc_i32x8), plane.shift);
+      __m256i* to = reinterpret_cast<__m256i*>(out);
+      _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
+    }
+  }
+
+  /// The sums of eight vectors, in their order.
+  ZIPML_TARGET_AVX2 static __m256i row_sums(const __m256i* v) {
+    const __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
+    const __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
+    return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
+  }
+
+  // ---- integer accumulation
+  // --------------------------------------------------------------------------------------
+
+  static constexpr Index table_groups = 64;
+
+  /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residual
+  /// sums, so that one vpshufb multiplies and adds 4 or 2 rows of 32 columns. Two lookups are interleaved and
+  /// added into int16. Budget: a table entry is at most 4 * 31 or 2 * 3 * 21, a pair 252; 64 groups bring 64
+  /// or 128 pairs of 252 each.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_table_rows(const PackedView& view, const Plane& plane, GroupRange groups,
+                                               const std::int8_t* residuals, std::int32_t* gradient) {
+    static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127);
+    static_assert(table_groups * W * 252 <= 32767);
+    const Index d = view.layout.cols;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    const __m256i ones_u8x32 = _mm256_set1_epi8(1);
+    alignas(32) std::int8_t tables[table_groups * W * 2 * 16];
+    const std::uint8_t* panels[table_groups];
+    for (Index first = 0; first < groups.count; first += table_groups) {
+      const Index count = groups.count - first < table_groups ? groups.count - first : table_groups;
+      for (Index g = 0; g < count; ++g) {
+        panels[g] = view.group(plane, groups.first + first + g);
+        for (int half = 0; half < 2 * W; ++half)
+          residual_table<W>(residuals + (first + g) * group_rows + half * (4 / W),
+                            tables + (g * 2 * W + half) * 16);
+      }
+      for (Index j = 0; j < d; j += 32) {
+        __m256i acc_low = _mm256_setzero_si256();
+        __m256i acc_high = _mm256_setzero_si256();
+        const std::int8_t* table = tables;
+        for (Index g = 0; g < count; ++g) {
+          for (int k = 0; k < W; ++k, table += 32) {
+            const __m256i codes = load32(panels[g] + k * d + j, view.end);
+            const __m256i table_a =
+                _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
+            const __m256i table_b =
+                _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table + 16)));
+            const __m256i a = _mm256_shuffle_epi8(table_a, _mm256_and_si256(codes, nibble));
+            const __m256i b =
+                _mm256_shuffle_epi8(table_b, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+            acc_low = _mm256_add_epi16(acc_low, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpacklo_epi8(a, b)));
+            acc_high =
+                _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
+          }
+        }
+        flush(acc_low, acc_high, plane.shift, gradient + j);
+      }
+    }
+  }
+
+  /// Entry n of the table: the sum over the 4 / W rows of a nibble n of residual * bits of that row.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void residual_table(const std::int8_t* r, std::int8_t* table) {
+    const auto pair = [](std::int8_t a, std::int8_t b) {
+      return static_cast<short>(static_cast<unsigned short>(
+          static_cast<std::uint8_t>(a) | static_cast<unsigned>(static_cast<std::uint8_t>(b)) << 8));
+    };
+    __m128i low;   // entries 0..7, int16
+    __m128i high;  // entries 8..15
+    if constexpr (W == 2) {
+      const __m128i codes_low = _mm_setr_epi8(0, 0, 1, 0, 2, 0, 3, 0, 0, 1, 1, 1, 2, 1, 3, 1);
+      const __m128i codes_high = _mm_setr_epi8(0, 2, 1, 2, 2, 2, 3, 2, 0, 3, 1, 3, 2, 3, 3, 3);
+      const __m128i factors = _mm_set1_epi16(pair(r[0], r[1]));
+      low = _mm_maddubs_epi16(codes_low, factors);
+      high = _mm_maddubs_epi16(codes_high, factors);
+    } else {
+      const __m128i bits01 = _mm_setr_epi8(0, 0, 1, 0, 0, 1, 1, 1, 0, 0, 1, 0, 0, 1, 1, 1);
+      const __m128i bits23 = _mm_setr_epi8(0, 0, 0, 0, 0, 0, 0, 0, 1, 0, 1, 0, 1, 0, 1, 0);
+      const __m128i bit3 = _mm_set1_epi16(0x0100);
+      const __m128i factors01 = _mm_set1_epi16(pair(r[0], r[1]));
+      const __m128i factors23 = _mm_set1_epi16(pair(r[2], r[3]));
+      const __m128i sums01 = _mm_maddubs_epi16(bits01, factors01);
+      low = _mm_add_epi16(sums01, _mm_maddubs_epi16(bits23, factors23));
+      high = _mm_add_epi16(sums01, _mm_maddubs_epi16(_mm_or_si128(bits23, bit3), factors23));
+    }
+    _mm_store_si128(reinterpret_cast<__m128i*>(table), _mm_packs_epi16(low, high));
+  }
+
+  /// Planes of 4 bits: the two rows of a byte are put side by side and multiplied by their residuals in one
+  /// maddubs. Budget: |pair| <= 2 * 15 * 31 = 930, 35 of which fit int16; 8 groups bring 32.
+  ZIPML_TARGET_AVX2 static void add_rows4(const PackedView& view, const Plane& plane, GroupRange groups,
+                                          const std::int8_t* residuals, std::int32_t* gradient) {
+    constexpr Index budget_groups = 8;
+    static_assert(budget_groups * 4 * 2 * 15 * 31 <= 32767);
+    const Index d = view.layout.cols;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    for (Index first = 0; first < groups.count; first += budget_groups) {
+      const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
+      const std::uint8_t* panels[budget_groups];
+      for (Index g = 0; g < count; ++g) panels[g] = view.group(plane, groups.first + first + g);
+      for (Index j = 0; j < d; j += 32) {
+        __m256i acc_low = _mm256_setzero_si256();
+        __m256i acc_high = _mm256_setzero_si256();
+        const std::int8_t* r = residuals + first * group_rows;
+        for (Index g = 0; g < count; ++g)
+          for (int k = 0; k < 4; ++k, r += 2) {
+            const __m256i codes = load32(panels[g] + k * d + j, view.end);
+            const __m256i a = _mm256_and_si256(codes, nibble);
+            const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
+            short pair;
+            std::memcpy(&pair, r, 2);
+            const __m256i factors = _mm256_set1_epi16(pair);
+            acc_low = _mm256_add_epi16(acc_low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
+            acc_high = _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
+          }
+        flush(acc_low, acc_high, plane.shift, gradient + j);
+      }
+    }
+  }
+
+  /// Planes of 8 bits: 255 * 127 * 2 would saturate maddubs, so codes of two rows are widened and multiplied
+  /// in int32.
+  ZIPML_TARGET_AVX2 static void add_rows8(const PackedView& view, const Plane& plane, GroupRange groups,
+                                          const std::int8_t* residuals, std::int32_t* gradient) {
+    const Index d = view.layout.cols;
+    const __m256i zero = _mm256_setzero_si256();
+    for (Index g = 0; g < groups.count; ++g) {
+      const std::uint8_t* panels = view.group(plane, groups.first + g);
+      __m256i factors[4];  // (r, r') of two rows as int16 pairs
+      for (int k = 0; k < 4; ++k) {
+        const auto a = static_cast<std::uint16_t>(residuals[g * group_rows + 2 * k]);
+        const auto b = static_cast<std::uint16_t>(residuals[g * group_rows + 2 * k + 1]);
+        factors[k] = _mm256_set1_epi32(static_cast<int>(std::uint32_t{a} | std::uint32_t{b} << 16));
+      }
+      for (Index j = 0; j < d; j += 32) {
+        __m256i acc[4] = {zero, zero, zero, zero};
+        for (int k = 0; k < 4; ++k) {
+          const __m256i a = load32(panels + 2 * k * d + j, view.end);
+          const __m256i b = load32(panels + (2 * k + 1) * d + j, view.end);
+          const __m256i low = _mm256_unpacklo_epi8(a, b);
+          const __m256i high = _mm256_unpackhi_epi8(a, b);
+          acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(low, zero), factors[k]));
+          acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi8(low, zero), factors[k]));
+          acc[2] = _mm256_add_epi32(acc[2], _mm256_madd_epi16(_mm256_unpacklo_epi8(high, zero), factors[k]));
+          acc[3] = _mm256_add_epi32(acc[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(high, zero), factors[k]));
+        }
+        // Unpacking works in 128-bit halves: acc[i] holds columns 4 i .. 4 i + 3 and 16 + 4 i .. 16 + 4 i
+        // + 3.
+        for (int i = 0; i < 4; ++i) {
+          const __m256i sums = _mm256_slli_epi32(acc[i], plane.shift);
+          add_to(gradient + j + 4 * i, _mm256_castsi256_si128(sums));
+          add_to(gradient + j + 16 + 4 * i, _mm256_extracti128_si256(sums, 1));
+        }
+      }
+    }
+  }
+
+  ZIPML_TARGET_AVX2 static void add_to(std::int32_t* gradient, __m128i sums) {
+    __m128i* to = reinterpret_cast<__m128i*>(gradient);
+    _mm_storeu_si128(to, _mm_add_epi32(_mm_loadu_si128(to), sums));
+  }
+
+  /// Adds int16 sums to 32 columns. Unpacking works in 128-bit halves: `low` holds columns 0..7 and 16..23,
+  /// `high` the others.
+  ZIPML_TARGET_AVX2 static void flush(__m256i low, __m256i high, int shift, std::int32_t* gradient) {
+    const __m256i columns[4] = {_mm256_cvtepi16_epi32(_mm256_castsi256_si128(low)),
+                                _mm256_cvtepi16_epi32(_mm256_castsi256_si128(high)),
+                                _mm256_cvtepi16_epi32(_mm256_extracti128_si256(low, 1)),
+                                _mm256_cvtepi16_epi32(_mm256_extracti128_si256(high, 1))};
+    for (int i = 0; i < 4; ++i) {
+      __m256i* to = reinterpret_cast<__m256i*>(gradient + 8 * i);
+      _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), _mm256_slli_epi32(columns[i], shift)));
+    }
+  }
+
+  // ---- float model
+  // -----------------------------------------------------------------------------------------------
+
+  /// The planes of a code as constants: those of a Bits-bit code and perhaps a draw's own.
+  template <int Bits, bool Draw>
+  struct CodePlanes {
+    static constexpr int bits = Bits;
+    static constexpr bool draw = Draw;
+  };
+
+  template <class F>
+  static void visit_planes(const PlaneList& planes, const F& f) {
+    if (planes.has_draw_plane) switch (planes.code_bits) {
+        case 0:
+          return f(CodePlanes<0, true>{});
+        case 1:
+          return f(CodePlanes<1, true>{});
+        case 2:
+          return f(CodePlanes<2, true>{});
+        case 3:
+          return f(CodePlanes<3, true>{});
+        case 4:
+          return f(CodePlanes<4, true>{});
+        case 5:
+          return f(CodePlanes<5, true>{});
+        case 6:
+          return f(CodePlanes<6, true>{});
+        case 7:
+          return f(CodePlanes<7, true>{});
+        default:
+          return f(CodePlanes<8, true>{});
+      }
+    switch (planes.code_bits) {
+      case 1:
+        return f(CodePlanes<1, false>{});
+      case 2:
+        return f(CodePlanes<2, false>{});
+      case 3:
+        return f(CodePlanes<3, false>{});
+      case 4:
+        return f(CodePlanes<4, false>{});
+      case 5:
+        return f(CodePlanes<5, false>{});
+      case 6:
+        return f(CodePlanes<6, false>{});
+      case 7:
+        return f(CodePlanes<7, false>{});
+      default:
+        return f(CodePlanes<8, false>{});
+    }
+  }
+
+  /// First panels of a group in each plane of a code.
+  struct GroupPanels {
+    const std::uint8_t* plane[max_planes];
+  };
+
+  static GroupPanels panels_of(const PackedView& view, const PlaneList& planes, Index group) {
+    GroupPanels panels{};
+    for (int p = 0; p < planes.count; ++p) panels.plane[p] = view.group(planes[p], group);
+    return panels;
+  }
+
+  /// Bits of row R in a plane of width W whose panels begin at `plane`, moved to weight 2^Shift.
+  template <int W, int Shift, int R>
+  ZIPML_TARGET_AVX2 static __m256i row_bits(const std::uint8_t* plane, Index d, Index j,
+                                            const std::uint8_t* end) {
+    constexpr int per_byte = 8 / W;
+    const __m256i bytes = load8(plane + R / per_byte * d + j, end);
+    constexpr int move = R % per_byte * W - Shift;
+    const __m256i moved = move >= 0 ? _mm256_srli_epi32(bytes, move >= 0 ? move : 0)
+                                    : _mm256_slli_epi32(bytes, move < 0 ? -move : 0);
+    return _mm256_and_si256(moved, _mm256_set1_epi32(((1 << W) - 1) << Shift));
+  }
+
+  /// Codes of row R of a group, columns j .. j + 7. One expression per plane of the code, widest first.
+  template <class Code, int R>
+  ZIPML_TARGET_AVX2 static __m256i codes_of(const GroupPanels& panels, Index d, Index j,
+                                            const std::uint8_t* end) {
+    constexpr int bits = Code::bits;
+    int p = 0;
+    __m256i code = _mm256_setzero_si256();
+    if constexpr ((bits & 8) != 0) code = row_bits<8, 0, R>(panels.plane[p++], d, j, end);
+    if constexpr ((bits & 4) != 0)
+      code = _mm256_or_si256(code, row_bits<4, bits & 3, R>(panels.plane[p++], d, j, end));
+    if constexpr ((bits & 2) != 0)
+      code = _mm256_or_si256(code, row_bits<2, bits & 1, R>(panels.plane[p++], d, j, end));
+    if constexpr ((bits & 1) != 0)
+      code = _mm256_or_si256(code, row_bits<1, 0, R>(panels.plane[p++], d, j, end));
+    if constexpr (Code::draw) code = _mm256_add_epi32(code, row_bits<1, 0, R>(panels.plane[p], d, j, end));
+    return code;
+  }
+
+  /// The values that codes stand for: the codes themselves, or the levels of eight columns by table.
+  template <bool Table>
+  ZIPML_TARGET_AVX2 static __m256 values_of(__m256i codes, const float* tables, __m256i first_level,
+                                            __m256 valid) {
+    if constexpr (!Table) {
+      (void)tables, (void)first_level, (void)valid;
+      return _mm256_cvtepi32_ps(codes);
+    } else {
+      return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), tables, _mm256_add_epi32(codes, first_level),
+                                      valid, 4);
+    }
+  }
+
+  /// All ones in the lanes of columns before d.
+  ZIPML_TARGET_AVX2 static __m256 columns_before(Index d, Index j) {
+    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+    const int left = d - j < 8 ? static_cast<int>(d - j) : 8;
+    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane));
+  }
+
+  template <class Code>
+  ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
+                                              const TableView* table, GroupRange groups, const float* x,
+                                              float* out) {
+    if (table == nullptr)
+      float_margins<Code, false>(view, planes, TableView{nullptr, 0}, groups, x, out);
+    else
+      float_margins<Code, true>(view, planes, *table, groups, x, out);
+  }
+
+  template <class Code, bool Table>
+  ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
+                                              TableView table, GroupRange groups, const float* x,
+                                              float* out) {
+    const Index d = view.layout.cols;
+    const __m256i first_level =
+        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(table.levels));
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      __m256 acc[8];
+      for (__m256& a : acc) a = _mm256_setzero_ps();
+      for (Index j = 0; j < d; j += 8) {
+        const __m256 x_f32x8 = _mm256_load_ps(x + j);
+        const __m256 valid = columns_before(d, j);
+        const float* tables = Table ? table.tables + j * table.levels : nullptr;
+        acc[0] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 0>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[0]);
+        acc[1] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 1>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[1]);
+        acc[2] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 2>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[2]);
+        acc[3] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 3>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[3]);
+        acc[4] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 4>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[4]);
+        acc[5] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 5>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[5]);
+        acc[6] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 6>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[6]);
+        acc[7] = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 7>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
+            acc[7]);
+      }
+      _mm256_storeu_ps(out, row_sums(acc));
+    }
+  }
+
+  template <class Code>
+  ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes,
+                                           const TableView* table, GroupRange groups, const float* residuals,
+                                           float* gradient) {
+    if (table == nullptr)
+      float_rows<Code, false>(view, planes, TableView{nullptr, 0}, groups, residuals, gradient);
+    else
+      float_rows<Code, true>(view, planes, *table, groups, residuals, gradient);
+  }
+
+  template <class Code, bool Table>
+  ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes, TableView table,
+                                           GroupRange groups, const float* residuals, float* gradient) {
+    const Index d = view.layout.cols;
+    const __m256i first_level =
+        _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(table.levels));
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      __m256 r[8];
+      for (int k = 0; k < 8; ++k) r[k] = _mm256_broadcast_ss(residuals + k);
+      for (Index j = 0; j < d; j += 8) {
+        const __m256 valid = columns_before(d, j);
+        const float* tables = Table ? table.tables + j * table.levels : nullptr;
+        __m256 a = _mm256_load_ps(gradient + j);
+        __m256 b = _mm256_setzero_ps();
+        a = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 0>(panels, d, j, view.end), tables, first_level, valid), r[0], a);
+        b = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 1>(panels, d, j, view.end), tables, first_level, valid), r[1], b);
+        a = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 2>(panels, d, j, view.end), tables, first_level, valid), r[2], a);
+        b = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 3>(panels, d, j, view.end), tables, first_level, valid), r[3], b);
+        a = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 4>(panels, d, j, view.end), tables, first_level, valid), r[4], a);
+        b = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 5>(panels, d, j, view.end), tables, first_level, valid), r[5], b);
+        a = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 6>(panels, d, j, view.end), tables, first_level, valid), r[6], a);
+        b = _mm256_fmadd_ps(
+            values_of<Table>(codes_of<Code, 7>(panels, d, j, view.end), tables, first_level, valid), r[7], b);
+        _mm256_store_ps(gradient + j, _mm256_add_ps(a, b));
+      }
+    }
+  }
+
+  ZIPML_TARGET_AVX2 static __m256 row_sums(const __m256* v) {
+    const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+
+  // ---- float32 rows
+  // ----------------------------------------------------------------------------------------------
+
+  /// `count` < 8 floats and zeros behind them. No masked load: that does not fault on a processor, but does
+  /// on emulators.
+  ZIPML_TARGET_AVX2 static __m256 load_tail(const float* values, Index count) {
+    alignas(32) float copy[8] = {};
+    std::memcpy(copy, values, static_cast<std::size_t>(count) * sizeof(float));
+    return _mm256_load_ps(copy);
+  }
+
+  ZIPML_TARGET_AVX2 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
+    const Index whole = rows.cols / 8 * 8;
+    const Index tail = rows.cols - whole;
+    Index i = 0;
+    for (; i < rows.count; i += 8) {
+      // Behind the last row, the last one again: the same work, not stored.
+      const float* row[8];
+      for (Index k = 0; k < 8; ++k)
+        row[k] = rows.values + (i + k < rows.count ? i + k : rows.count - 1) * rows.stride;
+      __m256 acc[8];
+      for (__m256& a : acc) a = _mm256_setzero_ps();
+      for (Index j = 0; j < whole; j += 8) {
+        const __m256 x_f32x8 = _mm256_load_ps(x + j);
+        for (int k = 0; k < 8; ++k) acc[k] = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), x_f32x8, acc[k]);
+      }
+      if (tail > 0) {
+        const __m256 x_f32x8 = _mm256_load_ps(x + whole);
+        for (int k = 0; k < 8; ++k)
+          acc[k] = _mm256_fmadd_ps(load_tail(row[k] + whole, tail), x_f32x8, acc[k]);
+      }
+      alignas(32) float sums[8];
+      _mm256_store_ps(sums, row_sums(acc));
+      for (Index k = 0; k < 8 && i + k < rows.count; ++k) out[i + k] = sums[k];
+    }
+  }
+
+  ZIPML_TARGET_AVX2 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {
+    const Index whole = rows.cols / 8 * 8;
+    const Index tail = rows.cols - whole;
+    for (Index i = 0; i < rows.count; i += 8) {
+      const float* row[8];
+      __m256 r[8];
+      for (Index k = 0; k < 8; ++k) {
+        const bool inside = i + k < rows.count;
+        row[k] = rows.values + (inside ? i + k : rows.count - 1) * rows.stride;
+        r[k] = _mm256_set1_ps(inside ? residuals[i + k] : 0.0f);
+      }
+      for (Index j = 0; j < whole; j += 8) {
+        __m256 a = _mm256_load_ps(gradient + j);
+        __m256 b = _mm256_mul_ps(_mm256_loadu_ps(row[1] + j), r[1]);
+        for (int k = 0; k < 8; k += 2) a = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), r[k], a);
+        for (int k = 3; k < 8; k += 2) b = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), r[k], b);
+        _mm256_store_ps(gradient + j, _mm256_add_ps(a, b));
+      }
+      if (tail > 0) {
+        __m256 a = _mm256_load_ps(gradient + whole);
+        for (int k = 0; k < 8; ++k) a = _mm256_fmadd_ps(load_tail(row[k] + whole, tail), r[k], a);
+        _mm256_store_ps(gradient + whole, a);
+      }
+    }
+  }
+};
+
+static_assert(KernelPolicy<Avx2Kernels>);
+
+}  // namespace zipml::inline ZIPML_ABI
+
+#endif  // ZIPML_X86

@@ -1,0 +1,134 @@
+#pragma once
+/// \file
+/// Layer 3: the contract of the kernels: what they read, what they return, and why their integers cannot
+/// overflow.
+///
+/// A kernel policy is a type with static functions, chosen once per `fit`. It multiplies *codes*: offsets and
+/// steps of affine levels never reach a kernel, because <offset + step k, x> = <offset, x> + <k, step x>:
+/// they are folded into the model once per batch, and into the gradient once per batch
+/// (training/gradient_device.hpp).
+///
+///     margins     z_im  = sum_j code_ij x_jm            for the rows of a range of groups
+///     accumulate  g_jm += sum_i code_ij r_im
+///
+/// for m models at once, in int8 with exact int32 sums or in float32; for tables of levels and for float32
+/// rows in float32. kernels/scalar.hpp is the specification; another policy derives from it and replaces what
+/// it does faster:
+///
+///     struct MyKernels : ScalarKernels {
+///       static constexpr const char* name = "mine";
+///       static bool available();
+///       using ScalarKernels::margins;
+///       static void margins(const PackedView&, const PlaneList&, GroupRange, ModelBlock<float>, float* out);
+///     };
+///
+/// Promises of the caller, which kernels may rely on:
+///   padded model    a model has round_up(d, model_padding) entries, those behind column d are 0
+///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
+///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
+///   code 0          rows of the last group behind the last row of the store have code 0
+/// Not promised: readable bytes behind the last byte of the store (PackedView::end), alignment of panels.
+///
+/// Budget of the integers. With |x| <= 127 and codes below 2^b:
+///   int16 pair sum of maddubs: 2 * 127 * (2^w - 1) for a plane of width w: 254, 762, 3,810 for w = 1, 2, 4,
+///   so that
+///     129, 43, 8 of them fit int16; w = 8 (64,770) saturates and is widened first.
+///   int32 margin: 127 * (2^(b+1) - 1) * d < 2^31 for d <= 33,092 at 8 bits with a draw plane; beyond
+///   max_int8_columns
+///     the device uses the float model.
+///   int32 gradient: residual_levels * (2^(b+1) - 1) * rows: 127 * 511 * 8,192 rows < 2^31: batches are cut
+///   there.
+
+#include <concepts>
+#include <cstdint>
+
+#include <zipml/storage/plane_layout.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Entries of a model or gradient are padded to a multiple of this.
+inline constexpr Index model_padding = 64;
+
+/// Magnitude of an int8 model entry: the symmetric range, since -128 has no counterpart.
+inline constexpr int max_model_code = 127;
+
+/// Longest row whose int8 margin is certain to fit int32, and most rows of one integer accumulation.
+inline constexpr Index max_int8_columns = 32768;
+inline constexpr Index max_int8_rows = 8192;
+static_assert(Index{max_model_code} * 511 * max_int8_columns < (Index{1} << 31));
+static_assert(Index{127} * 511 * max_int8_rows < (Index{1} << 31));
+
+/// R: integer residuals lie in -R .. R. Part of the contract, equal on every instruction set, so that sums
+/// are equal bit for bit. The byte tables of the AVX2 kernels bound it: a nibble holds 4 rows of a 1-bit
+/// plane (4 R <= 127) or 2 rows of a 2-bit plane (2 * 3 R <= 127); 4-bit planes multiply in int16 (2 * 15 R,
+/// 35 of which fit int16 at R = 31).
+constexpr int residual_levels(const PlaneList& planes) {
+  int levels = 127;
+  for (int p = 0; p < planes.count; ++p) {
+    const int width = planes[p].width;
+    const int bound = width == 8 ? 127 : width == 2 ? 21 : 31;
+    levels = bound < levels ? bound : levels;
+  }
+  return levels;
+}
+
+/// The codes of a packed store.
+struct PackedView {
+  const std::uint8_t* codes;
+  const std::uint8_t* end;  ///< one behind the last readable byte
+  PlaneLayout layout;
+
+  const std::uint8_t* group(const Plane& plane, Index g) const { return codes + layout.offset(plane, g); }
+};
+
+/// Groups of 8 rows [first, first + count).
+struct GroupRange {
+  Index first;
+  Index count;
+  Index rows() const { return count * group_rows; }
+};
+
+/// m models (or, not const, m gradients), one behind the other at a distance of `stride` >= padded d.
+template <class T>
+struct ModelBlock {
+  T* data;
+  Index stride;
+  int count = 1;
+  T* operator[](int m) const { return data + m * stride; }
+};
+
+/// Levels by table: entry [column * levels + code], in standardised units.
+struct TableView {
+  const float* tables;
+  int levels;
+};
+
+/// Rows [first, first + count) of a float32 matrix.
+struct DenseRows {
+  const float* values;  ///< of row `first`
+  Index stride;
+  Index cols;
+  Index count;
+};
+
+/// The operations of a policy. Margins are written to out[m * rows + i], residuals are read from the same
+/// places.
+template <class K>
+concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                ModelBlock<const std::int8_t> model8, std::int32_t* out32,
+                                const std::int8_t* residuals8, ModelBlock<std::int32_t> gradient32,
+                                ModelBlock<const float> model, float* out, const float* residuals,
+                                ModelBlock<float> gradient, TableView table, const DenseRows& rows) {
+  { K::name } -> std::convertible_to<const char*>;
+  { K::available() } -> std::same_as<bool>;
+  K::margins(view, planes, groups, model8, out32);
+  K::accumulate(view, planes, groups, residuals8, gradient32);
+  K::margins(view, planes, groups, model, out);
+  K::accumulate(view, planes, groups, residuals, gradient);
+  K::margins(view, planes, table, groups, model, out);
+  K::accumulate(view, planes, table, groups, residuals, gradient);
+  K::margins(rows, model, out);
+  K::accumulate(rows, residuals, gradient);
+};
+
+}  // namespace zipml::inline ZIPML_ABI

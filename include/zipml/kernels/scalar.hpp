@@ -1,0 +1,153 @@
+#pragma once
+/// \file
+/// Layer 3: the kernels in plain C++: the specification of every other policy, the fallback where a processor
+/// has nothing better, and the baseline of the benchmarks.
+
+#include <cstdint>
+
+#include <zipml/kernels/kernel_policy.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// See kernel_policy.hpp for the contract.
+struct ScalarKernels {
+  static constexpr const char* name = "scalar";
+  static bool available() { return true; }
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    packed_margins(view, planes, groups, models, out);
+  }
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const float> models, float* out) {
+    packed_margins(view, planes, groups, models, out);
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+    packed_accumulate(view, planes, groups, residuals, gradients);
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const float* residuals, ModelBlock<float> gradients) {
+    packed_accumulate(view, planes, groups, residuals, gradients);
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+                      ModelBlock<const float> models, float* out) {
+    const Index d = view.layout.cols;
+    for (Index i = 0; i < groups.rows(); ++i)
+      for (int m = 0; m < models.count; ++m) {
+        const float* x = models[m];
+        float sum = 0.0f;
+        for (Index j = 0; j < d; ++j)
+          sum += table.tables[j * table.levels + code_of(view, planes, groups, i, j)] * x[j];
+        out[m * groups.rows() + i] = sum;
+      }
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+                         const float* residuals, ModelBlock<float> gradients) {
+    const Index d = view.layout.cols;
+    for (Index i = 0; i < groups.rows(); ++i)
+      for (int m = 0; m < gradients.count; ++m) {
+        const float r = residuals[m * groups.rows() + i];
+        if (r == 0.0f) continue;
+        float* g = gradients[m];
+        for (Index j = 0; j < d; ++j)
+          g[j] += r * table.tables[j * table.levels + code_of(view, planes, groups, i, j)];
+      }
+  }
+
+  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
+    for (Index i = 0; i < rows.count; ++i) {
+      const float* a = rows.values + i * rows.stride;
+      for (int m = 0; m < models.count; ++m) {
+        const float* x = models[m];
+        out[m * rows.count + i] = dot<float>(rows.cols, [a, x](Index j) { return a[j] * x[j]; });
+      }
+    }
+  }
+  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
+    for (Index i = 0; i < rows.count; ++i) {
+      const float* a = rows.values + i * rows.stride;
+      for (int m = 0; m < gradients.count; ++m) {
+        float* g = gradients[m];
+        const float r = residuals[m * rows.count + i];
+        for (Index j = 0; j < rows.cols; ++j) g[j] += r * a[j];
+      }
+    }
+  }
+
+ private:
+  /// sum of term(j), j < n, in 16 lanes that a compiler can keep in vector registers.
+  template <class T, class Term>
+  static T dot(Index n, const Term& term) {
+    constexpr Index lanes = 16;
+    T sums[lanes] = {};
+    const Index whole = n / lanes * lanes;
+    for (Index j = 0; j < whole; j += lanes)
+      for (Index lane = 0; lane < lanes; ++lane) sums[lane] += term(j + lane);
+    T total{};
+    for (Index j = whole; j < n; ++j) total += term(j);
+    for (const T sum : sums) total += sum;
+    return total;
+  }
+
+  template <class X, class T>
+  static void packed_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                             ModelBlock<const X> models, T* out) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g)
+      for (int r = 0; r < group_rows; ++r)
+        for (int m = 0; m < models.count; ++m) {
+          const X* x = models[m];
+          T sum{};
+          for (int p = 0; p < planes.count; ++p) {
+            const Row row(view, planes[p], groups.first + g, r);
+            sum += static_cast<T>(1 << planes[p].shift) *
+                   dot<T>(d, [&row, x](Index j) { return static_cast<T>(row[j]) * static_cast<T>(x[j]); });
+          }
+          out[m * groups.rows() + g * group_rows + r] = sum;
+        }
+  }
+
+  template <class X, class T>
+  static void packed_accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                const X* residuals, ModelBlock<T> gradients) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g)
+      for (int r = 0; r < group_rows; ++r)
+        for (int m = 0; m < gradients.count; ++m) {
+          const X residual = residuals[m * groups.rows() + g * group_rows + r];
+          if (residual == X{}) continue;
+          T* gradient = gradients[m];
+          for (int p = 0; p < planes.count; ++p) {
+            const Row row(view, planes[p], groups.first + g, r);
+            const T factor = static_cast<T>(residual) * static_cast<T>(1 << planes[p].shift);
+            for (Index j = 0; j < d; ++j) gradient[j] += factor * static_cast<T>(row[j]);
+          }
+        }
+  }
+
+  /// The bits of one row of a group in one plane.
+  struct Row {
+    Row(const PackedView& view, const Plane& plane, Index group, int row)
+        : bytes(view.group(plane, group) + row / (8 / plane.width) * view.layout.cols),
+          shift(row % (8 / plane.width) * plane.width),
+          mask((1 << plane.width) - 1) {}
+    int operator[](Index j) const { return bytes[j] >> shift & mask; }
+    const std::uint8_t* bytes;
+    int shift;
+    int mask;
+  };
+
+  static int code_of(const PackedView& view, const PlaneList& planes, GroupRange groups, Index i, Index j) {
+    int code = 0;
+    for (int p = 0; p < planes.count; ++p)
+      code += Row(view, planes[p], groups.first + i / group_rows, static_cast<int>(i % group_rows))[j]
+              << planes[p].shift;
+    return code;
+  }
+};
+
+static_assert(KernelPolicy<ScalarKernels>);
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,57 @@
+#pragma once
+/// \file
+/// Layer 2: samples in float32, behind the same concept as the packed ones: full precision is a choice of
+/// store.
+
+#include <zipml/storage/sample_store.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// n x d standardised float32 values in store order, row-major, no padding.
+class DenseStore : public StoreHeader {
+ public:
+  static constexpr int draws = 1;
+
+  DenseStore() = default;
+  /// O(n d). Throws Error on values that are not finite or on n = 0.
+  DenseStore(const MatrixView& features, const VectorRef& labels, bool standardize, std::uint64_t seed)
+      : DenseStore(features, labels, column_statistics(features), standardize, seed) {}
+
+  /// A store around values that are standardised and in store order already.
+  DenseStore(StoreHeader header, Buffer<float> values)
+      : StoreHeader(std::move(header)), values_(std::move(values)) {
+    if (values_.size() != rows() * cols())
+      throw Error("values do not fill the store", std::to_string(rows() * cols()),
+                  std::to_string(values_.size()));
+  }
+
+  int bits() const { return 32; }
+  double stored_bits() const { return 32.0; }
+  Index store_bytes() const { return static_cast<Index>(values_.bytes()); }
+
+  const float* row(Index i) const { return values_.data() + i * cols(); }
+  float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
+  void decode_row(Index i, int /*draw*/, float* out) const {
+    std::memcpy(out, row(i), static_cast<std::size_t>(cols()) * sizeof(float));
+  }
+
+ private:
+  DenseStore(const MatrixView& features, const VectorRef& labels, const Buffer<ColumnStatistics>& columns,
+             bool standardize, std::uint64_t seed)
+      : StoreHeader(features, labels, columns, standardize, seed),
+        values_(checked_product(features.rows, features.cols, "a dense store")) {
+    const Standardization& map = standardization();
+    for (Index i = 0; i < rows(); ++i) {
+      const float* from = features.row(row_id(i));
+      float* to = values_.data() + i * cols();
+      for (Index j = 0; j < cols(); ++j)
+        to[j] = static_cast<float>((static_cast<double>(from[j]) - map.mean[j]) / map.scale[j]);
+    }
+  }
+
+  Buffer<float> values_;
+};
+
+static_assert(SampleStore<DenseStore>);
+
+}  // namespace zipml::inline ZIPML_ABI
