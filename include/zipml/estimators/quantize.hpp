@@ -1,0 +1,74 @@
+#pragma once
+/// \file
+/// Layer 5: `quantize`, the way from samples to a store that an estimator can train on.
+
+#include <type_traits>
+
+#include <zipml/data/dataset.hpp>
+#include <zipml/estimators/estimators.hpp>
+#include <zipml/storage/quantize.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Nearest rounding makes every draw the same, so estimators that need independent draws refuse it.
+template <class Estimator, class Rounding>
+concept RoundingSuitsEstimator = Estimator::draws == 1 || Rounding::stochastic;
+
+/// Packs samples at Bits bits a draw for an estimator (default: double sampling on uniform levels with
+/// stochastic rounding). Bits is 1 to 8, or 32 with full_precision for float32. The levels are fitted to the
+/// columns and rows are placed in random order; `options.seed` decides every random choice. O(n d draws).
+///
+/// Throws Error when there are no rows, when a value or label is not finite, or when a column's range does
+/// not fit float32.
+///
+///     const auto store = zipml::quantize<4>(data, zipml::double_sampling, {.seed = 1});
+///     const auto exact = zipml::quantize<32>(data, zipml::full_precision);
+template <int Bits, GradientEstimator Estimator, class Policy, Rounding R>
+auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator, const Policy& policy, R rounding,
+              const QuantizeOptions& options = {}) {
+  if constexpr (std::is_same_v<Estimator, FullPrecision>) {
+    static_assert(Bits == 32, "zipml: full_precision stores float32 samples: quantize<32>");
+    (void)policy;
+    (void)rounding;
+    return StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed));
+  } else {
+    static_assert(Bits >= 1 && Bits <= 8,
+                  "zipml: samples have 1 to 8 bits a draw, or 32 with full_precision");
+    static_assert(RoundingSuitsEstimator<Estimator, R>,
+                  "zipml: nearest rounding makes all draws equal: use it with the naive estimator");
+    using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
+    return StoreFor<Estimator, Store>(
+        pack<Bits, typename Estimator::Encoding>(MatrixView(features), labels, policy, rounding, options));
+  }
+}
+
+template <int Bits, GradientEstimator Estimator, class Policy>
+auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator estimator, const Policy& policy,
+              const QuantizeOptions& options = {}) {
+  return quantize<Bits>(features, labels, estimator, policy, stochastic, options);
+}
+
+template <int Bits, GradientEstimator Estimator = DoubleSampling>
+auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator estimator = {},
+              const QuantizeOptions& options = {}) {
+  return quantize<Bits>(features, labels, estimator, uniform_levels, stochastic, options);
+}
+
+template <int Bits, GradientEstimator Estimator, class Policy, Rounding R>
+auto quantize(const Dataset& data, Estimator estimator, const Policy& policy, R rounding,
+              const QuantizeOptions& options = {}) {
+  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, policy, rounding, options);
+}
+
+template <int Bits, GradientEstimator Estimator, class Policy>
+auto quantize(const Dataset& data, Estimator estimator, const Policy& policy,
+              const QuantizeOptions& options = {}) {
+  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, policy, stochastic, options);
+}
+
+template <int Bits, GradientEstimator Estimator = DoubleSampling>
+auto quantize(const Dataset& data, Estimator estimator = {}, const QuantizeOptions& options = {}) {
+  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, uniform_levels, stochastic, options);
+}
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,102 @@
+#pragma once
+/// \file
+/// Layer 4: step sizes, functions of (epoch, iteration), and the default that is derived from the samples as
+/// stored.
+
+#include <cmath>
+#include <concepts>
+
+#include <zipml/types.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// The step of iteration `iteration` (counted over the whole fit, from 0) in epoch `epoch` (from 0).
+template <class S>
+concept StepSize = requires(const S step, int epoch, Index iteration) {
+  { step(epoch, iteration) } -> std::convertible_to<float>;
+};
+
+/// What the samples of a store tell about safe steps; see training/curvature.hpp, which measures it.
+struct Curvature {
+  double mean_norm = 0.0;       ///< E |q|^2, with the variance of the rounding: of the samples as stored
+  double weighted_norm = 0.0;   ///< E |q|^4 / E |q|^2: what bounds a step on single rows
+  double top_eigenvalue = 0.0;  ///< of E q q'
+};
+
+/// A step size that is computed from the store when training begins.
+template <class S>
+concept DerivedStepSize = requires(const S step, const Curvature& curvature, Index batch) {
+  { step.resolve(curvature, batch) } -> StepSize;
+};
+
+namespace detail {
+inline float checked_step(float step) {
+  if (!(step > 0.0f) || !std::isfinite(step))
+    throw Error("the step size is out of range", "a finite number > 0", number_text(step));
+  return step;
+}
+}  // namespace detail
+
+/// step: with tail averaging the one to use. The one to copy when adding a rule.
+class ConstantStep {
+ public:
+  explicit ConstantStep(float step) : step_(detail::checked_step(step)) {}
+  float operator()(int, Index) const { return step_; }
+
+ private:
+  float step_;
+};
+
+/// step / (1 + decay * iteration) (Robbins, Monro 1951).
+class InverseTimeStep {
+ public:
+  InverseTimeStep(float step, float decay) : step_(detail::checked_step(step)), decay_(decay) {
+    if (!(decay >= 0.0f) || !std::isfinite(decay))
+      throw Error("the decay is out of range", "a finite number >= 0", number_text(decay));
+  }
+  float operator()(int, Index iteration) const {
+    return step_ / (1.0f + pinned(decay_ * static_cast<float>(iteration)));
+  }
+
+ private:
+  float step_;
+  float decay_;
+};
+
+/// step * factor^floor(epoch / every).
+class StepDecay {
+ public:
+  StepDecay(float step, float factor, int every)
+      : step_(detail::checked_step(step)), factor_(factor), every_(every) {
+    if (!(factor > 0.0f && factor <= 1.0f))
+      throw Error("the factor of a step decay is out of range", "0 < factor <= 1", number_text(factor));
+    if (every < 1) throw Error("a step decays every so many epochs", "at least 1", std::to_string(every));
+  }
+  float operator()(int epoch, Index) const {
+    float step = step_;
+    for (int k = 0; k < epoch / every_; ++k) step *= factor_;
+    return step;
+  }
+
+ private:
+  float step_;
+  float factor_;
+  int every_;
+};
+
+/// The default: a constant step that is safe for least squares with batches of B rows, 1 / (L + R / B), L the
+/// top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored, so that
+/// rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q q' (Bach,
+/// Moulines, NIPS 2013, for B = 1), with R measured along the columns. The mean norm in its place diverges
+/// where a column is rare: one-hot columns of a standardised file reach 180.
+struct AutomaticStep {
+  ConstantStep resolve(const Curvature& curvature, Index batch) const {
+    const double bound = curvature.top_eigenvalue + curvature.weighted_norm / static_cast<double>(batch);
+    return ConstantStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f);
+  }
+};
+
+static_assert(StepSize<ConstantStep> && StepSize<InverseTimeStep> && StepSize<StepDecay> &&
+              DerivedStepSize<AutomaticStep>);
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,344 @@
+#pragma once
+/// \file
+/// Layer 6: the gradient device of the ZipML computation model (ZipML 2017, section 2): it receives the
+/// model, reads a batch of samples from a store, and returns a gradient. An estimator sees margins and
+/// accumulates residuals in standardised units; the device does the folding of offsets and steps, and the
+/// rounding of model and residuals where the integer path is chosen.
+///
+/// Affine levels: a_ij = o_j + s_j (p_i + t_i k_ij) with codes k (p_i = 0, t_i = 1 unless rows are scaled), u
+/// = s x:
+///     z_i = <o, x> + p_i sum(u) + t_i <k_i, u> + c
+///     g_j = o_j sum_i r_i + s_j (sum_i r_i p_i + sum_i t_i r_i k_ij)
+/// Integer path: u is replaced by Q(u) = scale * int8, and x by x^ = Q(u) / s *everywhere*, offsets included,
+/// so that the margin is that of one rounded model; likewise t r by integers in -R .. R. E x^ = x and E r^ =
+/// r, hence the gradient stays unbiased (ZipML 2017, section 2.3: independent roundings of sample, model and
+/// gradient).
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+#include <type_traits>
+
+#include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/storage/dense_store.hpp>
+#include <zipml/storage/packed_store.hpp>
+#include <zipml/storage/quantized_vector.hpp>
+#include <zipml/vector_math.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// How numbers travel between model store and gradient device.
+struct Channels {
+  int model_bits =
+      32;  ///< 32: float32 model and residuals. 1..8: rounded model and residuals, exact integer sums.
+};
+
+/// True when margins over this store can be integer: affine levels.
+template <class Store>
+inline constexpr bool has_integer_path = requires(const Store store) {
+  store.decoder.step;
+};
+
+template <class Store, KernelPolicy Kernels>
+class GradientDevice {
+  static constexpr bool dense = std::is_base_of_v<DenseStore, Store>;
+  static constexpr bool affine = has_integer_path<Store>;
+
+ public:
+  /// `store` must outlive the device. Throws Error when the integer path is asked of a store that has none.
+  GradientDevice(const Store& store, const LabelMap& label_map, const Channels& channels, std::uint64_t seed)
+      : store_(store),
+        random_(seed),
+        integer_(channels.model_bits != 32),
+        model_bits_(channels.model_bits),
+        d_(store.cols()),
+        padded_(round_up(std::max<Index>(d_, 1), model_padding)),
+        labels_(store.rows()),
+        x_(padded_),
+        gradient_(padded_),
+        scratch_(padded_) {
+    if (integer_ && (model_bits_ < 1 || model_bits_ > 8))
+      throw Error("the model channel has no such width", "1 to 8 bits, or 32", std::to_string(model_bits_));
+    if (integer_ && !affine)
+      throw Error("this store has no integer path", "uniform levels for a model of at most 8 bits",
+                  dense ? "float32 samples" : "tables of levels");
+    if (integer_ && d_ > max_int8_columns)
+      throw Error("rows are too long for int32 margins",
+                  std::to_string(max_int8_columns) + " columns at most", std::to_string(d_));
+    for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
+    if constexpr (affine) {
+      folded_ = Buffer<float>(padded_);
+      ratio_ = Buffer<float>(padded_);
+      for (Index j = 0; j < d_; ++j) ratio_[j] = step(j) > 0.0f ? store.decoder.offset[j] / step(j) : 0.0f;
+    }
+    if (integer_) {
+      model8_ = Buffer<std::int8_t>(padded_);
+      gradient32_ = Buffer<std::int32_t>(padded_);
+    }
+  }
+
+  /// Receives model x (d standardised weights, finite) and intercept for the rows [first, first + count) of
+  /// the store. `batch` counts the batches of a fit: the row of the random numbers.
+  void begin_batch(Index first, Index count, const float* x, float intercept, std::uint64_t batch) {
+    first_ = next_ = first;
+    end_ = first + count;
+    batch_ = batch;
+    base_ = static_cast<double>(intercept);
+    std::copy_n(x, d_, x_.data());
+    std::fill(gradient_.begin(), gradient_.end(), 0.0f);
+    residual_sum_ = 0.0;
+    inner_sum_ = 0.0;
+    reserve(pass_rows(count));
+    if constexpr (affine) fold_model();
+  }
+
+  /// Asks for the rows [first, first + count) to be brought near: batches come in random order, which no
+  /// processor foresees, but the loop knows the next one while it works on this one.
+  void prefetch(Index first, Index count) const {
+    const char* begin;
+    Index bytes;
+    if constexpr (dense) {
+      begin = reinterpret_cast<const char*>(store_.row(first));
+      bytes = count * d_ * static_cast<Index>(sizeof(float));
+    } else {
+      const Index row_bits = store_.layout().stored_bits * d_;
+      begin = reinterpret_cast<const char*>(store_.codes().data()) +
+              first / block_rows * block_rows / 8 * row_bits;
+      bytes = std::min((first % block_rows + count + 7) / 8 * row_bits,
+                       reinterpret_cast<const char*>(store_.codes().end()) - begin);
+    }
+    for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(begin + k, 0, 2);
+  }
+
+  /// Moves to the next rows of the batch that are worked on together; false when there are none left. Float
+  /// paths work in pieces that stay in cache between margins and accumulation.
+  bool next_pass() {
+    if (next_ == end_) return false;
+    pass_first_ = next_;
+    pass_count_ = std::min(end_ - next_, pass_rows(end_ - first_));
+    next_ += pass_count_;
+    groups_ = {pass_first_ / group_rows, 0};
+    groups_.count = (pass_first_ + pass_count_ + group_rows - 1) / group_rows - groups_.first;
+    lead_ = dense ? 0 : pass_first_ % group_rows;
+    return true;
+  }
+
+  std::span<const float> labels() const {
+    return {labels_.data() + pass_first_, static_cast<std::size_t>(pass_count_)};
+  }
+
+  /// z_i = <a_i, x> + c of one draw, for the rows of the pass. The caller may overwrite them, with residuals
+  /// for instance; they live until the next pass.
+  std::span<float> margins(int draw) {
+    float* z = margins_.data() + draw * slots_;
+    if constexpr (dense) {
+      Kernels::margins(dense_rows(), ModelBlock<const float>{x_.data(), padded_}, z);
+    } else if constexpr (!affine) {
+      Kernels::margins(view(), store_.planes(draw), table(), groups_,
+                       ModelBlock<const float>{x_.data(), padded_}, z);
+    } else if (integer_) {
+      Kernels::margins(view(), store_.planes(draw), groups_,
+                       ModelBlock<const std::int8_t>{model8_.data(), padded_}, margins32_.data());
+      for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(margins32_[i]) * model_scale_;
+      detail::barrier();
+    } else {
+      Kernels::margins(view(), store_.planes(draw), groups_, ModelBlock<const float>{folded_.data(), padded_},
+                       z);
+    }
+    if constexpr (affine) {
+      if (store_.decoder.scales_rows()) scale_margins(z);
+    }
+    const auto base = static_cast<float>(base_);
+    for (Index i = 0; i < pass_count_; ++i) z[lead_ + i] += base;
+    return {z + lead_, static_cast<std::size_t>(pass_count_)};
+  }
+
+  /// g += sum_i r_i a_i over the rows of the pass, with the values of one draw. `residuals` must be finite.
+  void accumulate(int draw, std::span<const float> residuals) {
+    float* r = residuals_.data();
+    std::fill_n(r, lead_, 0.0f);
+    std::copy(residuals.begin(), residuals.end(), r + lead_);
+    const Index used = lead_ + pass_count_;
+    std::fill(r + used, r + (dense ? used : groups_.rows()), 0.0f);
+    if constexpr (dense) {
+      residual_sum_ += detail::sum(r, used);
+      Kernels::accumulate(dense_rows(), r, ModelBlock<float>{gradient_.data(), padded_});
+    } else if constexpr (!affine) {
+      residual_sum_ += detail::sum(r, used);
+      Kernels::accumulate(view(), store_.planes(draw), table(), groups_, r,
+                          ModelBlock<float>{gradient_.data(), padded_});
+    } else {
+      if (integer_) {
+        accumulate_integer(draw, r);
+      } else {
+        residual_sum_ += detail::sum(r, used);
+        if (store_.decoder.scales_rows()) scale_residuals(r);
+        Kernels::accumulate(view(), store_.planes(draw), groups_, r,
+                            ModelBlock<float>{gradient_.data(), padded_});
+      }
+    }
+  }
+
+  /// Writes the mean gradient of the batch (d values) and returns that of the intercept.
+  float end_batch(float* gradient) {
+    const auto count = static_cast<float>(end_ - first_);
+    if constexpr (affine) {
+      const auto outer = static_cast<float>(residual_sum_);
+      const auto inner = static_cast<float>(inner_sum_);
+      float* g = gradient_.data();
+      for (Index j = 0; j < d_; ++j) g[j] += inner;
+      detail::multiply(store_.decoder.offset.data(), outer, scratch_.data(), d_);
+      detail::multiply(g, store_.decoder.step.data(), g, d_);
+      detail::barrier();
+      for (Index j = 0; j < d_; ++j) g[j] += scratch_[j];
+    }
+    detail::multiply(gradient_.data(), 1.0f / count, gradient, d_);
+    return static_cast<float>(residual_sum_ / static_cast<double>(count));
+  }
+
+ private:
+  float step(Index j) const { return store_.decoder.step[j]; }
+
+  /// Rows worked on together: all that the integers allow, or what a float pass finds in the second-level
+  /// cache again.
+  Index pass_rows(Index batch_rows) const {
+    if (integer_) return std::min(batch_rows, max_int8_rows);
+    constexpr double cached_bytes = 256.0 * 1024.0;
+    const double row_bytes = static_cast<double>(d_) * store_.stored_bits() / 8.0;
+    const auto rows = static_cast<Index>(std::min(cached_bytes / std::max(row_bytes, 1.0), 4096.0));
+    return std::min(batch_rows, std::max(rows / group_rows * group_rows, group_rows));
+  }
+
+  void reserve(Index rows) {
+    const Index slots = round_up(rows, group_rows) + group_rows;  // a pass may begin inside a group
+    if (slots <= slots_) return;
+    slots_ = slots;
+    margins_ = Buffer<float>(slots * Store::draws);
+    residuals_ = Buffer<float>(slots);
+    if (integer_) {
+      margins32_ = Buffer<std::int32_t>(slots);
+      residuals8_ = Buffer<std::int8_t>(slots);
+      scaled_ = Buffer<float>(slots);
+    }
+  }
+
+  PackedView view() const requires(!dense) {
+    return {store_.codes().data(), store_.codes().end(), store_.layout()};
+  }
+  TableView table() const requires(!dense && !affine) {
+    return {store_.decoder.tables.data(), store_.decoder.levels};
+  }
+  DenseRows dense_rows() const requires(dense) { return {store_.row(pass_first_), d_, d_, pass_count_}; }
+
+  /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
+  void fold_model() requires(affine) {
+    const float* offset = store_.decoder.offset.data();
+    detail::multiply(store_.decoder.step.data(), x_.data(), folded_.data(), d_);
+    if (!integer_) {
+      base_ += detail::dot(offset, x_.data(), scratch_.data(), d_);
+    } else {
+      model_scale_ = quantize_symmetric(folded_.data(), d_, symmetric_levels(model_bits_), model_bits_ == 1,
+                                        random_, {Stream::model, batch_, 0, 0}, model8_.data());
+      // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
+      for (Index j = 0; j < d_; ++j) folded_[j] = model_scale_ * static_cast<float>(model8_[j]);
+      detail::barrier();
+      detail::multiply(ratio_.data(), folded_.data(), scratch_.data(), d_);
+      for (Index j = 0; j < d_; ++j)
+        if (step(j) == 0.0f) scratch_[j] = offset[j] * x_[j];
+      detail::barrier();
+      base_ += detail::sum(scratch_.data(), d_);
+    }
+    if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
+  }
+
+  Index row_of_slot(Index slot) const {
+    return std::min(groups_.first * group_rows + slot, store_.rows() - 1);
+  }
+
+  void scale_margins(float* z) requires(affine) {
+    for (Index i = 0; i < groups_.rows(); ++i) {
+      const Index row = row_of_slot(i);
+      z[i] =
+          pinned(store_.decoder.row_step[row] * z[i]) + pinned(store_.decoder.row_offset[row] * folded_sum_);
+    }
+  }
+
+  void scale_residuals(float* r) requires(affine) {
+    for (Index i = 0; i < groups_.rows(); ++i) {
+      const Index row = row_of_slot(i);
+      inner_sum_ += static_cast<double>(pinned(r[i] * store_.decoder.row_offset[row]));
+      r[i] *= store_.decoder.row_step[row];
+    }
+  }
+
+  void accumulate_integer(int draw, const float* r) requires(affine) {
+    const PlaneList planes = store_.planes(draw);
+    const bool scales_rows = store_.decoder.scales_rows();
+    float* scaled = scaled_.data();
+    for (Index i = 0; i < pass_count_; ++i)
+      scaled[i] = scales_rows ? r[lead_ + i] * store_.decoder.row_step[pass_first_ + i] : r[lead_ + i];
+    std::fill_n(residuals8_.data(), groups_.rows(), std::int8_t{0});
+    const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
+    const float scale = quantize_symmetric(scaled, pass_count_, residual_levels(planes), false, random_,
+                                           place, residuals8_.data() + lead_);
+    std::int64_t code_sum = 0;
+    for (Index i = 0; i < pass_count_; ++i) {
+      const int code = residuals8_[lead_ + i];
+      code_sum += code;
+      if (!scales_rows) continue;
+      const Index row = pass_first_ + i;
+      const float row_step = store_.decoder.row_step[row];
+      const float rounded = row_step > 0.0f ? scale * static_cast<float>(code) / row_step : r[lead_ + i];
+      residual_sum_ += static_cast<double>(rounded);
+      inner_sum_ += static_cast<double>(pinned(rounded * store_.decoder.row_offset[row]));
+    }
+    if (!scales_rows) residual_sum_ += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
+    std::fill(gradient32_.begin(), gradient32_.end(), 0);
+    Kernels::accumulate(view(), planes, groups_, residuals8_.data(),
+                        ModelBlock<std::int32_t>{gradient32_.data(), padded_});
+    for (Index j = 0; j < d_; ++j) scratch_[j] = static_cast<float>(gradient32_[j]) * scale;
+    detail::barrier();
+    for (Index j = 0; j < d_; ++j) gradient_[j] += scratch_[j];
+  }
+
+  const Store& store_;
+  Random random_;
+  bool integer_;
+  int model_bits_;
+  Index d_;
+  Index padded_;
+  Buffer<float> labels_;  // mapped for the loss, in store order
+
+  // of the batch
+  Index first_ = 0;
+  Index end_ = 0;
+  Index next_ = 0;
+  std::uint64_t batch_ = 0;
+  double base_ = 0.0;  // <o, x> + c
+  float model_scale_ = 0.0f;
+  float folded_sum_ = 0.0f;
+  double residual_sum_ = 0.0;  // sum of the residuals as used
+  double inner_sum_ = 0.0;     // sum of r_i p_i
+  Buffer<float> x_;
+  Buffer<float> folded_;
+  Buffer<float> ratio_;  // o_j / s_j
+  Buffer<float> gradient_;
+  Buffer<float> scratch_;
+  Buffer<std::int8_t> model8_;
+  Buffer<std::int32_t> gradient32_;
+
+  // of the pass
+  Index pass_first_ = 0;
+  Index pass_count_ = 0;
+  GroupRange groups_{};
+  Index lead_ = 0;  // rows of the first group before the pass
+  Index slots_ = 0;
+  Buffer<float> margins_;
+  Buffer<float> residuals_;
+  Buffer<std::int32_t> margins32_;
+  Buffer<std::int8_t> residuals8_;
+  Buffer<float> scaled_;
+};
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,115 @@
+#pragma once
+/// \file
+/// Layer 6: what the training loop tells after each epoch, and what may be answered.
+
+#include <concepts>
+#include <cstdio>
+#include <limits>
+#include <span>
+#include <type_traits>
+#include <vector>
+
+#if defined(__unix__) || defined(__APPLE__)
+#include <unistd.h>
+#endif
+
+#include <zipml/training/objective.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// State at the end of an epoch. The time that observers take is in no figure of the library.
+struct EpochEvent {
+  int epoch;                        ///< from 1
+  int epochs;                       ///< as asked for
+  std::span<const double> weights;  ///< standardised, averaged over the tail when averaging is on
+  double intercept;
+  double seconds;  ///< of training, all epochs so far
+};
+
+/// An observer's answer; one that returns nothing goes on.
+enum class Flow { go_on, stop };
+
+/// Anything callable with an EpochEvent that returns nothing or a Flow.
+template <class O>
+concept Observer = std::invocable<O&, const EpochEvent&> &&
+    (std::is_void_v<std::invoke_result_t<O&, const EpochEvent&>> ||
+     std::is_same_v<std::invoke_result_t<O&, const EpochEvent&>, Flow>);
+
+namespace detail {
+template <class O>
+Flow notify(O& observer, const EpochEvent& event) {
+  if constexpr (std::is_void_v<std::invoke_result_t<O&, const EpochEvent&>>) {
+    observer(event);
+    return Flow::go_on;
+  } else {
+    return observer(event);
+  }
+}
+}  // namespace detail
+
+/// Records the objective after every epoch. Pass the object itself to fit; it must outlive the call.
+///
+///     zipml::History history(objective);
+///     sgd.fit(store, {}, history);     // history.values[epoch - 1]
+template <class F>
+class History {
+ public:
+  explicit History(const F& objective) : objective_(&objective) {}
+  void operator()(const EpochEvent& event) {
+    values.push_back((*objective_)(event.weights, event.intercept));
+    seconds.push_back(event.seconds);
+  }
+
+  std::vector<double> values;
+  std::vector<double> seconds;  ///< of training until then
+
+ private:
+  const F* objective_;
+};
+
+/// Stops when `patience` epochs in a row have not lowered the objective (of a validation set, say) by the
+/// relative amount `tolerance`.
+template <class F>
+class EarlyStopping {
+ public:
+  explicit EarlyStopping(const F& objective, int patience = 3, double tolerance = 1e-4)
+      : objective_(&objective), patience_(patience), tolerance_(tolerance) {}
+
+  Flow operator()(const EpochEvent& event) {
+    const double value = (*objective_)(event.weights, event.intercept);
+    if (value < best_ - tolerance_ * (best_ < std::numeric_limits<double>::max() ? std::fabs(best_) : 0.0)) {
+      best_ = value;
+      waited_ = 0;
+      return Flow::go_on;
+    }
+    return ++waited_ >= patience_ ? Flow::stop : Flow::go_on;
+  }
+  double best() const { return best_; }
+
+ private:
+  const F* objective_;
+  int patience_;
+  double tolerance_;
+  int waited_ = 0;
+  double best_ = std::numeric_limits<double>::max();
+};
+
+/// A line on standard error that grows with the epochs, where that is a terminal; else silent.
+struct ProgressBar {
+  void operator()(const EpochEvent& event) const {
+#if defined(__unix__) || defined(__APPLE__)
+    if (isatty(STDERR_FILENO) == 0) return;
+    constexpr int width = 40;
+    const int done = width * event.epoch / event.epochs;
+    std::fprintf(stderr, "\r[%.*s%*s] epoch %d/%d, %.2f s%s", done,
+                 "########################################", width - done, "", event.epoch, event.epochs,
+                 event.seconds, event.epoch == event.epochs ? "\n" : "");
+    std::fflush(stderr);
+#else
+    (void)event;
+#endif
+  }
+};
+inline ProgressBar progress_bar() { return {}; }
+
+}  // namespace zipml::inline ZIPML_ABI

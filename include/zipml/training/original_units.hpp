@@ -1,0 +1,34 @@
+#pragma once
+/// \file
+/// Layer 6: the way back from standardised weights to the user's units.
+
+#include <span>
+
+#include <zipml/model/linear_model.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/storage/sample_store.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// The model that predicts in the user's units what (weights, intercept) predicts in those of the store: with
+/// columns (a - mean) / scale and labels (y - offset) / s, w_j = s x_j / scale_j and c' = s c + offset -
+/// sum_j w_j mean_j. A classifier keeps its margin, whose units are labels of -1 and 1.
+template <Loss L>
+LinearModel in_original_units(std::span<const double> weights, double intercept, const StoreHeader& store,
+                              const LabelMap& labels) {
+  const Standardization& map = store.standardization();
+  const LabelMap units = L::classifies ? LabelMap{} : labels;
+  LinearModel model;
+  model.weights = Buffer<double>(store.cols());
+  model.intercept = intercept * units.scale + units.offset;
+  for (Index j = 0; j < store.cols(); ++j) {
+    model.weights[j] = weights[static_cast<std::size_t>(j)] * units.scale / map.scale[j];
+    model.intercept -= model.weights[j] * map.mean[j];
+  }
+  model.classifies = L::classifies;
+  model.low_label = static_cast<double>(store.label_statistics().min);
+  model.high_label = static_cast<double>(store.label_statistics().max);
+  return model;
+}
+
+}  // namespace zipml::inline ZIPML_ABI

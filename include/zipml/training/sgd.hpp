@@ -1,0 +1,298 @@
+#pragma once
+/// \file
+/// Layer 6: the training loop: minibatch stochastic (proximal) gradient descent over any store, estimator,
+/// loss, regularizer and step size.
+
+#include <chrono>
+#include <cmath>
+#include <utility>
+
+#include <zipml/estimators/requirements.hpp>
+#include <zipml/kernels/isa.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/model/regularizers.hpp>
+#include <zipml/model/step_sizes.hpp>
+#include <zipml/training/curvature.hpp>
+#include <zipml/training/fit.hpp>
+#include <zipml/training/gradient_device.hpp>
+#include <zipml/training/observer.hpp>
+#include <zipml/training/original_units.hpp>
+#include <zipml/training/tail_average.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// x <- prox(x - step * g), c <- c - step * mean residual, g the estimator's gradient of a batch. The model
+/// store keeps x in float32 (ZipML 2017, section 2); batches are ranges of store rows, visited in a fresh
+/// random order each epoch. One epoch costs one reading of the store and O(d) float work per batch.
+///
+///     const auto fit = zipml::Sgd{zipml::SquaredLoss{}, zipml::L2{1e-4f}}.fit(store, {.epochs = 20});
+template <Loss L = SquaredLoss, Regularizer R = NoRegularizer, class Step = AutomaticStep>
+class Sgd {
+  static_assert(StepSize<Step> || DerivedStepSize<Step>,
+                "zipml: a step size is callable with (epoch, iteration)");
+
+ public:
+  explicit Sgd(L loss = {}, R regularizer = R{}, Step step = Step{})
+      : loss_(std::move(loss)), regularizer_(std::move(regularizer)), step_(std::move(step)) {}
+
+  /// Trains with the estimator that the store was quantized for. Same seed, same bits, for any number of
+  /// threads and, on the integer path, any instruction set. Throws Error for options out of range.
+  template <SampleStore Store, class... Observers>
+  requires(Observer<Observers>&&...) Fit
+      fit(const Store& store, const FitOptions& options = {}, Observers&&... observers)
+  const {
+    static_assert(
+        requires { typename Store::DefaultEstimator; },
+        "zipml: this store names no estimator: pass one, fit(store, estimator, options)");
+    return fit(store, typename Store::DefaultEstimator{}, options, std::forward<Observers>(observers)...);
+  }
+
+  /// Trains with a given estimator, chosen kernels at run time.
+  template <SampleStore Store, GradientEstimator Estimator, class... Observers>
+  Fit fit(const Store& store, Estimator estimator, const FitOptions& options = {},
+          Observers&&... observers) const {
+    check<Store, Estimator, Observers...>();
+    Fit result;
+    visit_isa(requested_isa(options.isa), [&](auto kernels) {
+      result = fit_on<decltype(kernels)>(store, estimator, options, observers...);
+    });
+    return result;
+  }
+
+  /// Trains on one kernel policy, chosen at compile time.
+  template <KernelPolicy Kernels, SampleStore Store, GradientEstimator Estimator, class... Observers>
+  Fit fit_on(const Store& store, Estimator estimator, const FitOptions& options,
+             Observers&&... observers) const {
+    check<Store, Estimator, Observers...>();
+    check(options);
+    return Run<Kernels, Store, Estimator>(*this, store, estimator, options).train(observers...);
+  }
+
+ private:
+  template <class Store, class Estimator, class... Observers>
+  static constexpr void check() {
+    static_assert(EstimatorSuitsLoss<Estimator, L>,
+                  "zipml: this estimator is unbiased only for an AffineLoss (least squares, ls-svm)");
+    static_assert(StoreHasEnoughDraws<Estimator, Store>,
+                  "zipml: the store holds too few draws for this estimator: quantize for it");
+    static_assert((Observer<Observers> && ...),
+                  "zipml: an observer takes an EpochEvent, returns nothing or Flow");
+  }
+
+  static void check(const FitOptions& options) {
+    if (options.epochs < 0)
+      throw Error("the number of epochs is out of range", "at least 0", std::to_string(options.epochs));
+    if (options.batch < 1)
+      throw Error("the batch is out of range", "at least 1 row", std::to_string(options.batch));
+    if (!(options.tolerance >= 0.0))
+      throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+  }
+
+  template <class Kernels, class Store, class Estimator>
+  class Run;
+
+  L loss_;
+  R regularizer_;
+  Step step_;
+};
+
+template <Loss L, Regularizer R, class Step>
+template <class Kernels, class Store, class Estimator>
+class Sgd<L, R, Step>::Run {
+  using Clock = std::chrono::steady_clock;
+  static constexpr float runaway = 1e12f;  // standardised labels are of size 1
+
+ public:
+  Run(const Sgd& sgd, const Store& store, Estimator estimator, const FitOptions& options)
+      : sgd_(sgd),
+        store_(store),
+        estimator_(estimator),
+        options_(options),
+        label_map_(sgd.loss_.label_map(store.label_statistics())),
+        seed_(options.seed.value_or(store.seed())),
+        device_(store, label_map_, Channels{options.model_bits}, seed_),
+        batch_(std::min(options.batch, store.rows())),
+        x_(store.cols()),
+        gradient_(store.cols()),
+        scratch_(store.cols()),
+        average_(store.cols()),
+        order_((store.rows() + batch_ - 1) / batch_) {}
+
+  template <class... Observers>
+  Fit train(Observers&... observers) {
+    Fit fit;
+    fit.isa = Kernels::name;
+    const auto start = Clock::now();
+    Clock::duration watching{};
+    const auto step = resolved_step();
+    fit.step = static_cast<double>(step(0, 0));
+    const auto ready = Clock::now();
+    const double loss_of_zero = loss_on_store(Buffer<float>(store_.cols()), 0.0f);
+    watching += Clock::now() - ready;
+    Buffer<double> before(store_.cols());
+    for (int epoch = 0; epoch < options_.epochs && fit.status == Status::completed; ++epoch) {
+      if (!run_epoch(epoch, step)) {
+        fit.status = Status::diverged;
+        break;
+      }
+      take_weights(fit);
+      fit.epochs = epoch + 1;
+      if (options_.tolerance > 0.0 && epoch > 0 && moved(before, fit.weights) <= options_.tolerance)
+        fit.status = Status::converged;
+      before = fit.weights;
+      const auto pause = Clock::now();
+      fit.seconds = std::chrono::duration<double>(pause - start - watching).count();
+      const EpochEvent event{epoch + 1, options_.epochs, fit.weights.span(), fit.intercept, fit.seconds};
+      const bool stop = (0 | ... | static_cast<int>(detail::notify(observers, event) == Flow::stop)) != 0;
+      if (stop && fit.status == Status::completed) fit.status = Status::stopped;
+      watching += Clock::now() - pause;
+    }
+    const auto end = Clock::now();
+    fit.seconds = std::chrono::duration<double>(end - start - watching).count();
+    const double setup = std::chrono::duration<double>(ready - start).count();
+    fit.seconds_per_epoch = (fit.seconds - setup) / std::max(1, fit.epochs);
+    if (fit.weights.empty()) fit.weights = Buffer<double>(store_.cols());
+    judge(fit, loss_of_zero);
+    fit.model = in_original_units<L>(fit.weights.span(), fit.intercept, store_, label_map_);
+    return fit;
+  }
+
+ private:
+  auto resolved_step() const {
+    if constexpr (DerivedStepSize<Step>)
+      return sgd_.step_.resolve(measure_curvature(store_), batch_);
+    else
+      return sgd_.step_;
+  }
+
+  /// False when the weights run away; they are then still finite, and point where the loop is unstable.
+  template <class S>
+  bool run_epoch(int epoch, const S& step) {
+    shuffle(epoch);
+    average_.begin_epoch(epoch + 1);
+    const Index d = store_.cols();
+    for (Index b = 0; b < order_.size(); ++b) {
+      const Index first = order_[b] * batch_;
+      const Index count = std::min(batch_, store_.rows() - first);
+      device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
+      if (b + 1 < order_.size()) {
+        const Index next = order_[b + 1] * batch_;
+        device_.prefetch(next, std::min(batch_, store_.rows() - next));
+      }
+      while (device_.next_pass()) estimator_(device_, sgd_.loss_);
+      const float residual = device_.end_batch(gradient_.data());
+      if (!(std::fabs(residual) < runaway) || !(detail::max_abs(gradient_.data(), d) < runaway * runaway))
+        return false;
+      // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
+      // step's bound.
+      const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
+      detail::add_multiple(-s, gradient_.data(), x_.data(), scratch_.data(), d);
+      sgd_.regularizer_.prox(x_.span(), s);
+      c_ -= pinned(s * residual);
+      average_.add(x_.data(), c_);
+      ++iteration_;
+    }
+    return detail::all_finite(x_.data(), d) && detail::all_finite(&c_, 1);
+  }
+
+  /// Fisher and Yates, from counters of the stream batch_order.
+  void shuffle(int epoch) {
+    const Random random(seed_);
+    for (Index k = 0; k < order_.size(); ++k) order_[k] = k;
+    PhiloxWords words{};
+    for (Index k = order_.size() - 1; k > 0; --k) {
+      const auto place = static_cast<std::uint32_t>(k);
+      words = random.words(Stream::batch_order, 0, static_cast<std::uint32_t>(epoch), place / 4);
+      const auto pick = std::uint64_t{words[place % 4]} * static_cast<std::uint64_t>(k + 1) >> 32;
+      std::swap(order_[k], order_[static_cast<Index>(pick)]);
+    }
+  }
+
+  void take_weights(Fit& fit) const {
+    if (options_.average) {
+      fit.weights = average_.weights();
+      fit.intercept = average_.intercept();
+      return;
+    }
+    fit.weights = Buffer<double>(x_.size());
+    for (Index j = 0; j < x_.size(); ++j) fit.weights[j] = static_cast<double>(x_[j]);
+    fit.intercept = static_cast<double>(c_);
+  }
+
+  static double moved(const Buffer<double>& a, const Buffer<double>& b) {
+    double largest = 0.0;
+    for (Index j = 0; j < a.size(); ++j) largest = std::max(largest, std::fabs(a[j] - b[j]));
+    return largest;
+  }
+
+  /// Mean loss as the estimator can tell it from the store: one reading.
+  double loss_on_store(const Buffer<float>& x, float c) {
+    double total = 0.0;
+    const Index piece = 4096;
+    for (Index first = 0; first < store_.rows(); first += piece) {
+      device_.begin_batch(first, std::min(piece, store_.rows() - first), x.data(), c, 0);
+      while (device_.next_pass()) total += Estimator::loss(device_, sgd_.loss_);
+    }
+    return total / static_cast<double>(store_.rows());
+  }
+
+  /// Whether the corrected loss falls below zero far out in this direction: the quadratic form of the rounded
+  /// samples is negative along it, and no step size can help.
+  bool negative_along(const Buffer<float>& direction) {
+    const float length = detail::max_abs(direction.data(), direction.size());
+    if (!(length > 0.0f) || !std::isfinite(length)) return false;
+    Buffer<float> far(direction.size());
+    for (Index j = 0; j < far.size(); ++j) far[j] = direction[j] / length * 1e4f;
+    return loss_on_store(far, 0.0f) < 0.0;
+  }
+
+  /// A model that is worse than none, on the very samples that it was trained on, is no success; a corrected
+  /// loss below zero is that of an indefinite form.
+  void judge(Fit& fit, double loss_of_zero) {
+    Buffer<float> x(store_.cols());
+    for (Index j = 0; j < x.size(); ++j) x[j] = static_cast<float>(fit.weights[j]);
+    fit.quantized_loss = loss_on_store(x, static_cast<float>(fit.intercept));
+    if (fit.epochs > 0 && fit.status != Status::diverged) {
+      if (fit.quantized_loss < -0.1 * loss_of_zero) fit.status = Status::indefinite;
+      if (!(fit.quantized_loss <= 1.5 * loss_of_zero + 1e-12)) fit.status = Status::diverged;
+    }
+    if (fit.status == Status::diverged && Estimator::needs_affine_loss && negative_along(x_))
+      fit.status = Status::indefinite;
+    switch (fit.status) {
+      case Status::diverged:
+        fit.advice = "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step));
+        fit.advice +=
+            Estimator::needs_affine_loss
+                ? ": take a smaller step or, when this was the automatic one, more bits, a ridge penalty, or "
+                  "naive with nearest rounding"
+                : ": take a smaller step, or the automatic one";
+        break;
+      case Status::indefinite:
+        fit.advice =
+            "the rounded samples define no convex problem: take more bits, a ridge penalty, or naive with "
+            "nearest "
+            "rounding";
+        break;
+      default:
+        break;
+    }
+  }
+
+  const Sgd& sgd_;
+  const Store& store_;
+  Estimator estimator_;
+  const FitOptions& options_;
+  LabelMap label_map_;
+  std::uint64_t seed_;
+  GradientDevice<Store, Kernels> device_;
+  Index batch_;
+  Buffer<float> x_;  // the model store
+  float c_ = 0.0f;
+  Buffer<float> gradient_;
+  Buffer<float> scratch_;
+  TailAverage average_;
+  Buffer<Index> order_;
+  Index iteration_ = 0;
+};
+
+}  // namespace zipml::inline ZIPML_ABI
