@@ -1,0 +1,10 @@
+#pragma once
+// The SGD loop that a user would write with Eigen, compiled with -O3 -march=native.
+
+#include <cstddef>
+
+/// One epoch of least squares over n x d row-major float32 samples, rows in their order; batch 1 updates
+/// after each row, larger batches use two matrix-vector products. x has d entries.
+__attribute__((visibility("default"))) void eigen_epoch(const float* samples, const float* labels,
+                                                        std::ptrdiff_t n, std::ptrdiff_t d,
+                                                        std::ptrdiff_t batch, float step, float* x);

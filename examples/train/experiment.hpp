@@ -1,0 +1,52 @@
+#pragma once
+// One data set, trained on at one width or at many.
+
+#include <optional>
+#include <string>
+#include <vector>
+#include <zipml/data/generated.hpp>
+
+#include "options.hpp"
+
+/// Everything that is known after a run; the keys of --json. Not a number where something does not apply.
+struct Result {
+  int bits = 0;
+  double stored_bits = 0.0;
+  std::string estimator;
+  std::string levels;
+  std::string rounding;
+  int model_bits = 32;
+  std::optional<int> residual_levels;
+  std::string isa;
+  double step = 0.0;
+  int epochs = 0;
+  zipml::Index store_bytes = 0;
+  zipml::Index label_bytes = 0;
+  double compression = 0.0;
+  double train_loss = 0.0;
+  std::optional<double> optimum_loss;
+  std::optional<double> excess;
+  std::optional<double> test_metric;
+  double seconds_quantize = 0.0;
+  double seconds_train = 0.0;
+  double seconds_per_epoch = 0.0;
+  std::optional<double> speedup;
+  std::string status;
+  std::string advice;
+  bool success = false;
+};
+
+/// The samples of a run and how long they took to load.
+struct Samples {
+  zipml::TrainTest sets;
+  double seconds_load = 0.0;
+};
+
+/// Loads the user's files, or generates the default set. Says on stderr what a person should know of them.
+Samples load_samples(const Options& options);
+
+const char* test_metric_name(const Options& options);
+
+/// Trains once, or at every width of a sweep, 32 bits first. Prints a line per epoch of a single run unless
+/// --json.
+std::vector<Result> run(const Options& options, const Samples& samples);

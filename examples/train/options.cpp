@@ -1,0 +1,103 @@
+#include "options.hpp"
+
+#include <CLI/CLI.hpp>
+#include <zipml/config.hpp>
+
+namespace {
+
+/// What no single option can check: combinations that make no sense, and options that follow from others.
+void reconcile(Options& options, const CLI::App& app) {
+  const bool bits_given = app.count("--bits") > 0;
+  const bool estimator_given = app.count("--estimator") > 0;
+  const auto usage = [](const std::string& text) { throw CLI::ValidationError(text); };
+
+  if (options.sweep && (bits_given || options.estimator == "full"))
+    usage("--sweep runs 32 bits and every width from 2 to 8: leave out --bits and --estimator full");
+  if (options.rounding == "nearest") {
+    if (estimator_given && options.estimator != "naive")
+      usage("--rounding nearest makes all draws equal, so " + options.estimator +
+            " has nothing to work with: use --estimator naive or leave it out");
+    options.estimator = "naive";
+  }
+  if (bits_given && options.bits == 32 && !estimator_given && options.rounding != "nearest")
+    options.estimator = "full";
+  if (estimator_given && options.estimator == "full" && !bits_given) options.bits = 32;
+  if (options.estimator == "full" && options.bits != 32)
+    usage("--estimator full reads float32 samples: leave out --bits, or use --bits 32");
+  if (options.estimator != "full" && options.bits == 32)
+    usage("--bits 32 means full precision: leave out --estimator " + options.estimator +
+          (options.rounding == "nearest" ? " and --rounding nearest" : ""));
+  if (options.estimator == "full" && options.model_bits != 32)
+    usage("--model-bits needs packed samples: choose --bits 1 to 8");
+  if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
+  if (options.file.empty()) {
+    for (const char* name : {"--format", "--label", "--test", "--memory-limit"})
+      if (app.count(name) > 0) usage(std::string(name) + " needs a FILE");
+  } else if (app.count("--rows") > 0) {
+    usage("--rows sizes the generated set: leave out FILE");
+  }
+  if (options.file == "-" && options.test_file == "-") usage("FILE and --test cannot both be standard input");
+}
+
+}  // namespace
+
+Options parse_options(int argc, char** argv) {
+  Options options;
+  float step = 0.0f;
+  CLI::App app{
+      "Trains a linear model on samples of 1 to 8 bits, or 32.\n"
+      "Without FILE it trains on a generated set of 90 skewed, correlated columns."};
+  app.set_version_flag("--version", std::string("train (zipml ") + ZIPML_VERSION + ")");
+  app.option_defaults()->always_capture_default();
+
+  app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input")->capture_default_str();
+  app.add_option("--format", options.format, "format of the files")
+      ->check(CLI::IsMember({"auto", "libsvm", "csv"}));
+  app.add_option("--label", options.label, "CSV: label column by name or number from 1 (the last one)");
+  app.add_option("--test", options.test_file, "file of test rows");
+  app.add_option("--memory-limit", options.memory_gib, "GiB that the samples may take in float32")
+      ->check(CLI::PositiveNumber);
+  app.add_option("--rows", options.rows, "training rows of the generated set, a ninth as many test rows")
+      ->check(CLI::Range(zipml::Index{2}, zipml::Index{1} << 32));
+  app.add_option("--loss", options.loss, "ls-svm: two classes, the lower label value is -1")
+      ->check(CLI::IsMember({"least-squares", "ls-svm"}));
+  app.add_option("--bits", options.bits, "bits of one draw of a sample's value: 1 to 8, or 32 for float32")
+      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  app.add_option("--levels", options.levels, "where the levels lie")->check(CLI::IsMember({"uniform"}));
+  app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
+      ->check(CLI::IsMember({"stochastic", "nearest"}));
+  app.add_option("--estimator", options.estimator, "how samples become gradients; full means --bits 32")
+      ->check(CLI::IsMember({"full", "naive", "double-sampling", "symmetrized"}));
+  app.add_option("--model-bits", options.model_bits,
+                 "1 to 8: rounded model and residuals, integer sums; 32: float")
+      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2 on standardised columns")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--l1", options.l1, "penalty MU |x|_1 on standardised columns")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--epochs", options.epochs, "passes over the samples")->check(CLI::Range(1, 1'000'000));
+  app.add_option("--batch", options.batch, "rows of a minibatch")
+      ->check(CLI::Range(zipml::Index{1}, zipml::Index{1} << 30));
+  app.add_option("--step", step, "constant step size (a safe one, measured on the samples)")
+      ->check(CLI::PositiveNumber)
+      ->always_capture_default(false);
+  app.add_option("--seed", options.seed, "of every random choice");
+  app.add_option("--isa", options.isa, "instruction set: scalar, avx2 (ZIPML_ISA, else the best)")
+      ->always_capture_default(false);
+  app.add_flag("--sweep", options.sweep, "32 bits and every width from 2 to 8: the table to choose from");
+  app.add_flag("--json", options.json, "one JSON object on standard output, nothing else");
+  app.add_option("--save-model", options.save_model, "write the trained model to this file");
+
+  try {
+    app.parse(argc, argv);
+    if (app.count("--step") > 0) options.step = step;
+    reconcile(options, app);
+  } catch (const CLI::ParseError& error) {
+    const bool asked =
+        error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);  // --help, --version
+    if (asked) std::exit(app.exit(error));
+    std::fprintf(stderr, "train: %s\nTry --help.\n", error.what());
+    std::exit(2);
+  }
+  return options;
+}

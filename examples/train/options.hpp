@@ -1,0 +1,37 @@
+#pragma once
+// What the user asked `train` to do, checked as a whole.
+
+#include <cstdint>
+#include <optional>
+#include <string>
+#include <zipml/types.hpp>
+
+struct Options {
+  std::string file;  // empty: the generated set
+  std::string format = "auto";
+  std::string label;
+  std::string test_file;
+  double memory_gib = 8.0;
+  zipml::Index rows = 200'000;
+
+  std::string loss = "least-squares";
+  int bits = 4;
+  std::string levels = "uniform";
+  std::string rounding = "stochastic";
+  std::string estimator = "double-sampling";
+  int model_bits = 32;
+  float l2 = 0.0f;
+  float l1 = 0.0f;
+  int epochs = 20;
+  zipml::Index batch = 64;
+  std::optional<float> step;
+  std::uint64_t seed = 1;
+  std::string isa;
+
+  bool sweep = false;
+  bool json = false;
+  std::string save_model;
+};
+
+/// Parses the command line. Prints help or version and exits 0, or a usage error and exits 2.
+Options parse_options(int argc, char** argv);

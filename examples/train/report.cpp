@@ -1,0 +1,117 @@
+#include "report.hpp"
+
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+
+namespace {
+
+// Ordered as the members are set, which is the order that a person expects.
+using Json = nlohmann::ordered_json;
+
+Json number(std::optional<double> value) {
+  return value && std::isfinite(*value) ? Json(*value) : Json(nullptr);
+}
+Json text(const std::string& value) { return value.empty() ? Json(nullptr) : Json(value); }
+
+Json to_json(const Options& options, const Samples& samples, const Result& result) {
+  const zipml::TrainTest& sets = samples.sets;
+  return {{"rows", sets.train.rows},
+          {"cols", sets.train.cols},
+          {"loss", options.loss},
+          {"bits", result.bits},
+          {"stored_bits", result.stored_bits},
+          {"estimator", result.estimator},
+          {"levels", text(result.levels)},
+          {"rounding", text(result.rounding)},
+          {"outliers", nullptr},
+          {"model_bits", result.model_bits},
+          {"gradient_bits", 32},
+          {"residual_levels", result.residual_levels ? Json(*result.residual_levels) : Json(nullptr)},
+          {"isa", result.isa},
+          {"threads", 1},
+          {"seed", options.seed},
+          {"l2", options.l2},
+          {"l1", options.l1},
+          {"step", result.step},
+          {"epochs", result.epochs},
+          {"batch", options.batch},
+          {"test_rows", sets.test.rows > 0 ? Json(sets.test.rows) : Json(nullptr)},
+          {"store_bytes", result.store_bytes},
+          {"label_bytes", result.label_bytes},
+          {"compression", result.compression},
+          {"train_loss", number(result.train_loss)},
+          {"optimum_loss", number(result.optimum_loss)},
+          {"excess", number(result.excess)},
+          {"test_metric_name", result.test_metric ? Json(test_metric_name(options)) : Json(nullptr)},
+          {"test_metric", number(result.test_metric)},
+          {"seconds_load", samples.seconds_load},
+          {"seconds_quantize", result.seconds_quantize},
+          {"seconds_train", result.seconds_train},
+          {"seconds_per_epoch", result.seconds_per_epoch},
+          {"speedup", number(result.speedup)},
+          {"status", result.status},
+          {"advice", text(result.advice)}};
+}
+
+/// A fixed width, whatever the number: diverged runs have losses of 1e30.
+std::string cell(std::optional<double> value, const char* format, double largest) {
+  if (!value || !std::isfinite(*value)) return "-";
+  char buffer[64];
+  std::snprintf(buffer, sizeof buffer, std::fabs(*value) < largest ? format : "%.1e", *value);
+  return buffer;
+}
+
+}  // namespace
+
+void print_table(const Options& options, const Samples& samples, const std::vector<Result>& results) {
+  const Result& first = results.front();
+  std::printf("%s: %td rows, %td columns, %s; %d epochs, batch %td, seed %llu, %s kernels\n",
+              samples.sets.train.source.c_str(), samples.sets.train.rows, samples.sets.train.cols,
+              options.loss.c_str(), options.epochs, options.batch,
+              static_cast<unsigned long long>(options.seed), first.isa.c_str());
+  if (first.optimum_loss) std::printf("exact optimum: loss %.6g\n", *first.optimum_loss);
+  std::printf("\n%4s  %-15s  %6s  %11s  %6s  %10s  %12s  %9s  %8s  %7s  %s\n", "bits", "estimator", "stored",
+              "bytes", "ratio", "loss", "excess", test_metric_name(options), "s/epoch", "speedup", "status");
+  for (const Result& r : results) {
+    std::printf("%4d  %-15s  %6.4g  %11td  %6.2f  %10s  %10s %%  %9s  %8s  %7s  %s\n", r.bits,
+                r.estimator.c_str(), r.stored_bits, r.store_bytes, r.compression,
+                cell(r.train_loss, "%.6f", 1e3).c_str(),
+                cell(r.excess ? 100.0 * *r.excess : NAN, "%.4f", 1e5).c_str(),
+                cell(r.test_metric, "%.5g", 1e8).c_str(), cell(r.seconds_per_epoch, "%.4f", 1e4).c_str(),
+                cell(r.speedup, "%.2f", 1e4).c_str(), r.status.c_str());
+  }
+  std::printf(
+      "\nstored: bits per value with all draws. ratio: float32 bytes / bytes of the store. excess: (loss - "
+      "optimum) /\n"
+      "optimum, on full-precision training rows. speedup: against the 32-bit run above, same batches, same "
+      "kernels.\n");
+  std::string advice;
+  for (const Result& r : results)
+    if (!r.advice.empty() && r.advice != advice)
+      std::printf("%s: %s\n", r.status.c_str(), (advice = r.advice).c_str());
+}
+
+void print_summary(const Options& options, const Samples& samples, const Result& r) {
+  std::printf("\n%s: %td rows, %td columns; %s, %d bits (%g stored), %s kernels, step %.4g\n",
+              samples.sets.train.source.c_str(), samples.sets.train.rows, samples.sets.train.cols,
+              r.estimator.c_str(), r.bits, r.stored_bits, r.isa.c_str(), r.step);
+  std::printf(
+      "store %td bytes, %.2f times smaller than float32; load %.2f s, quantize %.2f s, train %.2f s\n",
+      r.store_bytes, r.compression, samples.seconds_load, r.seconds_quantize, r.seconds_train);
+  std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
+  if (r.excess) std::printf(", %.4g %% above the exact optimum", 100.0 * *r.excess);
+  if (r.test_metric) std::printf(", test %s %.6g", test_metric_name(options), *r.test_metric);
+  std::printf("\n");
+}
+
+void print_json(const Options& options, const Samples& samples, const std::vector<Result>& results) {
+  Json out;
+  if (options.sweep) {
+    out["runs"] = Json::array();
+    for (const Result& result : results) out["runs"].push_back(to_json(options, samples, result));
+  } else {
+    out = to_json(options, samples, results.front());
+  }
+  std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+}
