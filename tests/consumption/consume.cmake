@@ -1,0 +1,63 @@
+# cmake -DWAY=... -DSOURCE=... -DBUILD=... -DWORK=... -DCOMPILER=... -DFLAGS=... -DEIGEN=... -P consume.cmake
+cmake_minimum_required(VERSION 3.20)
+
+file(REMOVE_RECURSE ${WORK})
+file(MAKE_DIRECTORY ${WORK}/project)
+set(consumer ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp)
+
+function(run)
+  execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
+  if(NOT code EQUAL 0)
+    list(JOIN ARGN " " command)
+    message(FATAL_ERROR "${command}: ended with ${code}\n${out}\n${err}")
+  endif()
+  message("${out}")
+endfunction()
+
+# Compiles by hand, with the given flags.
+function(compile_and_run)
+  separate_arguments(flags UNIX_COMMAND "${FLAGS}")
+  run(${COMPILER} -std=c++20 ${flags} ${ARGN} ${consumer} -o ${WORK}/consumer)
+  run(${WORK}/consumer)
+endfunction()
+
+# A project of the user's around `lines`, which make zipml::zipml known. Nothing but the headers may come with it.
+function(configure_and_run lines)
+  file(WRITE ${WORK}/project/CMakeLists.txt "cmake_minimum_required(VERSION 3.20)\nproject(consumer LANGUAGES CXX)\n"
+    "${lines}\n"
+    "foreach(target quickstart train demo random_test epoch_bench)\n"
+    "  if(TARGET \${target})\n    message(FATAL_ERROR \"zipml brought \${target} along\")\n  endif()\nendforeach()\n"
+    "get_target_property(options zipml::zipml INTERFACE_COMPILE_OPTIONS)\n"
+    "if(options)\n  message(FATAL_ERROR \"zipml::zipml leaks flags: \${options}\")\nendif()\n"
+    "add_executable(consumer ${consumer})\ntarget_link_libraries(consumer PRIVATE zipml::zipml)\n")
+  run(${CMAKE_COMMAND} -S ${WORK}/project -B ${WORK}/build -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_FLAGS=${FLAGS}
+    ${ARGN})
+  run(${CMAKE_COMMAND} --build ${WORK}/build)
+  run(${WORK}/build/consumer)
+endfunction()
+
+if(WAY STREQUAL "plain")
+  list(TRANSFORM EIGEN PREPEND -isystem)
+  compile_and_run(-I${SOURCE}/include ${EIGEN})
+elseif(WAY STREQUAL "add_subdirectory")
+  configure_and_run("add_subdirectory(${SOURCE} zipml)")
+elseif(WAY STREQUAL "fetch_content")
+  configure_and_run("include(FetchContent)\nFetchContent_Declare(zipml SOURCE_DIR ${SOURCE})\nFetchContent_MakeAvailable(zipml)")
+else()
+  run(${CMAKE_COMMAND} --install ${BUILD} --prefix ${WORK}/prefix)
+  if(WAY STREQUAL "find_package")
+    string(REGEX MATCH "^[0-9]+\\.[0-9]+" minor ${VERSION})
+    configure_and_run("find_package(zipml 99 QUIET)\nif(zipml_FOUND)\n  message(FATAL_ERROR \"version 99 was found\")\nendif()\nfind_package(zipml ${minor} REQUIRED)" -DCMAKE_PREFIX_PATH=${WORK}/prefix)
+  elseif(NOT PKG_CONFIG)
+    message("skipped: pkg-config was not found")
+  else()
+    set(ENV{PKG_CONFIG_PATH} "${WORK}/prefix/share/pkgconfig:$ENV{PKG_CONFIG_PATH}")
+    execute_process(COMMAND ${PKG_CONFIG} --cflags zipml RESULT_VARIABLE code
+      OUTPUT_VARIABLE cflags OUTPUT_STRIP_TRAILING_WHITESPACE)
+    if(NOT code EQUAL 0)
+      message(FATAL_ERROR "pkg-config does not know zipml")
+    endif()
+    separate_arguments(cflags UNIX_COMMAND "${cflags}")
+    compile_and_run(${cflags})
+  endif()
+endif()

@@ -1,0 +1,267 @@
+// Gradient estimators by exact enumeration of all roundings of a small sample (ZipML 2017, section 2.2, and
+// the formulas in estimators.hpp): their means and variances, computed with the code that trains.
+
+#include <cmath>
+#include <vector>
+#include <zipml/estimators/requirements.hpp>
+#include <zipml/kernels/scalar.hpp>
+#include <zipml/storage/quantize.hpp>
+#include <zipml/training/gradient_device.hpp>
+
+#include "catch.hpp"
+
+using namespace zipml;
+
+namespace {
+
+/// Squared loss on labels as they are: the smallest thing that is an AffineLoss.
+struct PlainSquaredLoss {
+  static constexpr const char* name = "plain";
+  static constexpr bool classifies = false;
+  static constexpr float slope = 1.0f;
+  double value(double z, double y) const { return 0.5 * (z - y) * (z - y); }
+  float derivative(float z, float y) const { return z - y; }
+  LabelMap label_map(const LabelStatistics&) const { return {}; }
+};
+static_assert(AffineLoss<PlainSquaredLoss>);
+
+/// A loss that is not affine in the margin.
+struct Logistic {
+  static constexpr const char* name = "logistic";
+  static constexpr bool classifies = true;
+  double value(double z, double y) const { return std::log1p(std::exp(-y * z)); }
+  float derivative(float z, float y) const { return -y / (1.0f + std::exp(y * z)); }
+  LabelMap label_map(const LabelStatistics&) const { return {}; }
+};
+
+constexpr int bits = 2;
+constexpr Index d = 3;
+
+/// One sample, its label and a model; columns have levels 0, 1, 2, 3 scaled and shifted.
+struct Problem {
+  std::vector<double> a{0.3, 1.75, 2.1};  // in steps above the offset
+  std::vector<double> offset{-1.0, 0.5, -2.0};
+  std::vector<double> step{0.7, 0.25, 1.3};
+  std::vector<double> x{0.9, -1.7, 0.4};
+  double b = 0.8;
+
+  double value(Index j) const { return offset[u(j)] + step[u(j)] * a[u(j)]; }
+  double fraction(Index j) const { return a[u(j)] - std::floor(a[u(j)]); }
+  double variance(Index j) const { return step[u(j)] * step[u(j)] * fraction(j) * (1.0 - fraction(j)); }
+  double residual() const {
+    double z = -b;
+    for (Index j = 0; j < d; ++j) z += value(j) * x[u(j)];
+    return z;
+  }
+  static std::size_t u(Index j) { return static_cast<std::size_t>(j); }
+};
+
+struct Moments {
+  double mean[d] = {};
+  double variance = 0.0;  // trace of the covariance
+  double intercept = 0.0;
+};
+
+/// Mean and total variance of an estimator over all roundings of all draws.
+template <class Estimator>
+Moments enumerate(const Problem& p, Estimator estimator) {
+  using Encoding = typename Estimator::Encoding;
+  using Store = PackedStore<Encoding, AffineDecoder>;
+  constexpr int draws = Encoding::draws;
+  Eigen::VectorXf label = Eigen::VectorXf::Constant(1, static_cast<float>(p.b));
+  RowMajorMatrix sample(1, d);
+  for (Index j = 0; j < d; ++j) sample(0, j) = static_cast<float>(p.value(j));
+  Store store(StoreHeader(MatrixRef(sample), label, column_statistics(MatrixRef(sample)), false, 1), bits);
+  store.decoder.offset = Buffer<float>(d);
+  store.decoder.step = Buffer<float>(d);
+  Buffer<float> x(d);
+  for (Index j = 0; j < d; ++j) {
+    store.decoder.offset[j] = static_cast<float>(p.offset[Problem::u(j)]);
+    store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]);
+    x[j] = static_cast<float>(p.x[Problem::u(j)]);
+  }
+  const PlainSquaredLoss loss;
+  Moments m;
+  double square = 0.0;
+  for (unsigned outcome = 0; outcome < 1u << (d * draws); ++outcome) {
+    Buffer<std::uint8_t> base(8 * d), ups(8 * d);
+    double probability = 1.0;
+    for (Index j = 0; j < d; ++j) {
+      const unsigned up = outcome >> (j * draws) & ((1u << draws) - 1u);
+      const auto low = static_cast<std::uint8_t>(std::floor(p.a[Problem::u(j)]));
+      base[j] = draws == 1 ? static_cast<std::uint8_t>(low + up) : low;
+      ups[j] = static_cast<std::uint8_t>(up);
+      for (int draw = 0; draw < draws; ++draw)
+        probability *= (up >> draw & 1u) != 0 ? p.fraction(j) : 1.0 - p.fraction(j);
+    }
+    detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+                                  ups.data());
+    GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+    device.begin_batch(0, 1, x.data(), 0.0f, 0);
+    while (device.next_pass()) estimator(device, loss);
+    float g[d];
+    m.intercept += probability * static_cast<double>(device.end_batch(g));
+    for (Index j = 0; j < d; ++j) {
+      m.mean[j] += probability * static_cast<double>(g[j]);
+      square += probability * static_cast<double>(g[j]) * static_cast<double>(g[j]);
+    }
+  }
+  m.variance = square;
+  for (const double mean : m.mean) m.variance -= mean * mean;
+  return m;
+}
+
+struct Terms {
+  double tv = 0.0, norm = 0.0, xdx = 0.0, adx = 0.0, dx2 = 0.0, r = 0.0;
+  explicit Terms(const Problem& p) : r(p.residual()) {
+    for (Index j = 0; j < d; ++j) {
+      const double v = p.variance(j);
+      const double x = p.x[Problem::u(j)];
+      tv += v;
+      norm += p.value(j) * p.value(j);
+      xdx += v * x * x;
+      adx += p.value(j) * v * x;
+      dx2 += v * v * x * x;
+    }
+  }
+};
+
+std::vector<Problem> problems() {
+  std::vector<Problem> list(3);
+  list[1].a = {1.5, 0.0, 2.5};
+  list[1].x = {-0.3, 2.0, 1.1};
+  list[2].a = {2.99, 1.01, 0.5};
+  list[2].b = -3.0;
+  return list;
+}
+
+}  // namespace
+
+TEST_CASE("naive: the bias is exactly D x") {
+  for (const Problem& p : problems()) {
+    const Moments m = enumerate(p, naive);
+    for (Index j = 0; j < d; ++j) {
+      const double gradient = p.value(j) * p.residual();
+      CHECK(m.mean[j] == Approx(gradient + p.variance(j) * p.x[Problem::u(j)]).margin(1e-5));
+    }
+  }
+}
+
+TEST_CASE("double sampling and its symmetrized form: no bias, variances as derived") {
+  for (const Problem& p : problems()) {
+    const Terms t(p);
+    const Moments two = enumerate(p, double_sampling);
+    const Moments sym = enumerate(p, symmetrized);
+    for (Index j = 0; j < d; ++j) {
+      const double gradient = p.value(j) * p.residual();
+      CHECK(two.mean[j] == Approx(gradient).margin(1e-5));
+      CHECK(sym.mean[j] == Approx(gradient).margin(1e-5));
+    }
+    CHECK(two.intercept == Approx(p.residual()).margin(1e-5));
+    CHECK(sym.intercept == Approx(p.residual()).margin(1e-5));
+    CHECK(two.variance == Approx(t.tv * t.r * t.r + t.norm * t.xdx + t.tv * t.xdx).epsilon(1e-4));
+    CHECK(sym.variance ==
+          Approx(t.tv * t.r * t.r / 2 + t.norm * t.xdx / 2 + t.r * t.adx + t.tv * t.xdx / 2 + t.dx2 / 2)
+              .epsilon(1e-4));
+    CHECK(sym.variance <= two.variance * (1.0 + 1e-6));
+  }
+}
+
+TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sample") {
+  const Problem p;
+  using Store = PackedStore<SeparateDraws<2>, AffineDecoder>;
+  RowMajorMatrix sample(1, d);
+  for (Index j = 0; j < d; ++j) sample(0, j) = static_cast<float>(p.value(j));
+  Store store(StoreHeader(MatrixRef(sample), Eigen::VectorXf::Constant(1, static_cast<float>(p.b)),
+                          column_statistics(MatrixRef(sample)), false, 1),
+              bits);
+  store.decoder.offset = Buffer<float>(d);
+  store.decoder.step = Buffer<float>(d);
+  Buffer<float> x(d);
+  for (Index j = 0; j < d; ++j) {
+    store.decoder.offset[j] = static_cast<float>(p.offset[Problem::u(j)]);
+    store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]);
+    x[j] = static_cast<float>(p.x[Problem::u(j)]);
+  }
+  double mean = 0.0;
+  for (unsigned outcome = 0; outcome < 64; ++outcome) {
+    Buffer<std::uint8_t> base(8 * d), ups(8 * d);
+    double probability = 1.0;
+    for (Index j = 0; j < d; ++j) {
+      const unsigned up = outcome >> (2 * j) & 3u;
+      base[j] = static_cast<std::uint8_t>(std::floor(p.a[Problem::u(j)]));
+      ups[j] = static_cast<std::uint8_t>(up);
+      for (int draw = 0; draw < 2; ++draw)
+        probability *= (up >> draw & 1u) != 0 ? p.fraction(j) : 1.0 - p.fraction(j);
+    }
+    detail::write_group<SeparateDraws<2>>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+                                          ups.data());
+    GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+    device.begin_batch(0, 1, x.data(), 0.0f, 0);
+    REQUIRE(device.next_pass());
+    mean += probability * DoubleSampling::loss(device, PlainSquaredLoss{});
+  }
+  CHECK(mean == Approx(0.5 * p.residual() * p.residual()).epsilon(1e-5));
+}
+
+TEST_CASE("the integer path is unbiased over batches: every batch rounds model and residuals anew") {
+  const Index n = 5;
+  const Index cols = 6;
+  RowMajorMatrix samples(n, cols);
+  Eigen::VectorXf y(n);
+  Buffer<float> x(cols);
+  const Random random(17);
+  for (Index j = 0; j < cols; ++j) {
+    x[j] =
+        static_cast<float>(uniform24(random.word(Stream::generated, 2, static_cast<std::uint32_t>(j), 0))) -
+        0.5f;
+    for (Index i = 0; i < n; ++i)
+      samples(i, j) = static_cast<float>(uniform24(
+          random.word(Stream::generated, 0, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(i))));
+  }
+  for (Index i = 0; i < n; ++i) y[i] = static_cast<float>(i) * 0.3f;
+  for (const Scaling scaling : {Scaling::column_range, Scaling::row_range}) {
+    using Store = PackedStore<SeparateDraws<1>, AffineDecoder>;
+    const Store store = pack<4, SeparateDraws<1>>(MatrixView(MatrixRef(samples)), y, uniform_levels, nearest,
+                                                  {.scaling = scaling, .standardize = false});
+    const auto gradient = [&](GradientDevice<Store, ScalarKernels>& device, std::uint64_t batch, float* g) {
+      device.begin_batch(0, n, x.data(), 0.1f, batch);
+      while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
+      return static_cast<double>(device.end_batch(g));
+    };
+    GradientDevice<Store, ScalarKernels> exact(store, LabelMap{}, Channels{}, 1);
+    GradientDevice<Store, ScalarKernels> rounded(store, LabelMap{}, Channels{3}, 1);
+    float expected[cols + 1];
+    expected[cols] = static_cast<float>(gradient(exact, 0, expected));
+    double sum[cols + 1] = {};
+    double squares[cols + 1] = {};
+    const int repeats = 20'000;
+    for (int k = 0; k < repeats; ++k) {
+      float g[cols + 1];
+      g[cols] = static_cast<float>(gradient(rounded, static_cast<std::uint64_t>(k), g));
+      for (Index j = 0; j <= cols; ++j) {
+        sum[j] += static_cast<double>(g[j]);
+        squares[j] += static_cast<double>(g[j]) * static_cast<double>(g[j]);
+      }
+    }
+    for (Index j = 0; j <= cols; ++j) {
+      const double mean = sum[j] / repeats;
+      const double deviation = std::sqrt((squares[j] / repeats - mean * mean) / repeats);
+      CHECK(deviation > 1e-5);  // it does vary from batch to batch
+      // 14 means, six standard errors each: 3e-8.
+      CHECK(std::abs(mean - static_cast<double>(expected[j])) < 6.0 * deviation + 1e-6);
+    }
+  }
+}
+
+TEST_CASE("which estimator suits which loss and store is a concept") {
+  STATIC_REQUIRE(Loss<Logistic>);
+  STATIC_REQUIRE_FALSE(AffineLoss<Logistic>);
+  STATIC_REQUIRE(EstimatorSuitsLoss<Naive, Logistic>);
+  STATIC_REQUIRE(EstimatorSuitsLoss<FullPrecision, Logistic>);
+  STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<DoubleSampling, Logistic>);
+  STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<Symmetrized, Logistic>);
+  STATIC_REQUIRE_FALSE(StoreHasEnoughDraws<DoubleSampling, PackedStore<SeparateDraws<1>, AffineDecoder>>);
+  STATIC_REQUIRE_FALSE(StoreHasEnoughDraws<DoubleSampling, DenseStore>);
+  STATIC_REQUIRE(StoreHasEnoughDraws<Naive, PackedStore<SeparateDraws<2>, AffineDecoder>>);
+}

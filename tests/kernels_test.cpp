@@ -1,0 +1,308 @@
+// Every kernel policy against the scalar one: each width, arithmetic, tail, alignment and range of groups,
+// with guard pages around what kernels read, and extreme values. Integers must be equal, floats within a
+// bound on their sums.
+
+#include <cmath>
+#include <cstring>
+#include <string>
+#include <vector>
+#include <zipml/kernels/isa.hpp>
+#include <zipml/storage/packed_store.hpp>
+
+#if defined(__unix__)
+#include <sys/mman.h>
+#include <unistd.h>
+#endif
+
+#include "catch.hpp"
+
+using namespace zipml;
+
+namespace {
+
+/// Bytes that end right before a page that nobody may touch, `slack` bytes short of it.
+class Guarded {
+ public:
+  Guarded(Index size, Index slack) : size_(size) {
+#if defined(__unix__)
+    const Index page = sysconf(_SC_PAGESIZE);
+    mapped_ = round_up(size + slack + 1, page) + 2 * page;
+    base_ = static_cast<std::uint8_t*>(mmap(nullptr, static_cast<std::size_t>(mapped_),
+                                            PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0));
+    REQUIRE(base_ != MAP_FAILED);
+    mprotect(base_, static_cast<std::size_t>(page), PROT_NONE);
+    mprotect(base_ + mapped_ - page, static_cast<std::size_t>(page), PROT_NONE);
+    data_ = base_ + mapped_ - page - size - slack;
+#else
+    buffer_ = Buffer<std::uint8_t>(size + slack);
+    data_ = buffer_.data();
+#endif
+  }
+  ~Guarded() {
+#if defined(__unix__)
+    munmap(base_, static_cast<std::size_t>(mapped_));
+#endif
+  }
+  Guarded(const Guarded&) = delete;
+  Guarded& operator=(const Guarded&) = delete;
+  std::uint8_t* data() { return data_; }
+  std::uint8_t* end() { return data_ + size_; }
+
+ private:
+  Index size_;
+  Index mapped_ = 0;
+  std::uint8_t* base_ = nullptr;
+  std::uint8_t* data_ = nullptr;
+  Buffer<std::uint8_t> buffer_;
+};
+
+struct Words {
+  std::uint64_t state = 88172645463325252ull;
+  std::uint32_t operator()() {
+    state ^= state << 13;
+    state ^= state >> 7;
+    state ^= state << 17;
+    return static_cast<std::uint32_t>(state >> 32);
+  }
+  float real() { return static_cast<float>((*this)() >> 8) / 8388608.0f - 1.0f; }
+};
+
+struct Case {
+  int bits;
+  bool draw_plane;
+  Index rows;
+  Index cols;
+  Index slack;
+  GroupRange groups;
+};
+
+enum class Fill { random, largest };
+
+int compared = 0;
+
+/// Runs one policy and the scalar one on the same codes and compares all eight operations.
+template <class Kernels>
+void compare(const Case& c, Fill fill) {
+  ++compared;
+  const int stored = c.bits + (c.draw_plane ? 1 : 0);
+  const PlaneLayout layout{c.rows, c.cols, stored};
+  PlaneList planes = PlaneList::of_code(c.bits);
+  if (c.draw_plane) planes.push_draw_plane(c.bits);
+  Words words;
+  Guarded codes(layout.bytes(), c.slack);
+  for (std::uint8_t* p = codes.data(); p != codes.end(); ++p)
+    *p = fill == Fill::largest ? 0xff : static_cast<std::uint8_t>(words());
+  const PackedView view{codes.data(), codes.end(), layout};
+  const Index padded = round_up(c.cols, model_padding);
+  const Index rows = c.groups.rows();
+  const int reach = residual_levels(planes);
+  constexpr int models = 2;
+
+  INFO(Kernels::name << " bits " << c.bits << " draw plane " << c.draw_plane << " rows " << c.rows << " cols "
+                     << c.cols << " slack " << c.slack << " groups " << c.groups.first << "+"
+                     << c.groups.count);
+
+  {  // integers
+    Buffer<std::int8_t> model(padded * models);
+    Buffer<std::int8_t> residuals(rows * models);
+    for (int m = 0; m < models; ++m) {
+      for (Index j = 0; j < c.cols; ++j)
+        model[m * padded + j] = static_cast<std::int8_t>(
+            fill == Fill::largest ? (m == 0 ? 127 : -127) : static_cast<int>(words() % 255) - 127);
+      for (Index i = 0; i < rows; ++i)
+        residuals[m * rows + i] = static_cast<std::int8_t>(
+            fill == Fill::largest ? (m == 0 ? reach : -reach)
+                                  : static_cast<int>(words() % static_cast<unsigned>(2 * reach + 1)) - reach);
+    }
+    const ModelBlock<const std::int8_t> block{model.data(), padded, models};
+    Buffer<std::int32_t> expected(rows * models), got(rows * models);
+    for (auto& v : got) v = 77;  // margins overwrite
+    ScalarKernels::margins(view, planes, c.groups, block, expected.data());
+    Kernels::margins(view, planes, c.groups, block, got.data());
+    CHECK(std::equal(expected.begin(), expected.end(), got.begin()));
+
+    Buffer<std::int32_t> g_expected(padded * models), g_got(padded * models);
+    for (Index j = 0; j < g_got.size(); ++j)
+      g_expected[j] = g_got[j] = static_cast<std::int32_t>(words() % 1000);
+    ScalarKernels::accumulate(view, planes, c.groups, residuals.data(), {g_expected.data(), padded, models});
+    Kernels::accumulate(view, planes, c.groups, residuals.data(), {g_got.data(), padded, models});
+    bool equal = true;
+    for (int m = 0; m < models; ++m)
+      for (Index j = 0; j < c.cols; ++j) equal = equal && g_expected[m * padded + j] == g_got[m * padded + j];
+    CHECK(equal);
+  }
+  // floats, without and with a table of levels
+  const int levels = 1 << c.bits;
+  Buffer<float> model(padded * models), residuals(rows * models), tables(c.cols * levels);
+  for (int m = 0; m < models; ++m) {
+    for (Index j = 0; j < c.cols; ++j) model[m * padded + j] = words.real();
+    for (Index i = 0; i < rows; ++i) residuals[m * rows + i] = words.real();
+  }
+  for (float& level : tables) level = words.real();
+  const ModelBlock<const float> block{model.data(), padded, models};
+  for (const bool table : {false, true}) {
+    if (table && c.draw_plane) continue;  // random bits would index one level too many
+    const TableView view_of_table{tables.data(), levels};
+    Buffer<float> expected(rows * models), got(rows * models);
+    Buffer<float> g_expected(padded * models), g_got(padded * models);
+    if (table) {
+      ScalarKernels::margins(view, planes, view_of_table, c.groups, block, expected.data());
+      Kernels::margins(view, planes, view_of_table, c.groups, block, got.data());
+      ScalarKernels::accumulate(view, planes, view_of_table, c.groups, residuals.data(),
+                                {g_expected.data(), padded, models});
+      Kernels::accumulate(view, planes, view_of_table, c.groups, residuals.data(),
+                          {g_got.data(), padded, models});
+    } else {
+      ScalarKernels::margins(view, planes, c.groups, block, expected.data());
+      Kernels::margins(view, planes, c.groups, block, got.data());
+      ScalarKernels::accumulate(view, planes, c.groups, residuals.data(),
+                                {g_expected.data(), padded, models});
+      Kernels::accumulate(view, planes, c.groups, residuals.data(), {g_got.data(), padded, models});
+    }
+    // Summation error: n eps max|term|, terms at most 2^stored (1 for tables).
+    const double term = table ? 1.0 : std::ldexp(1.0, stored);
+    double worst = 0.0;
+    for (Index k = 0; k < rows * models; ++k)
+      worst = std::max(worst, std::abs(double{expected[k]} - double{got[k]}));
+    CHECK(worst <= 1.2e-7 * term * (static_cast<double>(c.cols) + 4.0));
+    worst = 0.0;
+    for (int m = 0; m < models; ++m)
+      for (Index j = 0; j < c.cols; ++j)
+        worst = std::max(worst, std::abs(double{g_expected[m * padded + j]} - double{g_got[m * padded + j]}));
+    CHECK(worst <= 1.2e-7 * term * (static_cast<double>(rows) + 4.0) * 2.0);
+  }
+}
+
+template <class F>
+void for_available(F f) {
+  detail::for_each_kernels([&](auto kernels) {
+    if (kernels.available() && std::string(kernels.name) != "scalar") f(kernels);
+  });
+}
+
+}  // namespace
+
+TEST_CASE("scalar kernels are the plain sums") {
+  const PlaneLayout layout{19, 13, 7};
+  const PlaneList planes = PlaneList::of_code(7);
+  Words words;
+  Buffer<std::uint8_t> codes(layout.bytes());
+  for (auto& byte : codes) byte = static_cast<std::uint8_t>(words());
+  const PackedView view{codes.data(), codes.end(), layout};
+  const GroupRange groups{1, 2};
+  Buffer<std::int8_t> model(64);
+  Buffer<std::int8_t> residuals(16);
+  for (Index j = 0; j < 13; ++j) model[j] = static_cast<std::int8_t>(words() % 255 - 127);
+  for (auto& r : residuals) r = static_cast<std::int8_t>(words() % 43 - 21);
+  Buffer<std::int32_t> margins(16), gradient(64);
+  ScalarKernels::margins(view, planes, groups, {model.data(), 64}, margins.data());
+  ScalarKernels::accumulate(view, planes, groups, residuals.data(), {gradient.data(), 64});
+  const auto code = [&](Index i, Index j) {
+    int sum = 0;
+    for (int p = 0; p < planes.count; ++p)
+      sum += plane_bits(codes.data(), layout, planes[p], i, j) << planes[p].shift;
+    return sum;
+  };
+  for (Index i = 8; i < 19; ++i) {
+    int z = 0;
+    for (Index j = 0; j < 13; ++j) z += code(i, j) * model[j];
+    CHECK(margins[i - 8] == z);
+  }
+  for (Index j = 0; j < 13; ++j) {
+    int g = 0;
+    for (Index i = 8; i < 24; ++i) g += code(i, j) * residuals[i - 8];
+    CHECK(gradient[j] == g);
+  }
+}
+
+TEST_CASE("every policy equals the scalar kernels: widths x tails behind a guard page") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (int bits = 1; bits <= 8; ++bits)
+      for (Index cols = 1; cols <= 129; cols += cols < 70 ? 1 : 29)
+        compare<Kernels>({bits, false, 21, cols, 0, {0, 3}}, Fill::random);
+  });
+}
+
+TEST_CASE("every policy equals the scalar kernels: alignments, draw planes, ranges of groups") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (int bits = 1; bits <= 8; ++bits) {
+      for (Index slack = 0; slack < 64; slack += bits == 3 ? 1 : 13)
+        compare<Kernels>({bits, bits % 2 == 0, 24, 40, slack, {0, 3}}, Fill::random);
+      for (const Index rows : {1, 8, 63, 64, 65, 130, 200})
+        for (const bool draw : {false, true}) {
+          const Index groups = (rows + 7) / 8;
+          compare<Kernels>({bits, draw, rows, 37, 0, {0, groups}}, Fill::random);
+          compare<Kernels>({bits, draw, rows, 37, 0, {groups / 2, groups - groups / 2}}, Fill::random);
+        }
+    }
+    for (const Index slack : {0, 5}) compare<Kernels>({0, true, 70, 33, slack, {0, 9}}, Fill::random);
+  });
+}
+
+TEST_CASE("every policy equals the scalar kernels: long rows and many rows at the extremes of the budgets") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (int bits = 1; bits <= 8; ++bits)
+      for (const Fill fill : {Fill::random, Fill::largest}) {
+        compare<Kernels>({bits, false, 8, 5000, 0, {0, 1}}, fill);
+        compare<Kernels>({bits, bits == 8, 8, max_int8_columns, 0, {0, 1}}, fill);
+        compare<Kernels>({bits, bits == 8, max_int8_rows, 33, 0, {0, max_int8_rows / 8}}, fill);
+      }
+  });
+}
+
+TEST_CASE("float32 rows: every policy equals the scalar kernels behind a guard page") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (Index cols = 1; cols <= 70; ++cols)
+      for (const Index count : {1, 7, 8, 9, 20}) {
+        Words words;
+        Guarded bytes(count * cols * 4, 0);
+        auto* values = reinterpret_cast<float*>(bytes.data());
+        for (Index k = 0; k < count * cols; ++k) values[k] = words.real();
+        const Index padded = round_up(cols, model_padding);
+        Buffer<float> model(padded), residuals(count), expected(count), got(count), g_expected(padded),
+            g_got(padded);
+        for (Index j = 0; j < cols; ++j) model[j] = words.real();
+        for (auto& r : residuals) r = words.real();
+        const DenseRows rows{values, cols, cols, count};
+        ScalarKernels::margins(rows, {model.data(), padded}, expected.data());
+        Kernels::margins(rows, {model.data(), padded}, got.data());
+        ScalarKernels::accumulate(rows, residuals.data(), {g_expected.data(), padded});
+        Kernels::accumulate(rows, residuals.data(), {g_got.data(), padded});
+        double worst = 0.0;
+        for (Index i = 0; i < count; ++i)
+          worst = std::max(worst, std::abs(double{expected[i]} - double{got[i]}));
+        for (Index j = 0; j < cols; ++j)
+          worst = std::max(worst, std::abs(double{g_expected[j]} - double{g_got[j]}));
+        CHECK(worst < 1.2e-7 * static_cast<double>(cols + count));
+      }
+  });
+}
+
+TEST_CASE("the instruction set: chosen, forced, refused") {
+  CHECK(active_isa("scalar") == "scalar");
+  CHECK_THROWS_AS(active_isa("sse9"), Error);
+  try {
+    (void)active_isa("sse9");
+  } catch (const Error& error) {
+    CHECK(std::string(error.what()).find("scalar") != std::string::npos);
+  }
+  setenv("ZIPML_ISA", "scalar", 1);
+  CHECK(active_isa() == "scalar");
+  setenv("ZIPML_ISA", "bogus", 1);
+  CHECK_THROWS_AS(active_isa(), Error);
+  unsetenv("ZIPML_ISA");
+  const std::string best = active_isa();
+#if ZIPML_X86
+  CHECK(best == (Avx2Kernels::available() ? "avx2" : "scalar"));
+  if (!Avx2Kernels::available()) CHECK_THROWS_AS(active_isa("avx2"), Error);
+#else
+  CHECK(best == "scalar");
+#endif
+  // An emulated processor is told what must be chosen on it.
+  if (const char* expected = std::getenv("ZIPML_EXPECT_ISA")) CHECK(best == expected);
+  WARN("kernels: " << best << "; " << compared << " cases compared with scalar so far");
+}
