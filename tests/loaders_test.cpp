@@ -399,7 +399,7 @@ TEST_CASE("CSV: separators, quotes, blanks, headers", "[loaders]") {
     CHECK(data.warnings.empty());
   }
   const Dataset named = parse(Loader::csv, "\"a \"\"b\"\"\", \"c;d\" ,e f,g\r\n1,2,3,-0\r\n");
-  CHECK(named.column_names == std::vector<std::string>{"a \"b\"", "c;d", "e f"});
+  CHECK(named.column_names == zipml::List<std::string>{"a \"b\"", "c;d", "e f"});
   CHECK(named.label_name == "g");
   CHECK(values(named) == Floats{1, 2, 3});
 }
@@ -408,7 +408,7 @@ TEST_CASE("CSV: options override what is found out", "[loaders]") {
   LoadOptions options;
   options.header = Header::present;
   Dataset data = parse(Loader::csv, "0,1,2\n3,4,5\n", options);
-  CHECK(data.column_names == std::vector<std::string>{"0", "1"});
+  CHECK(data.column_names == zipml::List<std::string>{"0", "1"});
   CHECK(data.label_name == "2");
   CHECK(values(data) == Floats{3, 4});
   options.header = Header::absent;
@@ -417,7 +417,7 @@ TEST_CASE("CSV: options override what is found out", "[loaders]") {
   options = {};
   options.separator = ',';
   data = parse(Loader::csv, "x;1,\"y,2\"\n1,2\n", options);
-  CHECK(data.column_names == std::vector<std::string>{"x;1"});
+  CHECK(data.column_names == zipml::List<std::string>{"x;1"});
   CHECK(data.label_name == "y,2");
   options.separator = ' ';
   CHECK(message(Loader::csv, "1,2\n", options) ==
@@ -439,7 +439,7 @@ TEST_CASE("CSV: a header that has numbers too is pointed out", "[loaders]") {
         "line 1 was taken for a header because of \"2.x\", though it has numbers too: say whether it is "
         "(LoadOptions::header)");
   CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").warnings.empty());
-  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").column_names == std::vector<std::string>{"a", ""});
+  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").column_names == zipml::List<std::string>{"a", ""});
 }
 
 TEST_CASE("CSV: the label is the last column, a name or a number", "[loaders]") {
@@ -450,7 +450,7 @@ TEST_CASE("CSV: the label is the last column, a name or a number", "[loaders]") 
   CHECK(labels(data) == Floats{2, 6});
   CHECK(values(data) == Floats{1, 3, 4, 5, 7, 8});
   CHECK(data.label_name == "b, c");
-  CHECK(data.column_names == std::vector<std::string>{"a", "d", "2"});
+  CHECK(data.column_names == zipml::List<std::string>{"a", "d", "2"});
   options.label = "1";
   CHECK(labels(parse(Loader::csv, text, options)) == Floats{1, 5});
   options.label = "2";  // a name before a number

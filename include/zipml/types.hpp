@@ -8,14 +8,12 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <new>
 #include <span>
 #include <type_traits>
 #include <utility>
-
-#if defined(__linux__)
-#include <sys/mman.h>
-#endif
+#include <vector>
 
 #include <zipml/config.hpp>
 #include <zipml/error.hpp>
@@ -95,23 +93,26 @@ class Buffer {
   std::span<T> span() { return {data_, static_cast<std::size_t>(size_)}; }
 
  private:
-  static constexpr Index huge_page = Index{2} << 20;
-  static std::align_val_t align_for(Index bytes) {
-    return std::align_val_t{bytes >= huge_page ? static_cast<std::size_t>(huge_page) : alignment};
-  }
-
   T* data_ = nullptr;
   Index size_ = 0;
 };
 
+/// A std::vector whose members carry the -m flags in their names, as everything of this library does: those
+/// of std::vector<double> are functions that the linker may keep from a file with other flags.
+template <class T>
+struct Allocator : std::allocator<T> {
+  Allocator() = default;
+  template <class U>
+  Allocator(const Allocator<U>&) noexcept {}  // NOLINT: allocators convert
+  template <class U>
+  struct rebind {
+    using other = Allocator<U>;
+  };
+};
+template <class T>
+using List = std::vector<T, Allocator<T>>;
+
 using RowMajorMatrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
-
-/// The matrix type of the public functions: n samples in rows, d features in columns, float32. A row-major
-/// Eigen matrix, block or map binds without a copy; a column-major one is copied once.
-using MatrixRef = Eigen::Ref<const RowMajorMatrix, 0, Eigen::OuterStride<>>;
-
-/// The label type of the public functions: n values, float32.
-using VectorRef = Eigen::Ref<const Eigen::VectorXf>;
 
 /// A dense row-major float32 matrix that somebody else owns. What the library uses behind its door.
 struct MatrixView {
@@ -120,14 +121,96 @@ struct MatrixView {
   Index cols = 0;
   Index stride = 0;  ///< floats from one row to the next
 
-  MatrixView() = default;
-  MatrixView(const float* values, Index n, Index d, Index row_stride)
-      : data(values), rows(n), cols(d), stride(row_stride) {}
-  MatrixView(const MatrixRef& matrix)  // NOLINT: converts at the door
-      : data(matrix.data()), rows(matrix.rows()), cols(matrix.cols()), stride(matrix.outerStride()) {}
-
   const float* row(Index i) const { return data + i * stride; }
   float operator()(Index i, Index j) const { return data[i * stride + j]; }
+};
+
+namespace detail {
+
+template <class Derived>
+inline constexpr bool has_memory = (int{Derived::Flags} & int{Eigen::DirectAccessBit}) != 0;
+
+/// Copies any float matrix into `out`, row-major. With loops of our own where the matrix has memory.
+template <class Derived>
+void copy_row_major(const Eigen::MatrixBase<Derived>& matrix, float* out) {
+  if constexpr (has_memory<Derived>) {
+    const float* data = matrix.derived().data();
+    const Index row_stride = matrix.rowStride();
+    const Index col_stride = matrix.colStride();
+    for (Index i = 0; i < matrix.rows(); ++i)
+      for (Index j = 0; j < matrix.cols(); ++j) *out++ = data[i * row_stride + j * col_stride];
+  } else {
+    Eigen::Map<RowMajorMatrix>(out, matrix.rows(), matrix.cols()).noalias() = matrix.derived();
+  }
+}
+
+}  // namespace detail
+
+/// The matrix type of the public functions: n samples in rows, d features in columns, float32. Any Eigen
+/// matrix, block, map or expression of float; a row-major one with memory binds without a copy, others are
+/// copied once. (Not an Eigen::Ref: that allocates its copy in functions whose code depends on the -m flags
+/// but whose names do not.)
+class MatrixRef {
+ public:
+  template <class Derived>
+  MatrixRef(const Eigen::MatrixBase<Derived>& matrix) {  // NOLINT: converts at the door
+    static_assert(std::is_same_v<typename Derived::Scalar, float>,
+                  "zipml: samples are float32: pass matrix.cast<float>()");
+    const Index n = matrix.rows();
+    const Index d = matrix.cols();
+    if constexpr (detail::has_memory<Derived>) {
+      if (d <= 1 || matrix.colStride() == 1) {
+        view_ = {matrix.derived().data(), n, d, matrix.rowStride()};
+        return;
+      }
+    }
+    copy_ = Buffer<float>(checked_product(n, d, "the sample matrix"));
+    detail::copy_row_major(matrix, copy_.data());
+    view_ = {copy_.data(), n, d, d};
+  }
+  MatrixRef(const MatrixRef&) = delete;
+  MatrixRef& operator=(const MatrixRef&) = delete;
+
+  Index rows() const { return view_.rows; }
+  Index cols() const { return view_.cols; }
+  const MatrixView& view() const { return view_; }
+  operator const MatrixView&() const { return view_; }  // NOLINT: what the library uses
+
+ private:
+  Buffer<float> copy_;
+  MatrixView view_;
+};
+
+/// The label type of the public functions: n values, float32. A contiguous Eigen vector binds without a copy.
+class VectorRef {
+ public:
+  template <class Derived>
+  VectorRef(const Eigen::MatrixBase<Derived>& vector)
+      : size_(vector.size()) {  // NOLINT: converts at the door
+    static_assert(std::is_same_v<typename Derived::Scalar, float>,
+                  "zipml: labels are float32: pass vector.cast<float>()");
+    static_assert(Derived::IsVectorAtCompileTime, "zipml: labels are a vector");
+    if constexpr (detail::has_memory<Derived>) {
+      if (size_ <= 1 || vector.innerStride() == 1) {
+        data_ = vector.derived().data();
+        return;
+      }
+    }
+    copy_ = Buffer<float>(size_);
+    detail::copy_row_major(vector, copy_.data());
+    data_ = copy_.data();
+  }
+  VectorRef(const VectorRef&) = delete;
+  VectorRef& operator=(const VectorRef&) = delete;
+
+  Index size() const { return size_; }
+  const float* data() const { return data_; }
+  float operator[](Index i) const { return data_[i]; }
+
+ private:
+  Buffer<float> copy_;
+  Index size_ = 0;
+  const float* data_ = nullptr;
 };
 
 }  // namespace zipml::inline ZIPML_ABI

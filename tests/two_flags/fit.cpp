@@ -77,6 +77,11 @@ void load(Hash& hash) {
   const zipml::Dataset data = zipml::load(reader);
   for (const float value : data.values) hash.add(static_cast<double>(value));
   for (const float label : data.labels) hash.add(static_cast<double>(label));
+  const char* table = "x,y,label\n1,2,3\n4,5.5,6\n7,8,9.25\n";
+  zipml::LineReader lines = zipml::LineReader::from_memory(table);
+  const zipml::Dataset csv = zipml::load(lines);
+  for (const float value : csv.values) hash.add(static_cast<double>(value));
+  for (const auto& name : csv.column_names) hash.add(static_cast<double>(name.size()));
 }
 
 }  // namespace

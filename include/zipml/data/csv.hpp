@@ -115,8 +115,8 @@ class CsvLoader {
   }
 
   /// All fields of a line, taken without looking at what they hold.
-  std::vector<Field> split(std::string_view line) const {
-    std::vector<Field> fields;
+  List<Field> split(std::string_view line) const {
+    List<Field> fields;
     const char* p = line.data();
     const char* const end = p + line.size();
     for (;;) {
@@ -132,7 +132,7 @@ class CsvLoader {
 
   /// Decides whether the first line is a header, and where the label is.
   void first_line(std::string_view line) {
-    const std::vector<Field> fields = split(line);
+    const List<Field> fields = split(line);
     fields_ = fields.size();
     if (fields_ < 2)
       throw Error(reader_.place(fields[0].place), "only one column, nothing is left beside the label",
@@ -161,7 +161,7 @@ class CsvLoader {
   /// A line is a header when a field of it is a name: not a number, well or badly written, and not a missing
   /// value. If it has numbers too, then it may as well be a sample with a typing error, which is worth a
   /// warning.
-  bool looks_like_header(const std::vector<Field>& fields) {
+  bool looks_like_header(const List<Field>& fields) {
     const Field* name = nullptr;
     bool number = false;
     for (const Field& field : fields) {
@@ -187,7 +187,7 @@ class CsvLoader {
     return other || !digit;
   }
 
-  void choose_label(const std::vector<Field>& fields, bool header) {
+  void choose_label(const List<Field>& fields, bool header) {
     const std::string& wanted = options_.label;
     label_ = fields_ - 1;
     if (wanted.empty()) return;
@@ -301,7 +301,7 @@ class CsvLoader {
   std::size_t fields_ = 0;  ///< of every line, the label included
   std::size_t label_ = 0;   ///< which field, from 0
   std::uint64_t rows_ = 0;
-  std::vector<std::string> names_;
+  List<std::string> names_;
   Pieces<float> values_;
   Pieces<float> labels_;
   Dataset data_;

@@ -16,10 +16,10 @@ struct Dataset {
   Buffer<float> values;  ///< rows x cols, row-major, no padding
   Buffer<float> labels;  ///< rows
 
-  std::vector<std::string> column_names;  ///< of the features; empty when the file names none
-  std::string label_name;                 ///< empty when the file names none
-  std::string source;                     ///< file name, "-" for standard input, or the generator's name
-  std::vector<std::string> warnings;      ///< what a person should know before training on it
+  List<std::string> column_names;  ///< of the features; empty when the file names none
+  std::string label_name;          ///< empty when the file names none
+  std::string source;              ///< file name, "-" for standard input, or the generator's name
+  List<std::string> warnings;      ///< what a person should know before training on it
 
   /// The samples as a view for the library's functions.
   MatrixView features() const { return {values.data(), rows, cols, cols}; }

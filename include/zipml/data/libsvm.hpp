@@ -52,6 +52,14 @@ class LibsvmLoader {
     std::uint32_t column;
     float value;
   };
+  /// An index and where it is in its line. A type of ours: std::sort on std:: types may merge at link time.
+  struct Found {
+    std::uint64_t index;
+    std::size_t at;
+    bool operator<(const Found& other) const {
+      return index != other.index ? index < other.index : at < other.at;
+    }
+  };
   static constexpr std::uint64_t highest_index = std::numeric_limits<std::int32_t>::max();
 
   /// One line without its comment; next_data_line() has seen that it is not blank.
@@ -121,7 +129,7 @@ class LibsvmLoader {
   /// Indices that are not in increasing order are accepted, but none may come twice. `line` has been read
   /// once without a complaint.
   void check_duplicates(std::string_view line) {
-    std::vector<std::pair<std::uint64_t, std::size_t>> found;  // index, where it is
+    List<Found> found;
     std::size_t at = line.find(':');
     for (; at != std::string_view::npos; at = line.find(':', at + 1)) {
       std::size_t first = at;
@@ -129,12 +137,12 @@ class LibsvmLoader {
       std::uint64_t index = 0;
       for (std::size_t i = first; i < at; ++i)
         if (index <= highest_index) index = index * 10 + static_cast<std::uint64_t>(line[i] - '0');
-      if (index <= highest_index) found.emplace_back(index, first);
+      if (index <= highest_index) found.push_back({index, first});
     }
     std::sort(found.begin(), found.end());
     std::size_t earliest = line.size();
     for (std::size_t i = 1; i < found.size(); ++i)
-      if (found[i].first == found[i - 1].first) earliest = std::min(earliest, found[i].second);
+      if (found[i].index == found[i - 1].index) earliest = std::min(earliest, found[i].at);
     if (earliest < line.size())
       refuse_duplicate(line.data() + earliest, line.data() + line.find(':', earliest));
   }

@@ -313,7 +313,7 @@ class Pieces {
     free_ = capacity;
   }
 
-  std::vector<Piece> pieces_;
+  List<Piece> pieces_;
   std::size_t free_ = 0;
 };
 

@@ -96,7 +96,7 @@ inline LinearModel load_model(const std::string& path) {
   const double count = number("a count");
   if (!(count >= 0.0 && count <= 1e8 && count == std::floor(count)))
     throw fail("a count of at most 100,000,000");
-  std::vector<double> weights;  // grows with the file: a wrong count allocates nothing
+  List<double> weights;  // grows with the file: a wrong count allocates nothing
   while (static_cast<double>(weights.size()) < count) {
     line("", "a weight");
     weights.push_back(number("a finite weight"));

@@ -38,7 +38,7 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator, con
                   "zipml: nearest rounding makes all draws equal: use it with the naive estimator");
     using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
     return StoreFor<Estimator, Store>(
-        pack<Bits, typename Estimator::Encoding>(MatrixView(features), labels, policy, rounding, options));
+        pack<Bits, typename Estimator::Encoding>(features.view(), labels, policy, rounding, options));
   }
 }
 

@@ -134,8 +134,8 @@ struct LabelStatistics {
 
 /// O(n). Throws Error for n = 0 or labels that are not finite.
 inline LabelStatistics label_statistics(const float* labels, Index n) {
-  require_finite(MatrixView(labels, n, 1, 1), "the label vector");
-  const auto columns = column_statistics(MatrixView(labels, n, 1, 1));
+  require_finite(MatrixView{labels, n, 1, 1}, "the label vector");
+  const auto columns = column_statistics(MatrixView{labels, n, 1, 1});
   LabelStatistics result{columns[0].min, columns[0].max, columns[0].mean, columns[0].deviation, false};
   result.two_values = result.min < result.max && std::all_of(labels, labels + n, [&](float y) {
                         return y == result.min || y == result.max;

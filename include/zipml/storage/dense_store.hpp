@@ -3,6 +3,7 @@
 /// Layer 2: samples in float32, behind the same concept as the packed ones: full precision is a choice of
 /// store.
 
+#include <algorithm>
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -31,9 +32,7 @@ class DenseStore : public StoreHeader {
 
   const float* row(Index i) const { return values_.data() + i * cols(); }
   float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
-  void decode_row(Index i, int /*draw*/, float* out) const {
-    std::memcpy(out, row(i), static_cast<std::size_t>(cols()) * sizeof(float));
-  }
+  void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }
 
  private:
   DenseStore(const MatrixView& features, const VectorRef& labels, const Buffer<ColumnStatistics>& columns,

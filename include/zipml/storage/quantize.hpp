@@ -60,7 +60,7 @@ template <int Bits>
 struct TablePerColumn {
   using Decoder = TableDecoder;
   static constexpr const char* name = "table";
-  std::vector<TableLevels<Bits>> tables;  ///< d
+  List<TableLevels<Bits>> tables;  ///< d
 
   template <int B>
   requires(B == Bits) const TableLevels<Bits>& levels(const MatrixView& features, const ColumnStatistics&,

@@ -7,7 +7,6 @@
 #include <limits>
 #include <span>
 #include <type_traits>
-#include <vector>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -60,8 +59,8 @@ class History {
     seconds.push_back(event.seconds);
   }
 
-  std::vector<double> values;
-  std::vector<double> seconds;  ///< of training until then
+  List<double> values;
+  List<double> seconds;  ///< of training until then
 
  private:
   const F* objective_;
