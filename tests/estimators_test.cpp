@@ -5,7 +5,7 @@
 #include <vector>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/scalar.hpp>
-#include <zipml/storage/quantize.hpp>
+#include <zipml/storage/packer.hpp>
 #include <zipml/training/gradient_device.hpp>
 
 #include "catch.hpp"

@@ -64,20 +64,26 @@ class Experiment {
   }
 
   Result run_width(int bits, const std::string& estimator) {
-    const zipml::QuantizeOptions seed{.seed = options_.seed};
+    const zipml::QuantizeOptions quantization{.seed = options_.seed, .outliers = options_.outliers};
     const auto packed = [&](auto kind, auto rounding) {
       const auto start = Clock::now();
-      const auto store = zipml::visit_bits(bits, [&](auto b) {
-        return zipml::quantize<b()>(train_, kind, zipml::uniform_levels, rounding, seed);
+      return zipml::visit_bits(bits, [&](auto b) {
+        if (options_.fresh && rounding.stochastic) {
+          const auto store = zipml::quantize_fresh<b()>(train_, kind, quantization);
+          return train(store, kind, rounding.name, seconds_since(start));
+        }
+        const auto store = zipml::quantize<b()>(train_, kind, zipml::uniform_levels, rounding, quantization);
+        return train(store, kind, rounding.name, seconds_since(start));
       });
-      return train(store, kind, rounding.name, seconds_since(start));
     };
     if (estimator == "naive" && options_.rounding == "nearest") return packed(zipml::naive, zipml::nearest);
     if (estimator == "naive") return packed(zipml::naive, zipml::stochastic);
     if (estimator == "double-sampling") return packed(zipml::double_sampling, zipml::stochastic);
     if (estimator == "symmetrized") return packed(zipml::symmetrized, zipml::stochastic);
+    if (estimator == "sum-code") return packed(zipml::sum_code, zipml::stochastic);
+    if (estimator == "variance-corrected") return packed(zipml::variance_corrected, zipml::stochastic);
     const auto start = Clock::now();
-    const auto store = zipml::quantize<32>(train_, zipml::full_precision, seed);
+    const auto store = zipml::quantize<32>(train_, zipml::full_precision, {.seed = options_.seed});
     return train(store, zipml::full_precision, "", seconds_since(start));
   }
 
@@ -109,6 +115,9 @@ class Experiment {
     const zipml::FitOptions fit_options{.epochs = options_.epochs,
                                         .batch = options_.batch,
                                         .model_bits = result.model_bits,
+                                        .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
+                                                  : options_.safety == "ridge" ? zipml::Safety::ridge
+                                                                               : zipml::Safety::warn,
                                         .isa = options_.isa};
     const zipml::Fit fit = options_.json || options_.sweep
                                ? sgd_.fit(store, fit_options, zipml::progress_bar())

@@ -28,8 +28,11 @@ int main(int argc, char** argv) {
       return 1;
     }
     // Every row of a sweep says how it ended; a single run that failed is a failure of the program.
-    if (options.sweep || results.front().success) return 0;
-    std::fprintf(stderr, "train: %s: %s\n", results.front().status.c_str(), results.front().advice.c_str());
+    if (options.sweep) return 0;
+    const Result& result = results.front();
+    if (!result.advice.empty())
+      std::fprintf(stderr, "train: %s: %s\n", result.status.c_str(), result.advice.c_str());
+    if (result.success) return 0;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "train: out of memory\n");
   } catch (const std::exception& error) {

@@ -27,6 +27,12 @@ void reconcile(Options& options, const CLI::App& app) {
   if (options.estimator != "full" && options.bits == 32)
     usage("--bits 32 means full precision: leave out --estimator " + options.estimator +
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
+  if (options.estimator == "full" && app.count("--outliers") > 0)
+    usage("--outliers needs packed samples: choose --bits 1 to 8");
+  if (options.estimator == "full" && options.fresh)
+    usage("--fresh needs packed samples: choose --bits 1 to 8");
+  if (options.fresh && options.rounding == "nearest")
+    usage("--fresh draws anew: leave out --rounding nearest");
   if (options.estimator == "full" && options.model_bits != 32)
     usage("--model-bits needs packed samples: choose --bits 1 to 8");
   if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
@@ -67,7 +73,16 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
       ->check(CLI::IsMember({"stochastic", "nearest"}));
   app.add_option("--estimator", options.estimator, "how samples become gradients; full means --bits 32")
-      ->check(CLI::IsMember({"full", "naive", "double-sampling", "symmetrized"}));
+      ->check(CLI::IsMember(
+          {"full", "naive", "double-sampling", "symmetrized", "sum-code", "variance-corrected"}));
+  app.add_option("--outliers", options.outliers,
+                 "share of each column's values, at most, that is kept exactly beside the codes")
+      ->check(CLI::Range(0.0, 0.49));
+  app.add_option(
+         "--safety", options.safety,
+         "when the rounded samples define no convex problem: warn, shrink the correction, add a ridge")
+      ->check(CLI::IsMember({"warn", "shrink", "ridge"}));
+  app.add_flag("--fresh", options.fresh, "round the samples anew in every epoch instead of once");
   app.add_option("--model-bits", options.model_bits,
                  "1 to 8: rounded model and residuals, integer sums; 32: float")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));

@@ -18,7 +18,10 @@ struct Options {
   int bits = 4;
   std::string levels = "uniform";
   std::string rounding = "stochastic";
-  std::string estimator = "double-sampling";
+  double outliers = 0.003;
+  std::string estimator = "variance-corrected";
+  std::string safety = "warn";
+  bool fresh = false;
   int model_bits = 32;
   float l2 = 0.0f;
   float l1 = 0.0f;

@@ -24,7 +24,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"estimator", result.estimator},
           {"levels", text(result.levels)},
           {"rounding", text(result.rounding)},
-          {"outliers", nullptr},
+          {"outliers", result.bits == 32 ? Json(nullptr) : Json(options.outliers)},
           {"model_bits", result.model_bits},
           {"gradient_bits", 32},
           {"residual_levels", result.residual_levels ? Json(*result.residual_levels) : Json(nullptr)},

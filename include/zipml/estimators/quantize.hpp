@@ -6,17 +6,40 @@
 
 #include <zipml/data/dataset.hpp>
 #include <zipml/estimators/estimators.hpp>
-#include <zipml/storage/quantize.hpp>
+#include <zipml/storage/dense_store.hpp>
+#include <zipml/storage/packer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Nearest rounding makes every draw the same, so estimators that need independent draws refuse it.
+/// Nearest rounding makes every draw the same and has no variance to correct, so estimators that live on
+/// either refuse it.
 template <class Estimator, class Rounding>
-concept RoundingSuitsEstimator = Estimator::draws == 1 || Rounding::stochastic;
+concept RoundingSuitsEstimator = !Estimator::needs_stochastic || Rounding::stochastic;
+
+/// Sums of draws must fit the widest code of the kernels.
+template <class Estimator, int Bits>
+concept FitsOneCode = Estimator::Encoding::summed == 1 || Estimator::Encoding::stored_bits(Bits) <= 9;
+
+namespace detail {
+
+template <int Bits, class Estimator, class R>
+constexpr void check_quantization() {
+  static_assert(Bits >= 1 && Bits <= 8, "zipml: samples have 1 to 8 bits a draw, or 32 with full_precision");
+  static_assert(RoundingSuitsEstimator<Estimator, R>,
+                "zipml: nearest rounding makes all draws equal: use it with the naive estimator");
+  static_assert(
+      FitsOneCode<Estimator, Bits>,
+      "zipml: sums of draws have 9 stored bits at most: fewer bits, fewer draws, or double sampling");
+}
+
+}  // namespace detail
 
 /// Packs samples at Bits bits a draw for an estimator (default: double sampling on uniform levels with
 /// stochastic rounding). Bits is 1 to 8, or 32 with full_precision for float32. The levels are fitted to the
-/// columns and rows are placed in random order; `options.seed` decides every random choice. O(n d draws).
+/// columns and rows are placed in random order; `options.seed` decides every random choice;
+/// `options.outliers` keeps that share of each column exactly. Draws are taken once: every epoch reads the
+/// same ones, so that training solves the system that they define, whose distance from the true optimum falls
+/// like 1 / sqrt(n). O(n d draws).
 ///
 /// Throws Error when there are no rows, when a value or label is not finite, or when a column's range does
 /// not fit float32.
@@ -32,10 +55,7 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator, con
     (void)rounding;
     return StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed));
   } else {
-    static_assert(Bits >= 1 && Bits <= 8,
-                  "zipml: samples have 1 to 8 bits a draw, or 32 with full_precision");
-    static_assert(RoundingSuitsEstimator<Estimator, R>,
-                  "zipml: nearest rounding makes all draws equal: use it with the naive estimator");
+    detail::check_quantization<Bits, Estimator, R>();
     using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
     return StoreFor<Estimator, Store>(
         pack<Bits, typename Estimator::Encoding>(features.view(), labels, policy, rounding, options));
@@ -69,6 +89,22 @@ auto quantize(const Dataset& data, Estimator estimator, const Policy& policy,
 template <int Bits, GradientEstimator Estimator = DoubleSampling>
 auto quantize(const Dataset& data, Estimator estimator = {}, const QuantizeOptions& options = {}) {
   return quantize<Bits>(data.matrix(), data.label_vector(), estimator, uniform_levels, stochastic, options);
+}
+
+/// As quantize, but every epoch draws anew from `features`, which must outlive the store: the paper's
+/// sampling (ZipML 2017, section 2.2), at the price of reading float32 samples.
+///
+///     const auto store = zipml::quantize_fresh<4>(data, zipml::double_sampling);
+template <int Bits, GradientEstimator Estimator, class Policy>
+auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
+                    const QuantizeOptions& options = {}) {
+  detail::check_quantization<Bits, Estimator, StochasticRounding>();
+  using Store = FreshStore<Bits, typename Estimator::Encoding, Policy, StochasticRounding>;
+  return StoreFor<Estimator, Store>(Store(data.features(), data.label_vector(), policy, options));
+}
+template <int Bits, GradientEstimator Estimator>
+auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {
+  return quantize_fresh<Bits>(data, estimator, uniform_levels, options);
 }
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -419,8 +419,10 @@ struct Avx2Kernels : ScalarKernels {
         return f(CodePlanes<6, false>{});
       case 7:
         return f(CodePlanes<7, false>{});
-      default:
+      case 8:
         return f(CodePlanes<8, false>{});
+      default:
+        return f(CodePlanes<9, false>{});
     }
   }
 
@@ -454,7 +456,7 @@ struct Avx2Kernels : ScalarKernels {
     constexpr int bits = Code::bits;
     int p = 0;
     __m256i code = _mm256_setzero_si256();
-    if constexpr ((bits & 8) != 0) code = row_bits<8, 0, R>(panels.plane[p++], d, j, end);
+    if constexpr ((bits & 8) != 0) code = row_bits<8, bits & 7, R>(panels.plane[p++], d, j, end);
     if constexpr ((bits & 4) != 0)
       code = _mm256_or_si256(code, row_bits<4, bits & 3, R>(panels.plane[p++], d, j, end));
     if constexpr ((bits & 2) != 0)

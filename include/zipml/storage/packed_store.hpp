@@ -4,31 +4,12 @@
 
 #include <cstdint>
 
+#include <zipml/storage/encodings.hpp>
+#include <zipml/storage/outliers.hpp>
 #include <zipml/storage/plane_layout.hpp>
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
-
-/// How K independent draws of a value are stored, K = 1: the code of the level, b bits.
-/// K > 1: the draws of a value lie at one of two neighbouring levels, so the code of the lower one (2^b - 1
-/// intervals) is stored once and each draw adds one bit that says "upper": b + K bits (K bits when b = 1,
-/// where there is one interval). ZipML 2017, section 2.2, stores the draws apart, in K b bits.
-template <int K>
-struct SeparateDraws {
-  static_assert(K >= 1 && K <= 8, "zipml: a store keeps 1 to 8 draws apart");
-  static constexpr int draws = K;
-
-  static constexpr int base_bits(int bits) { return K > 1 && bits == 1 ? 0 : bits; }
-  static constexpr int stored_bits(int bits) { return base_bits(bits) + (K > 1 ? K : 0); }
-
-  static PlaneList base_planes(int bits) { return PlaneList::of_code(base_bits(bits)); }
-  /// The planes whose sum is the code of one draw.
-  static PlaneList planes(int bits, int draw) {
-    PlaneList list = base_planes(bits);
-    if (K > 1) list.push_draw_plane(base_bits(bits) + draw);
-    return list;
-  }
-};
 
 /// Codes whose values are offset_j + step_j * (row_offset_i + row_step_i * code), in standardised units.
 /// Without scaling by row, row_offset = 0 and row_step = 1, and the row vectors are empty.
@@ -74,8 +55,8 @@ struct TableDecoder {
 /// n x d samples of `bits` bits a draw. Made by `quantize`; the width is a number here, so that one training
 /// loop serves all widths, and a template argument where values become codes and in the kernels.
 ///
-/// Bytes: the codes take stored_bits() * d bits for each of n rows rounded up to 8, the decoder 8 d (affine)
-/// or 4 d 2^b (tables), 8 n more when rows are scaled.
+/// Bytes: the codes take Encoding::stored_bits(bits) * d bits for each of n rows rounded up to 8, the decoder
+/// 8 d (affine) or 4 d 2^b (tables), 8 n more when rows are scaled, bias terms 4 d, an outlier 6.
 template <class Encoding, class Decoder>
 class PackedStore : public StoreHeader {
  public:
@@ -91,14 +72,25 @@ class PackedStore : public StoreHeader {
         codes_(layout_.bytes()) {}
 
   int bits() const { return bits_; }
-  double stored_bits() const { return static_cast<double>(layout_.stored_bits); }
-  Index store_bytes() const { return static_cast<Index>(codes_.bytes()) + decoder.bytes(); }
+  /// Bits per value of all draws and side structures: those of the encoding, and 48 an outlier.
+  double stored_bits() const {
+    const double values = static_cast<double>(rows()) * static_cast<double>(cols());
+    return static_cast<double>(layout_.stored_bits) +
+           (outliers.empty() ? 0.0
+                             : Outliers::bits_per_entry * static_cast<double>(outliers.count()) / values);
+  }
+  Index store_bytes() const {
+    return static_cast<Index>(codes_.bytes()) + decoder.bytes() + static_cast<Index>(bias.bytes()) +
+           outliers.bytes();
+  }
 
   const PlaneLayout& layout() const { return layout_; }
   const Buffer<std::uint8_t>& codes() const { return codes_; }
   Buffer<std::uint8_t>& mutable_codes() { return codes_; }
   PlaneList planes(int draw) const { return Encoding::planes(bits_, draw); }
+  PlaneList base_planes() const { return Encoding::base_planes(bits_); }
 
+  /// The code that draw `draw` of value (i, j) is read as; of an outlier, the clipped one.
   int code(Index i, Index j, int draw = 0) const {
     const PlaneList list = planes(draw);
     int sum = 0;
@@ -106,7 +98,15 @@ class PackedStore : public StoreHeader {
       sum += plane_bits(codes_.data(), layout_, list[p], i, j) << list[p].shift;
     return sum;
   }
-  float value(Index i, Index j, int draw = 0) const { return decoder.value(i, j, code(i, j, draw)); }
+  /// Value (i, j) of a draw in standardised units. O(outliers of a block).
+  float value(Index i, Index j, int draw = 0) const {
+    float v = decoder.value(i, j, code(i, j, draw));
+    List<Outlier> found;
+    outliers.find(i, 1, found);
+    for (const Outlier& outlier : found)
+      if (outlier.column == j) v += outlier.correction;
+    return v;
+  }
 
   /// Decodes row i of one draw into `out` (d values, standardised units), O(d).
   void decode_row(Index i, int draw, float* out) const {
@@ -123,10 +123,41 @@ class PackedStore : public StoreHeader {
         out[j] += static_cast<float>((bytes[j] >> shift & mask) << plane.shift);
     }
     decoder.decode(i, cols(), out);
+    if (outliers.empty()) return;
+    List<Outlier> found;
+    outliers.find(i, 1, found);
+    for (const Outlier& outlier : found) out[outlier.column] += outlier.correction;
+  }
+
+  /// The k = Encoding::summed draws of row i apart, in `out` (k x d values): the multiset that was packed,
+  /// arranged anew for each reading `pass` and each row, so that the draws of a value are exchangeable and
+  /// those of different values independent. For estimators that multiply draws of one value. O(k d).
+  void draws_of(Index i, std::uint64_t pass, float* out) const requires(Encoding::summed > 1) {
+    constexpr int k = Encoding::summed;
+    const Random random(seed());
+    const auto original = static_cast<std::uint64_t>(row_id(i));
+    PhiloxWords words{};
+    for (Index j = 0; j < cols(); ++j) {
+      if (j % 4 == 0)
+        words = random.words(Stream::arrangement, static_cast<std::uint32_t>(pass),
+                             static_cast<std::uint32_t>(j / 4), original);
+      const DrawCount count = split_sum(code(i, j), k, bits_);
+      const unsigned up = arrangement(k, count.up, words[static_cast<std::size_t>(j % 4)]);
+      for (int t = 0; t < k; ++t)
+        out[t * cols() + j] = decoder.value(i, j, k * (count.low + static_cast<int>(up >> t & 1u)));
+    }
+    List<Outlier> found;
+    outliers.find(i, 1, found);
+    for (const Outlier& outlier : found)
+      for (int t = 0; t < k; ++t) out[t * cols() + outlier.column] += outlier.correction;
   }
 
   Decoder decoder;
-  /// Values that lay outside the levels and were moved to the nearest one.
+  /// Encoding::has_bias: for each column the mean variance of what is read, which E q q' has too much on the
+  /// diagonal (d values, standardised units squared). Else empty.
+  Buffer<float> bias;
+  Outliers outliers;
+  /// Values that lay outside the levels and were moved to the nearest one; none where outliers are kept.
   Index clamped = 0;
 
  private:

@@ -34,10 +34,10 @@ struct Plane {
   int start = 0;
 };
 
-/// Three planes make any code of up to 8 bits; a fourth is a draw's own.
+/// Three planes make any code of up to 9 bits; a fourth is a draw's own.
 inline constexpr int max_planes = 4;
 
-/// Planes whose weighted bits add up to the code of one draw: those of a code of `code_bits` bits (0 to 8),
+/// Planes whose weighted bits add up to the code of one draw: those of a code of `code_bits` bits (0 to 9),
 /// widest first, beginning `start` bits into the block, and perhaps the draw's own plane of one bit behind
 /// them.
 struct PlaneList {

@@ -11,6 +11,15 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+/// What to do when the quadratic form of an unbiased estimator, plus penalty, has a negative direction: few
+/// bits, or few rows for a column. Training still works while the step is small and the epochs are few, but
+/// there is no minimum to go to.
+enum class Safety {
+  warn,    ///< train as asked; the status says indefinite
+  shrink,  ///< subtract only a share of the variance, the largest that is safe: a bias towards naive
+  ridge,   ///< add a ridge penalty, the smallest that is safe
+};
+
 /// Named options of `Sgd::fit`.
 struct FitOptions {
   int epochs = 20;
@@ -18,6 +27,7 @@ struct FitOptions {
   bool average = true;     ///< tail averaging of the weights
   double tolerance = 0.0;  ///< > 0: converged when an epoch moves no weight by more than this; 0: all epochs
   int model_bits = 32;     ///< 1..8: integer path, see gradient_device.hpp
+  Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem
   std::optional<std::uint64_t> seed =
       std::nullopt;      ///< of the batch order and the channels; the store's when not given
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
@@ -28,9 +38,9 @@ enum class Status {
   completed,   ///< all epochs were used
   converged,   ///< the weights stopped moving
   stopped,     ///< by an observer
-  diverged,    ///< the step was too large
-  indefinite,  ///< the quadratic form of the rounded samples has a negative direction: too few bits for this
-               ///< estimator
+  diverged,    ///< the weights ran away or are worse than none: no success
+  indefinite,  ///< trained, but the quadratic form of the rounded samples has a negative direction, so that
+               ///< the result depends on when it stopped: a warning
 };
 
 inline const char* to_string(Status status) {
@@ -64,7 +74,14 @@ struct Fit {
       0.0;  ///< estimate of the loss from the store alone, corrected where the estimator can
   std::string isa;
 
-  bool success() const { return status != Status::diverged && status != Status::indefinite; }
+  /// Smallest eigenvalue of the symmetric part of the realised matrix plus penalty, as estimated before
+  /// training (training/definiteness.hpp), for estimators whose matrix may be indefinite. Of double sampling,
+  /// a negative one is a warning only: its test is sufficient, not necessary.
+  std::optional<double> smallest_eigenvalue;
+  double kept_correction = 1.0;  ///< share of the correction that Safety::shrink has left
+  double added_ridge = 0.0;      ///< that Safety::ridge has added
+
+  bool success() const { return status != Status::diverged; }
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -13,6 +13,9 @@
 /// so that the margin is that of one rounded model; likewise t r by integers in -R .. R. E x^ = x and E r^ =
 /// r, hence the gradient stays unbiased (ZipML 2017, section 2.3: independent roundings of sample, model and
 /// gradient).
+///
+/// Outliers add correction * x^_j to the margin of their row and r^_i * correction to the gradient of their
+/// column, in store order; a correction of the diagonal is subtracted once per batch, g_j - bias_j x^_j.
 
 #include <algorithm>
 #include <cstdint>
@@ -69,14 +72,25 @@ class GradientDevice {
     for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
     if constexpr (affine) {
       folded_ = Buffer<float>(padded_);
+      if (integer_) {
+        rounded_x_ = Buffer<float>(padded_);
+        inverse_step_ = Buffer<float>(padded_);
+        for (Index j = 0; j < d_; ++j) inverse_step_[j] = step(j) > 0.0f ? 1.0f / step(j) : 0.0f;
+      }
       ratio_ = Buffer<float>(padded_);
       for (Index j = 0; j < d_; ++j) ratio_[j] = step(j) > 0.0f ? store.decoder.offset[j] / step(j) : 0.0f;
     }
+    if constexpr (!dense)
+      if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(d_);
     if (integer_) {
       model8_ = Buffer<std::int8_t>(padded_);
       gradient32_ = Buffer<std::int32_t>(padded_);
     }
   }
+
+  /// Subtracts diagonal_j x_j from the gradient of every batch: the bias terms of the store, or what is left
+  /// of them when they are shrunk; a negative entry is a ridge. Empty: nothing.
+  void set_correction(const Buffer<float>& diagonal) { correction_ = diagonal; }
 
   /// Receives model x (d standardised weights, finite) and intercept for the rows [first, first + count) of
   /// the store. `batch` counts the batches of a fit: the row of the random numbers.
@@ -87,6 +101,7 @@ class GradientDevice {
     base_ = static_cast<double>(intercept);
     std::copy_n(x, d_, x_.data());
     std::fill(gradient_.begin(), gradient_.end(), 0.0f);
+    std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
     reserve(pass_rows(count));
@@ -107,6 +122,7 @@ class GradientDevice {
               first / block_rows * block_rows / 8 * row_bits;
       bytes = std::min((first % block_rows + count + 7) / 8 * row_bits,
                        reinterpret_cast<const char*>(store_.codes().end()) - begin);
+      store_.outliers.prefetch(first, count);
     }
     for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(begin + k, 0, 2);
   }
@@ -121,6 +137,7 @@ class GradientDevice {
     groups_ = {pass_first_ / group_rows, 0};
     groups_.count = (pass_first_ + pass_count_ + group_rows - 1) / group_rows - groups_.first;
     lead_ = dense ? 0 : pass_first_ % group_rows;
+    if constexpr (!dense) store_.outliers.find(pass_first_, pass_count_, outliers_);
     return true;
   }
 
@@ -131,27 +148,56 @@ class GradientDevice {
   /// z_i = <a_i, x> + c of one draw, for the rows of the pass. The caller may overwrite them, with residuals
   /// for instance; they live until the next pass.
   std::span<float> margins(int draw) {
-    float* z = margins_.data() + draw * slots_;
+    float* z = slots_of(draw);
     if constexpr (dense) {
       Kernels::margins(dense_rows(), ModelBlock<const float>{x_.data(), padded_}, z);
     } else if constexpr (!affine) {
       Kernels::margins(view(), store_.planes(draw), table(), groups_,
                        ModelBlock<const float>{x_.data(), padded_}, z);
     } else if (integer_) {
-      Kernels::margins(view(), store_.planes(draw), groups_,
-                       ModelBlock<const std::int8_t>{model8_.data(), padded_}, margins32_.data());
-      for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(margins32_[i]) * model_scale_;
-      detail::barrier();
+      integer_margins(store_.planes(draw), margins32_.data());
+      to_float(margins32_.data(), z);
     } else {
       Kernels::margins(view(), store_.planes(draw), groups_, ModelBlock<const float>{folded_.data(), padded_},
                        z);
     }
-    if constexpr (affine) {
-      if (store_.decoder.scales_rows()) scale_margins(z);
+    finish_margins(z);
+    return pass_margins(draw);
+  }
+
+  /// The margins of every draw, which `pass_margins` then gives. The planes that draws share are read once.
+  void margins_of_all_draws() {
+    if constexpr (affine && Store::draws > 1) {
+      const PlaneList base = store_.base_planes();
+      if (base.count > 0) {
+        if (integer_)
+          integer_margins(base, shared32_.data());
+        else
+          Kernels::margins(view(), base, groups_, ModelBlock<const float>{folded_.data(), padded_},
+                           shared_.data());
+        for (int draw = 0; draw < Store::draws; ++draw) {
+          PlaneList plane;
+          plane.push_draw_plane(base.code_bits + draw);
+          float* z = slots_of(draw);
+          if (integer_) {
+            integer_margins(plane, margins32_.data());
+            for (Index i = 0; i < groups_.rows(); ++i) margins32_[i] += shared32_[i];
+            to_float(margins32_.data(), z);
+          } else {
+            Kernels::margins(view(), plane, groups_, ModelBlock<const float>{folded_.data(), padded_}, z);
+            for (Index i = 0; i < groups_.rows(); ++i) z[i] += shared_[i];
+          }
+          finish_margins(z);
+        }
+        return;
+      }
     }
-    const auto base = static_cast<float>(base_);
-    for (Index i = 0; i < pass_count_; ++i) z[lead_ + i] += base;
-    return {z + lead_, static_cast<std::size_t>(pass_count_)};
+    for (int draw = 0; draw < Store::draws; ++draw) margins(draw);
+  }
+
+  /// What `margins` or `margins_of_all_draws` has computed in this pass.
+  std::span<float> pass_margins(int draw) {
+    return {slots_of(draw) + lead_, static_cast<std::size_t>(pass_count_)};
   }
 
   /// g += sum_i r_i a_i over the rows of the pass, with the values of one draw. `residuals` must be finite.
@@ -166,6 +212,7 @@ class GradientDevice {
       Kernels::accumulate(dense_rows(), r, ModelBlock<float>{gradient_.data(), padded_});
     } else if constexpr (!affine) {
       residual_sum_ += detail::sum(r, used);
+      accumulate_outliers(r + lead_);
       Kernels::accumulate(view(), store_.planes(draw), table(), groups_, r,
                           ModelBlock<float>{gradient_.data(), padded_});
     } else {
@@ -173,6 +220,7 @@ class GradientDevice {
         accumulate_integer(draw, r);
       } else {
         residual_sum_ += detail::sum(r, used);
+        accumulate_outliers(r + lead_);
         if (store_.decoder.scales_rows()) scale_residuals(r);
         Kernels::accumulate(view(), store_.planes(draw), groups_, r,
                             ModelBlock<float>{gradient_.data(), padded_});
@@ -193,12 +241,50 @@ class GradientDevice {
       detail::barrier();
       for (Index j = 0; j < d_; ++j) g[j] += scratch_[j];
     }
+    if (!outlier_gradient_.empty())
+      for (Index j = 0; j < d_; ++j) gradient_[j] += outlier_gradient_[j];
     detail::multiply(gradient_.data(), 1.0f / count, gradient, d_);
+    if (!correction_.empty()) {
+      detail::multiply(correction_.data(), model(), scratch_.data(), d_);
+      detail::barrier();
+      for (Index j = 0; j < d_; ++j) gradient[j] -= scratch_[j];
+    }
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
 
  private:
   float step(Index j) const { return store_.decoder.step[j]; }
+
+  /// The model that the margins are those of: x, or x^ on the integer path.
+  const float* model() const { return integer_ ? rounded_x_.data() : x_.data(); }
+
+  float* slots_of(int draw) { return margins_.data() + draw * slots_; }
+
+  void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
+    Kernels::margins(view(), planes, groups_, ModelBlock<const std::int8_t>{model8_.data(), padded_}, out);
+  }
+  void to_float(const std::int32_t* sums, float* z) const {
+    for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * model_scale_;
+    detail::barrier();
+  }
+
+  /// From sums over codes to margins: the scaling of rows, outliers, <o, x> + c.
+  void finish_margins(float* z) {
+    if constexpr (affine) {
+      if (store_.decoder.scales_rows()) scale_margins(z);
+    }
+    const auto base = static_cast<float>(base_);
+    for (Index i = 0; i < pass_count_; ++i) z[lead_ + i] += base;
+    const float* x = model();
+    for (const Outlier& outlier : outliers_)
+      z[lead_ + outlier.row] += pinned(outlier.correction * x[outlier.column]);
+  }
+
+  /// `residuals` of the rows of the pass, as the kernel uses them.
+  void accumulate_outliers(const float* residuals) {
+    for (const Outlier& outlier : outliers_)
+      outlier_gradient_[outlier.column] += pinned(residuals[outlier.row] * outlier.correction);
+  }
 
   /// Rows worked on together: all that the integers allow, or what a float pass finds in the second-level
   /// cache again.
@@ -216,7 +302,9 @@ class GradientDevice {
     slots_ = slots;
     margins_ = Buffer<float>(slots * Store::draws);
     residuals_ = Buffer<float>(slots);
+    if (Store::draws > 1) shared_ = Buffer<float>(slots);
     if (integer_) {
+      if (Store::draws > 1) shared32_ = Buffer<std::int32_t>(slots);
       margins32_ = Buffer<std::int32_t>(slots);
       residuals8_ = Buffer<std::int8_t>(slots);
       scaled_ = Buffer<float>(slots);
@@ -244,8 +332,13 @@ class GradientDevice {
       for (Index j = 0; j < d_; ++j) folded_[j] = model_scale_ * static_cast<float>(model8_[j]);
       detail::barrier();
       detail::multiply(ratio_.data(), folded_.data(), scratch_.data(), d_);
+      const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
+      if (needs_rounded) detail::multiply(inverse_step_.data(), folded_.data(), rounded_x_.data(), d_);
       for (Index j = 0; j < d_; ++j)
-        if (step(j) == 0.0f) scratch_[j] = offset[j] * x_[j];
+        if (step(j) == 0.0f) {
+          scratch_[j] = offset[j] * x_[j];
+          rounded_x_[j] = x_[j];
+        }
       detail::barrier();
       base_ += detail::sum(scratch_.data(), d_);
     }
@@ -294,6 +387,10 @@ class GradientDevice {
       inner_sum_ += static_cast<double>(pinned(rounded * store_.decoder.row_offset[row]));
     }
     if (!scales_rows) residual_sum_ += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
+    for (const Outlier& outlier : outliers_) {
+      const float rounded = pinned(scale * static_cast<float>(residuals8_[lead_ + outlier.row]));
+      outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
+    }
     std::fill(gradient32_.begin(), gradient32_.end(), 0);
     Kernels::accumulate(view(), planes, groups_, residuals8_.data(),
                         ModelBlock<std::int32_t>{gradient32_.data(), padded_});
@@ -322,8 +419,12 @@ class GradientDevice {
   double inner_sum_ = 0.0;     // sum of r_i p_i
   Buffer<float> x_;
   Buffer<float> folded_;
-  Buffer<float> ratio_;  // o_j / s_j
+  Buffer<float> ratio_;      // o_j / s_j
+  Buffer<float> rounded_x_;  // x^
+  Buffer<float> inverse_step_;
+  Buffer<float> correction_;
   Buffer<float> gradient_;
+  Buffer<float> outlier_gradient_;
   Buffer<float> scratch_;
   Buffer<std::int8_t> model8_;
   Buffer<std::int32_t> gradient32_;
@@ -334,6 +435,9 @@ class GradientDevice {
   GroupRange groups_{};
   Index lead_ = 0;  // rows of the first group before the pass
   Index slots_ = 0;
+  List<Outlier> outliers_;
+  Buffer<float> shared_;  // margins of the planes that all draws share
+  Buffer<std::int32_t> shared32_;
   Buffer<float> margins_;
   Buffer<float> residuals_;
   Buffer<std::int32_t> margins32_;

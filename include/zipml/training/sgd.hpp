@@ -13,6 +13,7 @@
 #include <zipml/model/regularizers.hpp>
 #include <zipml/model/step_sizes.hpp>
 #include <zipml/training/curvature.hpp>
+#include <zipml/training/definiteness.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/observer.hpp>
@@ -75,6 +76,8 @@ class Sgd {
                   "zipml: this estimator is unbiased only for an AffineLoss (least squares, ls-svm)");
     static_assert(StoreHasEnoughDraws<Estimator, Store>,
                   "zipml: the store holds too few draws for this estimator: quantize for it");
+    static_assert(StoreHasBias<Estimator, Store>,
+                  "zipml: the store holds no bias terms for this estimator: quantize for it");
     static_assert((Observer<Observers> && ...),
                   "zipml: an observer takes an EpochEvent, returns nothing or Flow");
   }
@@ -124,6 +127,8 @@ class Sgd<L, R, Step>::Run {
     fit.isa = Kernels::name;
     const auto start = Clock::now();
     Clock::duration watching{};
+    begin_epoch(0);
+    make_safe(fit);
     const auto step = resolved_step();
     fit.step = static_cast<double>(step(0, 0));
     const auto ready = Clock::now();
@@ -158,6 +163,49 @@ class Sgd<L, R, Step>::Run {
   }
 
  private:
+  /// A store of fresh draws rounds its samples anew.
+  void begin_epoch(int epoch) const {
+    if constexpr (requires { store_.begin_epoch(epoch); }) store_.begin_epoch(epoch);
+  }
+
+  double penalty() const {
+    if constexpr (requires { sgd_.regularizer_.lambda(); })
+      return static_cast<double>(sgd_.regularizer_.lambda());
+    else
+      return 0.0;
+  }
+
+  /// Hands the store's bias terms to the device, after a look at whether the problem that they leave is
+  /// convex.
+  void make_safe(Fit& fit) {
+    if constexpr (Estimator::needs_affine_loss && !std::is_base_of_v<DenseStore, Store>) {
+      Buffer<float> correction;
+      if constexpr (Estimator::corrected) correction = store_.bias;
+      const bool exact = options_.safety == Safety::ridge;
+      const Definiteness found =
+          measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), exact);
+      fit.smallest_eigenvalue = found.smallest_eigenvalue;
+      indefinite_ = found.indefinite();
+      if (indefinite_ && options_.safety == Safety::shrink && Estimator::corrected) {
+        fit.kept_correction = safe_share<Kernels>(store_, estimator_, penalty());
+        for (float& v : correction) v *= static_cast<float>(fit.kept_correction);
+        indefinite_ = false;
+      } else if (indefinite_ && options_.safety != Safety::warn) {
+        // Two draws subtract nothing that could be shrunk: they take the ridge.
+        const double least =
+            options_.safety == Safety::ridge
+                ? found.smallest_eigenvalue
+                : measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), true)
+                      .smallest_eigenvalue;
+        fit.added_ridge = -1.1 * least + 1e-4 * found.scale;
+        if (correction.empty()) correction = Buffer<float>(store_.cols());
+        for (float& v : correction) v -= static_cast<float>(fit.added_ridge);
+        indefinite_ = false;
+      }
+      device_.set_correction(correction);
+    }
+  }
+
   auto resolved_step() const {
     if constexpr (DerivedStepSize<Step>)
       return sgd_.step_.resolve(measure_curvature(store_), batch_);
@@ -168,6 +216,7 @@ class Sgd<L, R, Step>::Run {
   /// False when the weights run away; they are then still finite, and point where the loop is unstable.
   template <class S>
   bool run_epoch(int epoch, const S& step) {
+    begin_epoch(epoch);
     shuffle(epoch);
     average_.begin_epoch(epoch + 1);
     const Index d = store_.cols();
@@ -233,49 +282,42 @@ class Sgd<L, R, Step>::Run {
       device_.begin_batch(first, std::min(piece, store_.rows() - first), x.data(), c, 0);
       while (device_.next_pass()) total += Estimator::loss(device_, sgd_.loss_);
     }
-    return total / static_cast<double>(store_.rows());
+    double surplus = 0.0;  // x' diag(bias) x
+    if constexpr (Estimator::corrected)
+      for (Index j = 0; j < x.size(); ++j)
+        surplus += static_cast<double>(store_.bias[j]) * static_cast<double>(x[j]) *
+                   static_cast<double>(x[j]) * static_cast<double>(L::slope);
+    return total / static_cast<double>(store_.rows()) - 0.5 * surplus;
   }
 
-  /// Whether the corrected loss falls below zero far out in this direction: the quadratic form of the rounded
-  /// samples is negative along it, and no step size can help.
-  bool negative_along(const Buffer<float>& direction) {
-    const float length = detail::max_abs(direction.data(), direction.size());
-    if (!(length > 0.0f) || !std::isfinite(length)) return false;
-    Buffer<float> far(direction.size());
-    for (Index j = 0; j < far.size(); ++j) far[j] = direction[j] / length * 1e4f;
-    return loss_on_store(far, 0.0f) < 0.0;
-  }
-
-  /// A model that is worse than none, on the very samples that it was trained on, is no success; a corrected
-  /// loss below zero is that of an indefinite form.
+  /// A model that is worse than none, on the very samples that it was trained on, is no success, nor is one
+  /// whose corrected loss is far below zero: it has followed a direction of negative curvature.
   void judge(Fit& fit, double loss_of_zero) {
     Buffer<float> x(store_.cols());
     for (Index j = 0; j < x.size(); ++j) x[j] = static_cast<float>(fit.weights[j]);
     fit.quantized_loss = loss_on_store(x, static_cast<float>(fit.intercept));
-    if (fit.epochs > 0 && fit.status != Status::diverged) {
-      if (fit.quantized_loss < -0.1 * loss_of_zero) fit.status = Status::indefinite;
-      if (!(fit.quantized_loss <= 1.5 * loss_of_zero + 1e-12)) fit.status = Status::diverged;
-    }
-    if (fit.status == Status::diverged && Estimator::needs_affine_loss && negative_along(x_))
-      fit.status = Status::indefinite;
-    switch (fit.status) {
-      case Status::diverged:
-        fit.advice = "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step));
-        fit.advice +=
-            Estimator::needs_affine_loss
-                ? ": take a smaller step or, when this was the automatic one, more bits, a ridge penalty, or "
-                  "naive with nearest rounding"
-                : ": take a smaller step, or the automatic one";
-        break;
-      case Status::indefinite:
-        fit.advice =
-            "the rounded samples define no convex problem: take more bits, a ridge penalty, or naive with "
-            "nearest "
-            "rounding";
-        break;
-      default:
-        break;
-    }
+    const bool useless =
+        !(fit.quantized_loss <= 1.5 * loss_of_zero + 1e-12) || fit.quantized_loss < -0.1 * loss_of_zero;
+    if (fit.epochs > 0 && useless) fit.status = Status::diverged;
+    if (indefinite_ && fit.status != Status::diverged) fit.status = Status::indefinite;
+    const std::string remedies =
+        "take more bits, outliers, a ridge penalty, Safety::shrink, or naive with nearest rounding";
+    if (fit.status == Status::diverged && indefinite_)
+      fit.advice =
+          "the rounded samples define no convex problem, and the weights ran away along it: " + remedies;
+    else if (fit.status == Status::diverged)
+      fit.advice = "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step)) +
+                   ": take a smaller step or, when this was the automatic one, more bits or a ridge penalty";
+    else if (fit.status == Status::indefinite)
+      fit.advice = "the rounded samples define no convex problem (smallest eigenvalue " +
+                   number_text(static_cast<float>(*fit.smallest_eigenvalue)) +
+                   "), so that more epochs may be worse: " + remedies;
+    else if (fit.kept_correction < 1.0)
+      fit.advice = "only " + number_text(static_cast<float>(fit.kept_correction)) +
+                   " of the variance was corrected, to stay convex: a bias towards smaller weights remains";
+    else if (fit.added_ridge > 0.0)
+      fit.advice = "a ridge of " + number_text(static_cast<float>(fit.added_ridge)) +
+                   " was added, to stay convex: a bias towards smaller weights remains";
   }
 
   const Sgd& sgd_;
@@ -293,6 +335,7 @@ class Sgd<L, R, Step>::Run {
   TailAverage average_;
   Buffer<Index> order_;
   Index iteration_ = 0;
+  bool indefinite_ = false;
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,143 @@
+#pragma once
+/// \file
+/// Layer 1: where to clip a column so that its levels are spent on the bulk of its values.
+
+#include <algorithm>
+#include <cmath>
+#include <limits>
+
+#include <zipml/quantization/statistics.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// An interval of values, ends included.
+struct Range {
+  float min = 0.0f;
+  float max = 0.0f;
+};
+
+/// Finds, for each column of a stream of rows, the shortest interval that holds all but floor(fraction * n)
+/// of the n values. On a symmetric column these are the central ones; on a skewed one it cuts the long tail
+/// only.
+///
+/// One pass in any order; keeps the floor(fraction * n) + 1 smallest and largest values of each column, so
+/// that the answer is exact, the same for memory, file and stream, and the same however the rows were dealt
+/// over collectors that are then merged. n is known first. Memory 8 d (floor(fraction * n) + 1) bytes.
+///
+///     ClippingCollector collector(d, n, 0.003);
+///     for (...) collector.add(row);
+///     const Buffer<Range> ranges = collector.ranges();
+class ClippingCollector {
+ public:
+  /// Throws Error unless 0 <= fraction < 0.5.
+  ClippingCollector(Index d, Index n, double fraction) : d_(d), tails_(d) {
+    if (!(fraction >= 0.0 && fraction < 0.5))
+      throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(fraction));
+    keep_ = std::min(n, static_cast<Index>(fraction * static_cast<double>(n)) + 1);
+    smallest_ = Buffer<float>(checked_product(keep_, d, "the tails of the columns"));
+    largest_ = Buffer<float>(keep_ * d);
+  }
+
+  void add(const float* row) {
+    for (Index j = 0; j < d_; ++j) {
+      add_to(smallest(j), tails_[j].smallest, row[j], [](float a, float b) { return a < b; });
+      add_to(largest(j), tails_[j].largest, row[j], [](float a, float b) { return a > b; });
+    }
+  }
+
+  /// Adds what another collector of the same shape has seen.
+  void merge(const ClippingCollector& other) {
+    if (other.d_ != d_ || other.keep_ != keep_)
+      throw Error("collectors of different shape cannot merge", std::to_string(d_) + " columns",
+                  std::to_string(other.d_) + " columns, or another fraction");
+    for (Index j = 0; j < d_; ++j) {
+      for (Index k = 0; k < other.tails_[j].smallest; ++k)
+        add_to(smallest(j), tails_[j].smallest, other.smallest_[j * keep_ + k],
+               [](float a, float b) { return a < b; });
+      for (Index k = 0; k < other.tails_[j].largest; ++k)
+        add_to(largest(j), tails_[j].largest, other.largest_[j * keep_ + k],
+               [](float a, float b) { return a > b; });
+    }
+  }
+
+  /// The interval of each column. At least one row must have been added.
+  Buffer<Range> ranges() const {
+    Buffer<Range> result(d_);
+    Buffer<float> low(keep_);
+    Buffer<float> high(keep_);
+    for (Index j = 0; j < d_; ++j) {
+      std::copy_n(smallest_.data() + j * keep_, tails_[j].smallest, low.data());
+      std::copy_n(largest_.data() + j * keep_, tails_[j].largest, high.data());
+      const Index count = tails_[j].smallest;
+      std::sort(low.data(), low.data() + count, Ascending{});
+      std::sort(high.data(), high.data() + count, Descending{});
+      // Drop i values below and the rest above; among equally short intervals the most central one.
+      Index best = 0;
+      for (Index i = 1; i < count; ++i) {
+        const double width = width_of(low, high, i, count);
+        const double shortest = width_of(low, high, best, count);
+        if (width < shortest || (width == shortest && off_centre(i, count) < off_centre(best, count)))
+          best = i;
+      }
+      if (count > 0) result[j] = {low[best], high[count - 1 - best]};
+    }
+    return result;
+  }
+
+ private:
+  // Types of ours: std::sort by std::less is a function that the linker may keep from a file with other -m
+  // flags.
+  struct Ascending {
+    bool operator()(float a, float b) const { return a < b; }
+  };
+  struct Descending {
+    bool operator()(float a, float b) const { return a > b; }
+  };
+  struct Tail {
+    Index smallest = 0;  // values held so far
+    Index largest = 0;
+  };
+
+  float* smallest(Index j) { return smallest_.data() + j * keep_; }
+  float* largest(Index j) { return largest_.data() + j * keep_; }
+
+  static double width_of(const Buffer<float>& low, const Buffer<float>& high, Index i, Index count) {
+    return static_cast<double>(high[count - 1 - i]) - static_cast<double>(low[i]);
+  }
+  static Index off_centre(Index i, Index count) { return std::abs(2 * i - (count - 1)); }
+
+  /// A heap of the keep_ foremost values, the least of them on top.
+  template <class Before>
+  void add_to(float* heap, Index& size, float value, Before before) {
+    if (size < keep_) {
+      Index k = size++;
+      for (; k > 0 && before(heap[(k - 1) / 2], value); k = (k - 1) / 2) heap[k] = heap[(k - 1) / 2];
+      heap[k] = value;
+      return;
+    }
+    if (!before(value, heap[0])) return;
+    Index k = 0;
+    for (Index child = 1; child < size; child = 2 * k + 1) {
+      if (child + 1 < size && before(heap[child], heap[child + 1])) ++child;
+      if (!before(value, heap[child])) break;
+      heap[k] = heap[child];
+      k = child;
+    }
+    heap[k] = value;
+  }
+
+  Index d_;
+  Index keep_ = 1;
+  Buffer<Tail> tails_;
+  Buffer<float> smallest_;  // d heaps
+  Buffer<float> largest_;
+};
+
+/// The clipping interval of each column of a matrix in memory. O(n d + outliers log).
+inline Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction) {
+  ClippingCollector collector(matrix.cols, matrix.rows, fraction);
+  for (Index i = 0; i < matrix.rows; ++i) collector.add(matrix.row(i));
+  return collector.ranges();
+}
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,76 @@
+#pragma once
+/// \file
+/// Layer 2: what a caller chooses when samples are quantized: seed, scaling, outliers, and the policy that
+/// gives each column its levels.
+
+#include <concepts>
+#include <cstdint>
+
+#include <zipml/quantization/levels.hpp>
+#include <zipml/quantization/statistics.hpp>
+#include <zipml/storage/packed_store.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// What the lowest and the highest level are fitted to.
+enum class Scaling {
+  column_range,    ///< smallest to largest value of the column (the default)
+  column_max_abs,  ///< -m to m, m the largest magnitude of the standardised column
+  row_range,       ///< smallest to largest value of the standardised row; 8 bytes more per row
+  row_max_abs,     ///< -m to m of the standardised row; 8 bytes more per row
+};
+
+/// Named options of `quantize`.
+struct QuantizeOptions {
+  std::uint64_t seed = 1;
+  Scaling scaling = Scaling::column_range;
+  /// Share of each column's values, at most, that is kept exactly so that the levels span the others only:
+  /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
+  double outliers = 0.0;
+  bool standardize =
+      true;  ///< train on columns of mean 0 and variance 1; weights come back in the user's units
+};
+
+/// Chooses the levels of a column, whose range is already clipped where outliers are kept. `Decoder` says
+/// what the store then needs to read codes; `levels<Bits>(...)` are the levels of column j in the user's
+/// units.
+template <class P, int Bits>
+concept LevelsPolicy = requires(const P policy, const MatrixView& features, const ColumnStatistics& column,
+                                Index j) {
+  typename P::Decoder;
+  { P::name } -> std::convertible_to<const char*>;
+  { policy.template levels<Bits>(features, column, j) } -> Levels;
+};
+
+/// Equally spaced levels from the smallest to the largest value of the column: integer kernels at every
+/// width.
+struct UniformLevelsPolicy {
+  using Decoder = AffineDecoder;
+  static constexpr const char* name = "uniform";
+
+  template <int Bits>
+  UniformLevels<Bits> levels(const MatrixView&, const ColumnStatistics& column, Index) const {
+    return {column.min, column.max};
+  }
+};
+inline constexpr UniformLevelsPolicy uniform_levels{};
+
+/// A table of levels per column, given by the caller in the units of the data. Values outside a table are
+/// kept as outliers where these are on, else moved to its end and counted in the store's `clamped`.
+template <int Bits>
+struct TablePerColumn {
+  using Decoder = TableDecoder;
+  static constexpr const char* name = "table";
+  List<TableLevels<Bits>> tables;  ///< d
+
+  template <int B>
+  requires(B == Bits) const TableLevels<Bits>& levels(const MatrixView& features, const ColumnStatistics&,
+                                                      Index j) const {
+    if (static_cast<Index>(tables.size()) != features.cols)
+      throw Error("tables of levels and columns differ in number", std::to_string(features.cols) + " tables",
+                  std::to_string(tables.size()));
+    return tables[static_cast<std::size_t>(j)];
+  }
+};
+
+}  // namespace zipml::inline ZIPML_ABI

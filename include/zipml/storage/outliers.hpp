@@ -1,0 +1,124 @@
+#pragma once
+/// \file
+/// Layer 2: the few values that lie outside a column's levels, kept exactly beside the codes.
+///
+/// An outlier v is packed as the code of the end of the levels that it lies beyond, and the store keeps the
+/// correction v - level(code) in float32, so that kernels read codes as ever and a short scalar loop adds the
+/// rest. The value that the store stands for is v itself in every draw: its rounding has no variance.
+///
+/// An entry is 48 bits: a 16-bit gap to the entry before it, in row-major order inside a block of rows, and
+/// the correction. A gap of more than 65,535 values is bridged by entries with correction 0. Blocks hold
+/// about 8,192 values, so that the 64-bit index of a block costs less than 0.01 bits a value.
+
+#include <algorithm>
+#include <cstdint>
+
+#include <zipml/types.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// An outlier of a range of rows: `row` counts from the first row of the range.
+struct Outlier {
+  std::int32_t row;
+  std::int32_t column;
+  float correction;
+};
+
+/// Outliers of a store, in store order.
+class Outliers {
+ public:
+  static constexpr double bits_per_entry = 48.0;
+
+  Outliers() = default;
+  explicit Outliers(Index cols)
+      : cols_(cols), block_rows_(std::max<Index>(1, 8192 / std::max<Index>(cols, 1))) {
+    first_.push_back(0);
+  }
+
+  bool empty() const { return corrections_.empty(); }
+  /// Entries, those that bridge long gaps included.
+  Index count() const { return static_cast<Index>(corrections_.size()); }
+  Index bytes() const {
+    return empty() ? 0
+                   : static_cast<Index>(gaps_.size() * sizeof(std::uint16_t) +
+                                        corrections_.size() * sizeof(float) +
+                                        first_.size() * sizeof(std::uint64_t));
+  }
+
+  /// Appends an entry. Rows and, within a row, columns must increase.
+  void add(Index row, Index column, float correction) {
+    open_block(row / block_rows_);
+    const Index place = row % block_rows_ * cols_ + column;
+    for (; place - next_ > longest_gap; next_ += longest_gap + 1) push(longest_gap, 0.0f);
+    push(place - next_, correction);
+    next_ = place + 1;
+  }
+
+  /// Ends the list: no `add` after it.
+  void close(Index rows) {
+    open_block((rows + block_rows_ - 1) / block_rows_);
+    gaps_.shrink_to_fit();
+    corrections_.shrink_to_fit();
+    first_.shrink_to_fit();
+  }
+
+  /// Replaces `out` by the outliers of the rows [first, first + count), in store order. O(entries of the
+  /// blocks).
+  void find(Index first, Index count, List<Outlier>& out) const {
+    out.clear();
+    if (empty() || count <= 0) return;
+    const auto cols = static_cast<std::uint32_t>(cols_);
+    const Index last_block = (first + count - 1) / block_rows_;
+    for (Index block = first / block_rows_; block <= last_block; ++block) {
+      const Index base = block * block_rows_ - first;  // row of the block's first row in the range
+      const auto begin = static_cast<std::size_t>(first_[static_cast<std::size_t>(block)]);
+      const auto end = static_cast<std::size_t>(first_[static_cast<std::size_t>(block) + 1]);
+      std::uint64_t next = 0;
+      for (std::size_t k = begin; k < end; ++k) {
+        const std::uint64_t place = next + gaps_[k];
+        next = place + 1;
+        // 32 bits divide faster, and a block of one row is the only one that may exceed them.
+        const Index in_block = place <= UINT32_MAX ? static_cast<std::uint32_t>(place) / cols : 0;
+        const Index row = base + in_block;
+        if (row < 0) continue;
+        if (row >= count) return;
+        out.push_back({static_cast<std::int32_t>(row),
+                       static_cast<std::int32_t>(static_cast<Index>(place) - in_block * cols_),
+                       corrections_[k]});
+      }
+    }
+  }
+
+  /// Asks for the entries of these rows to be brought near.
+  void prefetch(Index first, Index count) const {
+    if (empty()) return;
+    const auto begin = static_cast<std::size_t>(first_[static_cast<std::size_t>(first / block_rows_)]);
+    const auto end =
+        static_cast<std::size_t>(first_[static_cast<std::size_t>((first + count - 1) / block_rows_) + 1]);
+    for (std::size_t k = begin; k < end; k += 16) __builtin_prefetch(corrections_.data() + k, 0, 2);
+    for (std::size_t k = begin; k < end; k += 32) __builtin_prefetch(gaps_.data() + k, 0, 2);
+  }
+
+ private:
+  static constexpr Index longest_gap = 65535;
+
+  void push(Index gap, float correction) {
+    gaps_.push_back(static_cast<std::uint16_t>(gap));
+    corrections_.push_back(correction);
+  }
+  void open_block(Index block) {
+    while (static_cast<Index>(first_.size()) <= block) {
+      first_.push_back(corrections_.size());
+      next_ = 0;
+    }
+  }
+
+  Index cols_ = 0;
+  Index block_rows_ = 1;
+  Index next_ = 0;  // the place behind the last entry, while entries are added
+  List<std::uint16_t> gaps_;
+  List<float> corrections_;
+  List<std::uint64_t> first_;  // of each block, and the end
+};
+
+}  // namespace zipml::inline ZIPML_ABI

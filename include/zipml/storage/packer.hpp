@@ -1,0 +1,405 @@
+#pragma once
+/// \file
+/// Layer 2: from float32 samples to a packed store.
+
+#include <algorithm>
+#include <array>
+#include <concepts>
+#include <cstdint>
+
+#include <zipml/quantization/clipping.hpp>
+#include <zipml/quantization/rounding.hpp>
+#include <zipml/storage/levels_policy.hpp>
+#include <zipml/storage/packed_store.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+namespace detail {
+
+/// Writes the codes of 8 rows into one group of every plane. `base` and `ups` hold 8 x cols: what the base
+/// planes store, and one bit per draw where draws are apart.
+template <class Encoding>
+void write_group(std::uint8_t* codes, const PlaneLayout& layout, int bits, Index group,
+                 const typename Encoding::Code* base, const std::uint8_t* ups) {
+  const auto write_plane = [&](const Plane& plane, const auto* source, int source_shift) {
+    std::uint8_t* out = codes + layout.offset(plane, group);
+    const int rows_per_byte = 8 / plane.width;
+    const unsigned mask = (1u << plane.width) - 1u;
+    for (int panel = 0; panel < plane.width; ++panel, out += layout.cols) {
+      const auto* rows = source + panel * rows_per_byte * layout.cols;
+      for (Index j = 0; j < layout.cols; ++j) {
+        unsigned byte = 0;
+        for (int r = 0; r < rows_per_byte; ++r)
+          byte |= (unsigned{rows[r * layout.cols + j]} >> source_shift & mask) << (r * plane.width);
+        out[j] = static_cast<std::uint8_t>(byte);
+      }
+    }
+  };
+  const PlaneList planes = Encoding::base_planes(bits);
+  for (int p = 0; p < planes.count; ++p) write_plane(planes[p], base, planes[p].shift);
+  if constexpr (Encoding::draws > 1)
+    for (int draw = 0; draw < Encoding::draws; ++draw)
+      write_plane({1, 0, Encoding::base_bits(bits) + draw}, ups, draw);
+}
+
+/// Independent roundings of a value that an encoding takes.
+template <class Encoding>
+inline constexpr int draws_taken = Encoding::draws > Encoding::summed ? Encoding::draws : Encoding::summed;
+
+/// A random word for each draw of a value.
+template <class Encoding>
+using DrawWords = std::array<std::uint32_t, static_cast<std::size_t>(draws_taken<Encoding>)>;
+
+/// Rounds one value in every draw. Returns how many draws went up.
+template <class Encoding, class R>
+int encode_position(Position position, R, const DrawWords<Encoding>& words, typename Encoding::Code& base,
+                    std::uint8_t& ups) {
+  unsigned up = 0;
+  int count = 0;
+  for (int draw = 0; draw < draws_taken<Encoding>; ++draw) {
+    const unsigned bit = R::up(position, words[static_cast<std::size_t>(draw)]) ? 1u : 0u;
+    up |= bit << draw;
+    count += static_cast<int>(bit);
+  }
+  using Code = typename Encoding::Code;
+  if constexpr (Encoding::draws > 1) {
+    base = static_cast<Code>(position.code);
+    ups = static_cast<std::uint8_t>(up);
+  } else {
+    base = static_cast<Code>(position.code * Encoding::summed + count);
+  }
+  return count;
+}
+
+/// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
+/// samples.
+template <int Bits, class Encoding, class Policy, class R>
+class Packer {
+ public:
+  using Store = PackedStore<Encoding, typename Policy::Decoder>;
+  using LevelsType = std::remove_cvref_t<decltype(std::declval<const Policy&>().template levels<Bits>(
+      std::declval<const MatrixView&>(), std::declval<const ColumnStatistics&>(), Index{}))>;
+
+  Packer(const MatrixView& features, const Policy& policy, const QuantizeOptions& options)
+      : features_(features),
+        options_(options),
+        by_row_(options.scaling == Scaling::row_range || options.scaling == Scaling::row_max_abs),
+        columns_(column_statistics(features)),
+        levels_(features.cols),
+        inside_(features.cols) {
+    if constexpr (!affine) {
+      if (options.scaling != Scaling::column_range)
+        throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
+    }
+    if (!(options.outliers >= 0.0 && options.outliers < 0.5))
+      throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
+                  number_text(options.outliers));
+    if (options.outliers > 0.0) {
+      if (by_row_)
+        throw Error("outliers are clipped from columns", "scaling by column, or no outliers",
+                    "scaling by row");
+      const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
+      for (Index j = 0; j < features.cols; ++j) {
+        columns_[j].min = ranges[j].min;
+        columns_[j].max = ranges[j].max;
+      }
+    }
+    for (Index j = 0; j < features.cols; ++j) {
+      if (options.scaling == Scaling::column_max_abs)
+        center(columns_[j], options.standardize ? columns_[j].mean : 0.0);
+      levels_[j] = policy.template levels<Bits>(features, columns_[j], j);
+      if constexpr (affine)
+        inside_[j] = {columns_[j].min, columns_[j].max};
+      else
+        inside_[j] = {levels_[j].value(0), levels_[j].value(LevelsType::count - 1)};
+    }
+  }
+
+  Store pack(const VectorRef& labels) const {
+    Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), Bits);
+    make_decoder(store);
+    if constexpr (Encoding::has_bias) store.bias = Buffer<float>(features_.cols);
+    const bool keep = options_.outliers > 0.0;
+    if (keep) store.outliers = Outliers(features_.cols);
+    Pass pass(*this, store, store.mutable_codes().data(), store.bias.data(), 0);
+    pass.outliers = keep ? &store.outliers : nullptr;
+    if constexpr (affine) {
+      pass.row_offset = store.decoder.row_offset.data();
+      pass.row_step = store.decoder.row_step.data();
+    }
+    pass.run();
+    if (keep) store.outliers.close(features_.rows);
+    store.clamped = pass.clamped;
+    return store;
+  }
+
+  /// Draws every value of a packed store anew, for a later epoch: only codes and bias terms change.
+  void draw_again(const Store& store, int epoch, std::uint8_t* codes, float* bias) const {
+    Pass pass(*this, store, codes, bias, epoch);
+    pass.run();
+  }
+
+ private:
+  static constexpr bool affine = std::same_as<typename Policy::Decoder, AffineDecoder>;
+
+  /// Makes the range symmetric about `middle`.
+  static void center(ColumnStatistics& column, double middle) {
+    const double reach =
+        std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
+    column.min = static_cast<float>(middle - reach);
+    column.max = static_cast<float>(middle + reach);
+  }
+
+  void make_decoder(Store& store) const {
+    const Index d = features_.cols;
+    const Standardization& map = store.standardization();
+    const auto standardised = [&](double value, Index j) {
+      return static_cast<float>((value - map.mean[j]) / map.scale[j]);
+    };
+    constexpr int summed = Encoding::summed;
+    if constexpr (affine) {
+      store.decoder.offset = Buffer<float>(d);
+      store.decoder.step = Buffer<float>(d);
+      for (Index j = 0; j < d; ++j) {
+        store.decoder.offset[j] = by_row_ ? 0.0f : standardised(static_cast<double>(levels_[j].offset()), j);
+        const double step = static_cast<double>(levels_[j].step()) / map.scale[j];
+        store.decoder.step[j] = by_row_ ? 1.0f : static_cast<float>(step) / static_cast<float>(summed);
+      }
+      if (by_row_) {
+        store.decoder.row_offset = Buffer<float>(features_.rows);
+        store.decoder.row_step = Buffer<float>(features_.rows);
+      }
+    } else {
+      const int count = summed * (LevelsType::count - 1) + 1;
+      store.decoder.levels = count;
+      store.decoder.tables = Buffer<float>(checked_product(d, count, "the tables of levels"));
+      for (Index j = 0; j < d; ++j)
+        for (int code = 0; code < count; ++code) {
+          const DrawCount draws = split_sum(code, summed, Bits);
+          const double low = static_cast<double>(levels_[j].value(draws.low));
+          const double high = draws.up > 0 ? static_cast<double>(levels_[j].value(draws.low + 1)) : low;
+          store.decoder.tables[j * count + code] =
+              standardised((low * (summed - draws.up) + high * draws.up) / summed, j);
+        }
+    }
+  }
+
+  /// One reading of the samples.
+  class Pass {
+   public:
+    Pass(const Packer& packer, const Store& store, std::uint8_t* codes, float* bias, int epoch)
+        : packer_(packer),
+          store_(store),
+          codes_(codes),
+          bias_(bias),
+          first_draw_(static_cast<std::uint32_t>(epoch) * static_cast<std::uint32_t>(draws_taken<Encoding>)),
+          spread_(Encoding::has_bias ? packer.features_.cols : 0),
+          counted_(spread_.size()),
+          standardised_(packer.by_row_ ? packer.features_.cols : 0) {}
+
+    Outliers* outliers = nullptr;  // where outliers go, when they are kept
+    float* row_offset = nullptr;   // where the scaling of rows goes, when it is not known yet
+    float* row_step = nullptr;
+    Index clamped = 0;
+
+    void run() {
+      const Index n = packer_.features_.rows;
+      const Index d = packer_.features_.cols;
+      Buffer<typename Encoding::Code> base(group_rows * d);
+      Buffer<std::uint8_t> ups(group_rows * d);
+      for (Index group = 0; group < store_.layout().groups(); ++group) {
+        for (Index r = 0; r < group_rows; ++r) {
+          const Index i = group * group_rows + r;
+          if (i < n) {
+            encode_row(i, base.data() + r * d, ups.data() + r * d);
+          } else {  // the store promises code 0 behind the last row
+            std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
+            std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
+          }
+        }
+        write_group<Encoding>(codes_, store_.layout(), Bits, group, base.data(), ups.data());
+        if constexpr (Encoding::has_bias)
+          if ((group + 1) * group_rows % statistics_chunk == 0) count_spread();
+      }
+      if constexpr (Encoding::has_bias) {
+        count_spread();
+        for (Index j = 0; j < d; ++j)
+          bias_[j] = static_cast<float>(counted_[j] * spread_unit(j) / static_cast<double>(n));
+      }
+    }
+
+   private:
+    /// Whether the steps of a column are one: then spread_ counts in units of a step squared.
+    bool one_step() const { return affine && !packer_.by_row_; }
+
+    void encode_row(Index i, typename Encoding::Code* base, std::uint8_t* ups) {
+      const Index original = store_.row_id(i);
+      const float* row = packer_.features_.row(original);
+      if (!packer_.by_row_) {
+        encode_values(i, original, row, base, ups,
+                      [&](Index j) -> const LevelsType& { return packer_.levels_[j]; });
+        return;
+      }
+      if constexpr (affine) {
+        const Standardization& map = store_.standardization();
+        ColumnStatistics range;
+        for (Index j = 0; j < packer_.features_.cols; ++j) {
+          const auto v = static_cast<float>((static_cast<double>(row[j]) - map.mean[j]) / map.scale[j]);
+          standardised_[j] = v;
+          range.min = j == 0 ? v : std::min(range.min, v);
+          range.max = j == 0 ? v : std::max(range.max, v);
+        }
+        if (packer_.options_.scaling == Scaling::row_max_abs) center(range, 0.0);
+        const UniformLevels<Bits> levels(range.min, range.max);
+        if (row_step != nullptr) {
+          row_offset[i] = levels.offset();
+          row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
+        }
+        encode_values(i, original, standardised_.data(), base, ups,
+                      [&](Index) -> const UniformLevels<Bits>& { return levels; });
+      }
+    }
+
+    template <class LevelsOf>
+    void encode_values(Index i, Index original, const float* row, typename Encoding::Code* base,
+                       std::uint8_t* ups, const LevelsOf& levels_of) {
+      const Random random(packer_.options_.seed);
+      const Index d = packer_.features_.cols;
+      for (Index first = 0; first < d; first += 4) {
+        DrawWords<Encoding> words[4] = {};
+        if constexpr (R::stochastic) {
+          for (std::size_t draw = 0; draw < words[0].size(); ++draw) {
+            const PhiloxWords four =
+                random.words(Stream::samples, first_draw_ + static_cast<std::uint32_t>(draw),
+                             static_cast<std::uint32_t>(first / 4), static_cast<std::uint64_t>(original));
+            for (std::size_t k = 0; k < 4; ++k) words[k][draw] = four[k];
+          }
+        }
+        for (Index k = 0; k < 4 && first + k < d; ++k) {
+          const Index j = first + k;
+          const auto& levels = levels_of(j);
+          const Position position = levels.lower(row[j]);
+          const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
+          if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
+          if (row[j] < packer_.inside_[j].min || row[j] > packer_.inside_[j].max) [[unlikely]]
+            keep_outside(i, j, row[j], base[j]);
+        }
+      }
+    }
+
+    /// A value beyond the levels: an outlier, or moved to the end of the levels. (A row's own levels reach
+    /// all of its values.)
+    void keep_outside(Index i, Index j, float value, int code) {
+      if (packer_.by_row_) return;
+      if (outliers == nullptr) {
+        if constexpr (!affine) ++clamped;  // uniform levels end at the extremes, up to rounding
+        return;
+      }
+      const Standardization& map = store_.standardization();
+      const auto exact = static_cast<float>((static_cast<double>(value) - map.mean[j]) / map.scale[j]);
+      outliers->add(i, j, exact - store_.decoder.value(i, j, code));
+    }
+
+    /// Counts the variance of what will be read of this value. One draw: P (1 - P) gap^2 with the probability
+    /// P = floor(fraction 2^24) / 2^24 that is used, exact in integers. Sums: the estimate from the draws.
+    template <class L>
+    void add_spread(Index j, const L& levels, Position position, int up) {
+      std::uint64_t units = static_cast<std::uint64_t>(up * (Encoding::summed - up));
+      if constexpr (Encoding::summed == 1) {
+        const auto p = static_cast<std::uint64_t>(position.fraction * 16777216.0f);
+        units = p * (16777216u - p);
+      }
+      if (one_step()) {
+        spread_[j] += units;  // below 2^46: a chunk of 1,024 rows fits
+      } else {
+        const double gap = static_cast<double>(levels.value(position.code + 1)) -
+                           static_cast<double>(levels.value(position.code));
+        counted_[j] += pinned(static_cast<double>(units) * pinned(gap * gap));
+      }
+    }
+
+    void count_spread() {
+      if (!one_step()) return;
+      for (Index j = 0; j < spread_.size(); ++j) {
+        counted_[j] += static_cast<double>(spread_[j]);
+        spread_[j] = 0;
+      }
+    }
+
+    /// What one unit of counted_ is, in standardised units squared.
+    double spread_unit(Index j) const {
+      constexpr double k = Encoding::summed;
+      const double count_unit = Encoding::summed == 1 ? 0x1p-48 : 1.0 / (k * k * (k - 1.0));
+      double gap = 1.0;  // standardised units of a row's step
+      if constexpr (affine) {
+        if (one_step()) gap = k * static_cast<double>(store_.decoder.step[j]);
+      } else {
+        gap = 1.0 / store_.standardization().scale[j];
+      }
+      return count_unit * gap * gap;
+    }
+
+    const Packer& packer_;
+    const Store& store_;
+    std::uint8_t* codes_;
+    float* bias_;
+    std::uint32_t first_draw_;
+    Buffer<std::uint64_t> spread_;
+    Buffer<double> counted_;
+    Buffer<float> standardised_;
+  };
+
+  MatrixView features_;
+  QuantizeOptions options_;
+  bool by_row_;
+  Buffer<ColumnStatistics> columns_;
+  Buffer<LevelsType> levels_;
+  Buffer<Range> inside_;
+};
+
+}  // namespace detail
+
+/// The store of `Encoding` at Bits bits a draw: rounds every value in every draw, O(n d draws).
+/// Throws Error on n = 0, on values or labels that are not finite, on a range beyond float32.
+template <int Bits, class Encoding, class Policy, class R>
+PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features, const VectorRef& labels,
+                                                     const Policy& policy, R,
+                                                     const QuantizeOptions& options) {
+  return detail::Packer<Bits, Encoding, Policy, R>(features, policy, options).pack(labels);
+}
+
+/// A store whose values are drawn anew for each epoch of a fit, from float32 samples that it holds a view of
+/// and that must outlive it: the paper's sampling (ZipML 2017, section 2.2). Its codes of epoch 0 are those
+/// of `pack`. Training then approaches the true optimum instead of the solution that one set of draws
+/// defines; each epoch pays for reading and rounding the float32 samples. One fit at a time.
+template <int Bits, class Encoding, class Policy, class R>
+class FreshStore : public PackedStore<Encoding, typename Policy::Decoder> {
+  using Base = PackedStore<Encoding, typename Policy::Decoder>;
+
+ public:
+  FreshStore(const MatrixView& features, const VectorRef& labels, const Policy& policy,
+             const QuantizeOptions& options)
+      : packer_(features, policy, options) {
+    static_cast<Base&>(*this) = packer_.pack(labels);
+    codes_ = this->mutable_codes().data();
+    bias_ = this->bias.data();
+  }
+  FreshStore(FreshStore&&) noexcept = default;
+  FreshStore& operator=(FreshStore&&) noexcept = default;
+
+  /// Draws the codes of this epoch (from 0). Called by the training loop. O(n d draws).
+  void begin_epoch(int epoch) const {
+    if (epoch == *epoch_) return;
+    packer_.draw_again(*this, epoch, codes_, bias_);
+    *epoch_ = epoch;
+  }
+
+ private:
+  detail::Packer<Bits, Encoding, Policy, R> packer_;
+  std::uint8_t* codes_ =
+      nullptr;  // of the base: what changes is on the heap, so that a const store can be trained on
+  float* bias_ = nullptr;
+  std::unique_ptr<int> epoch_ = std::make_unique<int>(0);
+};
+
+}  // namespace zipml::inline ZIPML_ABI
