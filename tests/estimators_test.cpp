@@ -67,7 +67,7 @@ template <class Estimator>
 Moments enumerate(const Problem& p, Estimator estimator) {
   using Encoding = typename Estimator::Encoding;
   using Store = PackedStore<Encoding, AffineDecoder>;
-  constexpr int draws = Encoding::draws;
+  constexpr int draws = detail::draws_taken<Encoding>;
   Eigen::VectorXf label = Eigen::VectorXf::Constant(1, static_cast<float>(p.b));
   RowMajorMatrix sample(1, d);
   for (Index j = 0; j < d; ++j) sample(0, j) = static_cast<float>(p.value(j));
@@ -77,26 +77,38 @@ Moments enumerate(const Problem& p, Estimator estimator) {
   Buffer<float> x(d);
   for (Index j = 0; j < d; ++j) {
     store.decoder.offset[j] = static_cast<float>(p.offset[Problem::u(j)]);
-    store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]);
+    store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]) / Encoding::summed;
     x[j] = static_cast<float>(p.x[Problem::u(j)]);
   }
   const PlainSquaredLoss loss;
   Moments m;
   double square = 0.0;
   for (unsigned outcome = 0; outcome < 1u << (d * draws); ++outcome) {
-    Buffer<std::uint8_t> base(8 * d), ups(8 * d);
+    Buffer<typename Encoding::Code> base(8 * d);
+    Buffer<std::uint8_t> ups(8 * d);
+    Buffer<float> bias(d);
     double probability = 1.0;
     for (Index j = 0; j < d; ++j) {
       const unsigned up = outcome >> (j * draws) & ((1u << draws) - 1u);
-      const auto low = static_cast<std::uint8_t>(std::floor(p.a[Problem::u(j)]));
-      base[j] = draws == 1 ? static_cast<std::uint8_t>(low + up) : low;
-      ups[j] = static_cast<std::uint8_t>(up);
-      for (int draw = 0; draw < draws; ++draw)
+      const int low = static_cast<int>(std::floor(p.a[Problem::u(j)]));
+      int count = 0;
+      for (int draw = 0; draw < draws; ++draw) {
+        count += static_cast<int>(up >> draw & 1u);
         probability *= (up >> draw & 1u) != 0 ? p.fraction(j) : 1.0 - p.fraction(j);
+      }
+      base[j] =
+          static_cast<typename Encoding::Code>(Encoding::draws > 1 ? low : Encoding::summed * low + count);
+      ups[j] = static_cast<std::uint8_t>(up);
+      // One row: dbar is its own variance, and the column mean of w is its own w.
+      constexpr double k = Encoding::summed;
+      const double step = p.step[Problem::u(j)];
+      bias[j] = static_cast<float>(
+          Encoding::summed == 1 ? p.variance(j) : step * step * count * (k - count) / (k * k * (k - 1.0)));
     }
     detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                   ups.data());
     GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+    if (Estimator::corrected) device.set_correction(bias);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
     while (device.next_pass()) estimator(device, loss);
     float g[d];
@@ -164,6 +176,141 @@ TEST_CASE("double sampling and its symmetrized form: no bias, variances as deriv
           Approx(t.tv * t.r * t.r / 2 + t.norm * t.xdx / 2 + t.r * t.adx + t.tv * t.xdx / 2 + t.dx2 / 2)
               .epsilon(1e-4));
     CHECK(sym.variance <= two.variance * (1.0 + 1e-6));
+  }
+}
+
+TEST_CASE(
+    "sum code with its own w, and more draws as a count: no bias, never more variance than symmetrized") {
+  for (const Problem& p : problems()) {
+    const Terms t(p);
+    const Moments two = enumerate(p, double_sampling);
+    const Moments sym = enumerate(p, symmetrized);
+    const Moments sum = enumerate(p, sum_code);
+    const Moments four = enumerate(p, sum_code_of<4>);
+    const Moments one = enumerate(p, variance_corrected);
+    for (Index j = 0; j < d; ++j) {
+      const double gradient = p.value(j) * p.residual();
+      for (const Moments* m : {&sum, &four, &one}) CHECK(m->mean[j] == Approx(gradient).margin(1e-5));
+    }
+    CHECK(sum.variance <= sym.variance * (1.0 + 1e-5));
+    CHECK(sym.variance <= two.variance * (1.0 + 1e-5));
+    CHECK(four.variance <= sum.variance * (1.0 + 1e-5));
+    CHECK(sum.intercept == Approx(p.residual()).margin(1e-5));
+  }
+}
+
+TEST_CASE("summed over the rows, sum code with the column mean of w and variance correction have no bias") {
+  // Two rows and two columns, all roundings of one and of two draws, packed with the code that packs; the
+  // bias terms are those of the whole column.
+  const double a[2][2] = {{0.3, 1.75}, {2.6, 0.5}};
+  const double x[2] = {0.9, -1.7};
+  const double y[2] = {0.8, -0.4};
+  double exact[2] = {};
+  for (int i = 0; i < 2; ++i) {
+    const double r = a[i][0] * x[0] + a[i][1] * x[1] - y[i];
+    for (int j = 0; j < 2; ++j) exact[j] += 0.5 * a[i][j] * r;
+  }
+  const auto mean_gradient = [&](auto estimator, double* mean) {
+    using Estimator = decltype(estimator);
+    using Encoding = typename Estimator::Encoding;
+    using Store = PackedStore<Encoding, AffineDecoder>;
+    constexpr int draws = detail::draws_taken<Encoding>;
+    constexpr double k = Encoding::summed;
+    const RowMajorMatrix zero = RowMajorMatrix::Zero(2, 2);
+    const Eigen::Vector2f labels(static_cast<float>(y[0]), static_cast<float>(y[1]));
+    Store store(StoreHeader(MatrixRef(zero), labels, column_statistics(MatrixRef(zero)), false, 1), bits);
+    store.decoder.offset = Buffer<float>(2);
+    store.decoder.step = Buffer<float>(2);
+    for (float& step : store.decoder.step) step = 1.0f / Encoding::summed;
+    for (unsigned outcome = 0; outcome < 1u << (4 * draws); ++outcome) {
+      Buffer<typename Encoding::Code> base(16);
+      Buffer<std::uint8_t> ups(16);
+      Buffer<float> bias(2);
+      double probability = 1.0;
+      for (int place = 0; place < 2; ++place)
+        for (int j = 0; j < 2; ++j) {
+          const Index row = store.row_id(place);
+          const double value = a[row][j];
+          const double fraction = value - std::floor(value);
+          int count = 0;
+          for (int draw = 0; draw < draws; ++draw) {
+            const bool up = (outcome >> ((place * 2 + j) * draws + draw) & 1u) != 0;
+            count += up ? 1 : 0;
+            probability *= up ? fraction : 1.0 - fraction;
+          }
+          base[place * 2 + j] =
+              static_cast<typename Encoding::Code>(Encoding::summed * std::floor(value) + count);
+          const double w =
+              Encoding::summed == 1 ? fraction * (1.0 - fraction) : count * (k - count) / (k * k * (k - 1));
+          bias[j] += static_cast<float>(0.5 * w);
+        }
+      detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+                                    ups.data());
+      GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+      device.set_correction(bias);
+      const float model[2] = {static_cast<float>(x[0]), static_cast<float>(x[1])};
+      device.begin_batch(0, 2, model, 0.0f, 0);
+      while (device.next_pass()) estimator(device, PlainSquaredLoss{});
+      float g[2];
+      device.end_batch(g);
+      for (int j = 0; j < 2; ++j) mean[j] += probability * static_cast<double>(g[j]);
+    }
+  };
+  double one[2] = {};
+  double two[2] = {};
+  double four[2] = {};
+  mean_gradient(variance_corrected, one);
+  mean_gradient(sum_code, two);
+  mean_gradient(sum_code_of<4>, four);
+  for (int j = 0; j < 2; ++j) {
+    CHECK(one[j] == Approx(exact[j]).margin(1e-5));
+    CHECK(two[j] == Approx(exact[j]).margin(1e-5));
+    CHECK(four[j] == Approx(exact[j]).margin(1e-5));
+  }
+}
+
+TEST_CASE("margins of all draws at once are those of each draw") {
+  RowMajorMatrix samples(70, 40);
+  Eigen::VectorXf y = Eigen::VectorXf::LinSpaced(70, -1.0f, 1.0f);
+  Buffer<float> x(40);
+  const Random random(23);
+  for (Index j = 0; j < 40; ++j) {
+    x[j] =
+        static_cast<float>(uniform24(random.word(Stream::generated, 2, static_cast<std::uint32_t>(j), 0))) -
+        0.5f;
+    for (Index i = 0; i < 70; ++i)
+      samples(i, j) = static_cast<float>(uniform24(
+          random.word(Stream::generated, 0, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(i))));
+  }
+  for (const int model_bits : {32, 8}) {
+    const auto store =
+        pack<5, SeparateDraws<2>>(MatrixRef(samples), y, uniform_levels, stochastic, {.outliers = 0.1});
+    REQUIRE(store.outliers.count() > 100);
+    GradientDevice<std::remove_cv_t<decltype(store)>, ScalarKernels> device(store, LabelMap{},
+                                                                            Channels{model_bits}, 1);
+    device.begin_batch(3, 50, x.data(), 0.25f, 7);
+    while (device.next_pass()) {
+      std::vector<float> apart[2];
+      for (int draw = 0; draw < 2; ++draw) {
+        const auto z = device.margins(draw);
+        apart[draw].assign(z.begin(), z.end());
+      }
+      device.margins_of_all_draws();
+      for (int draw = 0; draw < 2; ++draw)
+        for (std::size_t i = 0; i < apart[draw].size(); ++i)
+          CHECK(device.pass_margins(draw)[i] == Approx(apart[draw][i]).margin(1e-4));
+      if (model_bits == 32) {  // and those are what the decoded rows say
+        std::vector<float> row(40);
+        for (Index i = 3; i < 53; ++i) {
+          store.decode_row(i, 1, row.data());
+          double z = 0.25;
+          for (Index j = 0; j < 40; ++j)
+            z += static_cast<double>(row[Problem::u(j)]) * static_cast<double>(x[j]);
+          if (apart[1].size() == 50)
+            CHECK(static_cast<double>(apart[1][Problem::u(i - 3)]) == Approx(z).margin(1e-4));
+        }
+      }
+    }
   }
 }
 
@@ -261,6 +408,11 @@ TEST_CASE("which estimator suits which loss and store is a concept") {
   STATIC_REQUIRE(EstimatorSuitsLoss<FullPrecision, Logistic>);
   STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<DoubleSampling, Logistic>);
   STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<Symmetrized, Logistic>);
+  STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<SumCode, Logistic>);
+  STATIC_REQUIRE_FALSE(EstimatorSuitsLoss<VarianceCorrected, Logistic>);
+  STATIC_REQUIRE_FALSE(StoreHasBias<VarianceCorrected, PackedStore<SeparateDraws<1>, AffineDecoder>>);
+  STATIC_REQUIRE(StoreHasBias<VarianceCorrected, PackedStore<CorrectedDraw, AffineDecoder>>);
+  STATIC_REQUIRE(StoreHasBias<Naive, DenseStore>);
   STATIC_REQUIRE_FALSE(StoreHasEnoughDraws<DoubleSampling, PackedStore<SeparateDraws<1>, AffineDecoder>>);
   STATIC_REQUIRE_FALSE(StoreHasEnoughDraws<DoubleSampling, DenseStore>);
   STATIC_REQUIRE(StoreHasEnoughDraws<Naive, PackedStore<SeparateDraws<2>, AffineDecoder>>);

@@ -1,5 +1,6 @@
 // Packed and dense stores: exact bits, order, decoding, determinism.
 
+#include <algorithm>
 #include <cmath>
 #include <vector>
 #include <zipml/estimators/quantize.hpp>
@@ -69,6 +70,16 @@ TEST_CASE("a store wastes at most 3 % of its bits at 10,000 rows, every width, o
       check(visit_bits(bits, [&](auto b) { return quantize<b()>(a, y, naive); }), bits);
       check(visit_bits(bits, [&](auto b) { return quantize<b()>(a, y, double_sampling); }),
             bits == 1 ? 2 : bits + 2);
+      check(visit_bits(bits, [&](auto b) { return quantize<b()>(a, y, sum_code); }), bits + 1);
+      check(visit_bits(bits, [&](auto b) { return quantize<b()>(a, y, variance_corrected); }), bits);
+      if (bits <= 7)
+        check(visit_bits(bits, [&](auto b) { return quantize<(b() <= 7 ? b() : 7)>(a, y, sum_code_of<4>); }),
+              bits + 2);
+      check(visit_bits(bits,
+                       [&](auto b) {
+                         return pack<b(), SeparateDraws<3>>(MatrixRef(a), y, uniform_levels, stochastic, {});
+                       }),
+            bits == 1 ? 3 : bits + 3);
     }
   }
 }
@@ -174,6 +185,223 @@ TEST_CASE("two draws of a value lie on neighbouring levels and differ independen
   // Errors are bounded by a step of 1.2: 8,000 of them, six standard errors of means and of the product.
   for (const double m : mean) CHECK(std::abs(m / 8000) < 6.0 * 0.6 / std::sqrt(8000.0));
   CHECK(std::abs(product / 8000) < 6.0 * 0.36 / std::sqrt(8000.0));
+}
+
+TEST_CASE("a sum of draws holds their multiset: decoding gives back what separate draws show") {
+  // The same seed gives the same draws, whatever the encoding.
+  const RowMajorMatrix a = uniform_matrix(150, 9);
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(150);
+  const auto check = [&](const auto& apart, const auto& summed, int k, int bits) {
+    bool equal = true;
+    std::vector<float> draws(static_cast<std::size_t>(k) * 9);
+    for (Index i = 0; i < 150; ++i) {
+      summed.draws_of(i, 3, draws.data());
+      for (Index j = 0; j < 9; ++j) {
+        int sum = 0;
+        std::vector<float> one, other;
+        for (int t = 0; t < k; ++t) {
+          sum += apart.code(i, j, t);
+          one.push_back(apart.value(i, j, t));
+          other.push_back(draws[static_cast<std::size_t>(t * 9 + j)]);
+        }
+        std::sort(one.begin(), one.end());
+        std::sort(other.begin(), other.end());
+        equal = equal && summed.code(i, j) == sum && split_sum(sum, k, bits).low <= (1 << bits) - 2;
+        for (std::size_t t = 0; t < one.size(); ++t) equal = equal && std::abs(one[t] - other[t]) < 1e-5f;
+      }
+    }
+    CHECK(equal);
+  };
+  const auto two = [&](auto b) {
+    check(pack<b(), SeparateDraws<2>>(MatrixRef(a), y, uniform_levels, stochastic, {}),
+          quantize<b()>(a, y, sum_code), 2, b());
+    return 0;
+  };
+  for (int bits = 1; bits <= 8; ++bits) visit_bits(bits, two);
+  check(pack<3, SeparateDraws<4>>(MatrixRef(a), y, uniform_levels, stochastic, {}),
+        quantize<3>(a, y, sum_code_of<4>), 4, 3);
+  check(pack<6, SeparateDraws<8>>(MatrixRef(a), y, uniform_levels, stochastic, {.outliers = 0.05}),
+        quantize<6>(a, y, sum_code_of<8>, {.outliers = 0.05}), 8, 6);
+}
+
+TEST_CASE("arrangements of a count are equally likely") {
+  for (const int k : {2, 4, 8})
+    for (int up = 0; up <= k; ++up) {
+      std::vector<int> seen(256, 0);
+      const std::uint32_t words = 1u << 16;
+      for (std::uint32_t w = 0; w < words; ++w) ++seen[arrangement(k, up, w << 16 | 0x8000u)];
+      int kinds = 0;
+      for (unsigned mask = 0; mask < 256; ++mask) {
+        if (seen[mask] == 0) continue;
+        ++kinds;
+        CHECK(__builtin_popcount(mask) == up);
+      }
+      int binomial = 1;
+      for (int t = 0; t < up; ++t) binomial = binomial * (k - t) / (t + 1);
+      CHECK(kinds == binomial);
+      for (const int count : seen)
+        if (count > 0) CHECK(std::abs(count * binomial - static_cast<int>(words)) <= 2 * binomial);
+    }
+}
+
+TEST_CASE("dbar is the mean variance of the rounding, in full precision, for every scaling and for tables") {
+  const RowMajorMatrix a = uniform_matrix(3000, 3);
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(3000);
+  const auto uniform = quantize<3>(a, y, variance_corrected);
+  const auto sum = quantize<3>(a, y, sum_code);
+  const auto by_row = quantize<3>(a, y, variance_corrected, {.scaling = Scaling::row_range});
+  const auto columns = column_statistics(MatrixRef(a));
+  TablePerColumn<3> tables;
+  for (Index j = 0; j < 3; ++j) {
+    TableLevels<3>::Table table;
+    for (std::size_t k = 0; k < 8; ++k) {  // denser below
+      const auto t = static_cast<float>(k * k) / 49.0f;
+      table[k] = columns[j].min + t * (columns[j].max - columns[j].min);
+    }
+    tables.tables.push_back(TableLevels<3>(table));
+  }
+  const auto by_table = quantize<3>(a, y, variance_corrected, tables);
+  for (Index j = 0; j < 3; ++j) {
+    const UniformLevels<3> levels(columns[j].min, columns[j].max);
+    double exact = 0.0;
+    double exact_table = 0.0;
+    double seen_by_row = 0.0;
+    for (Index i = 0; i < 3000; ++i) {
+      const double scale = uniform.standardization().scale[j];
+      const Position p = levels.lower(a(i, j));
+      const double f = static_cast<double>(p.fraction);
+      exact += f * (1.0 - f) * std::pow(static_cast<double>(levels.step()) / scale, 2.0) / 3000.0;
+      const auto& table = tables.tables[static_cast<std::size_t>(j)];
+      const Position q = table.lower(a(i, j));
+      const double gap = static_cast<double>(table.value(q.code + 1) - table.value(q.code)) / scale;
+      exact_table +=
+          static_cast<double>(q.fraction) * (1.0 - static_cast<double>(q.fraction)) * gap * gap / 3000.0;
+      const double v =
+          (static_cast<double>(a(by_row.row_id(i), j)) - by_row.standardization().mean[j]) / scale;
+      seen_by_row += std::pow(static_cast<double>(by_row.value(i, j)) - v, 2.0) / 3000.0;
+    }
+    CHECK(static_cast<double>(uniform.bias[j]) == Approx(exact).epsilon(1e-5));
+    CHECK(static_cast<double>(by_table.bias[j]) == Approx(exact_table).epsilon(1e-5));
+    // Squared errors of 3,000 values: their mean is within 15 % at more than six standard errors.
+    CHECK(static_cast<double>(by_row.bias[j]) == Approx(seen_by_row).epsilon(0.15));
+    // w estimates half of it from the draws.
+    CHECK(static_cast<double>(sum.bias[j]) == Approx(exact / 2.0).epsilon(0.15));
+  }
+}
+
+TEST_CASE("outliers are exact in every representation, and counted") {
+  RowMajorMatrix a = uniform_matrix(5000, 7);
+  for (Index i = 0; i < 5000; i += 500) a(i + 3, 2) *= 100.0f;
+  a.col(4).setZero();
+  a(1234, 4) = 3.0f;  // a rare value: the column is clipped to a constant
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(5000);
+  const DenseStore dense = quantize<32>(a, y, full_precision);
+  const auto ranges = clipping_ranges(MatrixRef(a), 0.01);
+  const auto check = [&](const auto& store, double stored) {
+    Index outside = 0;
+    bool near = true;
+    bool exact = true;
+    for (Index i = 0; i < 5000; ++i) {
+      const Index row = store.row_id(i);
+      for (Index j = 0; j < 7; ++j) {
+        const bool inside = a(row, j) >= ranges[j].min && a(row, j) <= ranges[j].max;
+        outside += inside ? 0 : 1;
+        for (int draw = 0; draw < store.draws; ++draw) {
+          const double error = std::abs(static_cast<double>(store.value(i, j, draw) - dense.value(i, j)));
+          const double step =
+              static_cast<double>(ranges[j].max - ranges[j].min) / 7.0 / dense.standardization().scale[j];
+          near = near && error <= step * 1.001 + 1e-6;
+          if (!inside || j == 4)
+            exact = exact && error <= 2e-6 * (1.0 + std::abs(static_cast<double>(dense.value(i, j))));
+        }
+      }
+    }
+    CHECK(near);
+    CHECK(exact);
+    CHECK(outside > 100);
+    CHECK(outside <= 50 * 7);
+    CHECK(store.outliers.count() == outside);  // no gap is long enough to need a bridge
+    CHECK(store.stored_bits() == Approx(stored + 48.0 * static_cast<double>(outside) / 35000.0));
+    CHECK(static_cast<double>(store.store_bytes()) <= 1.03 * store.stored_bits() * 35000.0 / 8.0);
+    CHECK(store.clamped == 0);
+  };
+  const QuantizeOptions options{.outliers = 0.01};
+  check(quantize<3>(a, y, naive, options), 3);
+  check(quantize<3>(a, y, naive, uniform_levels, nearest, options), 3);
+  check(quantize<3>(a, y, double_sampling, options), 5);
+  check(quantize<3>(a, y, sum_code, options), 4);
+  check(quantize<3>(a, y, variance_corrected, options), 3);
+  CHECK_THROWS_AS(quantize<3>(a, y, naive, {.outliers = 0.5}), Error);
+  CHECK_THROWS_AS(quantize<3>(a, y, naive, {.scaling = Scaling::row_range, .outliers = 0.01}), Error);
+
+  // Tables of the caller's: what lies outside of them is kept when outliers are on.
+  const TablePerColumn<1> table{{TableLevels<1>({-1.0f, 1.0f})}};
+  const auto kept = quantize<1>(a.col(0), y, naive, table, {.standardize = false, .outliers = 0.01});
+  CHECK(kept.clamped == 0);
+  CHECK(kept.outliers.count() > 1000);
+}
+
+TEST_CASE("outliers bridge long gaps, and are found in any range of rows") {
+  const Index cols = 70'000;
+  Outliers outliers(cols);
+  outliers.add(0, 69'999, 1.0f);
+  outliers.add(2, 5, 2.0f);
+  outliers.add(2, 66'000, 3.0f);
+  outliers.close(4);
+  List<Outlier> found;
+  outliers.find(2, 1, found);
+  std::vector<std::pair<int, int>> places;
+  for (const Outlier& o : found)
+    if (o.correction != 0.0f) places.emplace_back(o.row, o.column);
+  CHECK(places == std::vector<std::pair<int, int>>{{0, 5}, {0, 66'000}});
+  outliers.find(1, 1, found);
+  CHECK(found.empty());
+  outliers.find(0, 4, found);
+  CHECK(found.back().row == 2);
+  CHECK(found.back().correction == 3.0f);
+}
+
+TEST_CASE("clipping finds the shortest interval, on a stream as in memory") {
+  const Index n = 4000;
+  RowMajorMatrix a = uniform_matrix(n, 2);
+  for (Index i = 0; i < n; ++i) a(i, 1) = a(i, 1) * a(i, 1) * a(i, 1);
+  for (const double fraction : {0.0, 0.001, 0.01, 0.2}) {
+    const auto memory = clipping_ranges(MatrixRef(a), fraction);
+    ClippingCollector first(2, n, fraction);
+    ClippingCollector second(2, n, fraction);
+    for (Index i = n; i-- > 0;) (i % 3 == 0 ? first : second).add(a.data() + 2 * i);
+    first.merge(second);
+    const auto merged = first.ranges();
+    for (Index j = 0; j < 2; ++j) {
+      CHECK(memory[j].min == merged[j].min);
+      CHECK(memory[j].max == merged[j].max);
+      std::vector<float> sorted;
+      for (Index i = 0; i < n; ++i) sorted.push_back(a(i, j));
+      std::sort(sorted.begin(), sorted.end());
+      const auto keep = static_cast<std::size_t>(n - static_cast<Index>(fraction * static_cast<double>(n)));
+      double shortest = 1e30;
+      for (std::size_t k = 0; k + keep <= sorted.size(); ++k)
+        shortest =
+            std::min(shortest, static_cast<double>(sorted[k + keep - 1]) - static_cast<double>(sorted[k]));
+      CHECK(static_cast<double>(memory[j].max) - static_cast<double>(memory[j].min) == shortest);
+    }
+  }
+}
+
+TEST_CASE("fresh draws: epoch 0 is the frozen store, later epochs draw anew, outliers stay") {
+  const Dataset data = make_dataset(uniform_matrix(300, 5), Eigen::VectorXf::Zero(300));
+  const auto frozen = quantize<3>(data, sum_code, {.outliers = 0.02});
+  const auto fresh = quantize_fresh<3>(data, sum_code, {.outliers = 0.02});
+  CHECK(fnv1a(fresh.codes()) == fnv1a(frozen.codes()));
+  fresh.begin_epoch(1);
+  const auto hash = fnv1a(fresh.codes());
+  CHECK(hash != fnv1a(frozen.codes()));
+  CHECK(fresh.outliers.count() == frozen.outliers.count());
+  fresh.begin_epoch(0);
+  CHECK(fnv1a(fresh.codes()) == fnv1a(frozen.codes()));
+  CHECK(fresh.bias[1] == frozen.bias[1]);
+  fresh.begin_epoch(1);
+  CHECK(fnv1a(fresh.codes()) == hash);
 }
 
 TEST_CASE("tables per column: decoding, clamping counted") {

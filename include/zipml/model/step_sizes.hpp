@@ -21,6 +21,7 @@ struct Curvature {
   double mean_norm = 0.0;       ///< E |q|^2, with the variance of the rounding: of the samples as stored
   double weighted_norm = 0.0;   ///< E |q|^4 / E |q|^2: what bounds a step on single rows
   double top_eigenvalue = 0.0;  ///< of E q q'
+  double noise_gain = 1.0;      ///< see Definiteness::noise_gain; 1 where nothing is corrected
 };
 
 /// A step size that is computed from the store when training begins.
@@ -88,10 +89,13 @@ class StepDecay {
 /// top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored, so that
 /// rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q q' (Bach,
 /// Moulines, NIPS 2013, for B = 1), with R measured along the columns. The mean norm in its place diverges
-/// where a column is rare: one-hot columns of a standardised file reach 180.
+/// where a column is rare: one-hot columns of a standardised file reach 180. Where the variance of the
+/// rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
+/// goes: R is multiplied by Curvature::noise_gain.
 struct AutomaticStep {
   ConstantStep resolve(const Curvature& curvature, Index batch) const {
-    const double bound = curvature.top_eigenvalue + curvature.weighted_norm / static_cast<double>(batch);
+    const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);
+    const double bound = curvature.top_eigenvalue + noise;
     return ConstantStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f);
   }
 };

@@ -24,11 +24,11 @@ enum class Scaling {
 struct QuantizeOptions {
   std::uint64_t seed = 1;
   Scaling scaling = Scaling::column_range;
+  bool standardize =
+      true;  ///< train on columns of mean 0 and variance 1; weights come back in the user's units
   /// Share of each column's values, at most, that is kept exactly so that the levels span the others only:
   /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
   double outliers = 0.0;
-  bool standardize =
-      true;  ///< train on columns of mean 0 and variance 1; weights come back in the user's units
 };
 
 /// Chooses the levels of a column, whose range is already clipped where outliers are kept. `Decoder` says

@@ -282,7 +282,7 @@ class Packer {
           const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
           if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
           if (row[j] < packer_.inside_[j].min || row[j] > packer_.inside_[j].max) [[unlikely]]
-            keep_outside(i, j, row[j], base[j]);
+            keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
         }
       }
     }

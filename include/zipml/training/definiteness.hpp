@@ -11,6 +11,7 @@
 #include <cmath>
 
 #include <zipml/estimators/requirements.hpp>
+#include <zipml/random.hpp>
 #include <zipml/training/gradient_device.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -100,16 +101,24 @@ inline double smallest_of_tridiagonal(const List<double>& a, const List<double>&
   return 0.5 * (low + high);
 }
 
-/// Smallest Ritz value after at most `steps` steps of Lanczos with full reorthogonalisation (Golub, Van Loan,
-/// section 10.1): an upper bound of the smallest eigenvalue, exact when steps reach the dimension. Ends early
-/// below `enough`. `largest` becomes the largest |alpha| + |beta| seen, the scale of the matrix.
+/// What Lanczos' method tells of a symmetric matrix.
+struct Spectrum {
+  double smallest = 0.0;  ///< Ritz value: an upper bound of the smallest eigenvalue
+  double scale = 0.0;     ///< about the largest eigenvalue
+  double inverse = 0.0;  ///< v' M^-1 v for the start vector v, from below (Golub, Meurant 2010, section 7); 0
+                         ///< when the matrix is not positive definite
+};
+
+/// At most `steps` steps of Lanczos from `v` (normalised here), with full reorthogonalisation (Golub, Van
+/// Loan, section 10.1); exact when steps reach the dimension. Ends early when an eigenvalue is below
+/// `enough`.
 template <class Apply>
-double lanczos_smallest(Index size, int steps, double enough, double& largest, const Apply& apply) {
+Spectrum lanczos(Buffer<double> v, int steps, double enough, const Apply& apply) {
+  const Index size = v.size();
+  Spectrum spectrum;
   List<Buffer<double>> basis;
   List<double> alpha;
   List<double> beta;
-  Buffer<double> v(size);
-  for (Index j = 0; j < size; ++j) v[j] = 1.0 + static_cast<double>(j * 7919 % 101) / 101.0;
   const auto product = [size](const Buffer<double>& a, const Buffer<double>& b) {
     double sum = 0.0;
     for (Index j = 0; j < size; ++j) sum += pinned(a[j] * b[j]);
@@ -121,9 +130,8 @@ double lanczos_smallest(Index size, int steps, double enough, double& largest, c
       for (Index j = 0; j < size; ++j) a[j] /= norm;
     return norm;
   };
-  normalise(v);
+  const double length = normalise(v);
   Buffer<double> w(size);
-  double smallest = 0.0;
   for (int step = 0; step < steps && step < size; ++step) {
     apply(v.data(), w.data());
     alpha.push_back(product(v, w));
@@ -133,43 +141,102 @@ double lanczos_smallest(Index size, int steps, double enough, double& largest, c
         const double part = product(u, w);
         for (Index j = 0; j < size; ++j) w[j] -= pinned(part * u[j]);
       }
-    smallest = smallest_of_tridiagonal(alpha, beta);
+    spectrum.smallest = smallest_of_tridiagonal(alpha, beta);
     const double norm = normalise(w);
-    largest = std::max(largest, std::fabs(alpha.back()) + norm);
-    if (smallest < enough || norm <= 1e-9 * largest) break;
+    spectrum.scale = std::max(spectrum.scale, std::fabs(alpha.back()) + norm);
+    if (spectrum.smallest < enough || norm <= 1e-9 * spectrum.scale) break;
     beta.push_back(norm);
     std::swap(v, w);
   }
-  return smallest;
+  if (spectrum.smallest > 0.0) {  // entry (1, 1) of the inverse, a continued fraction from the end
+    double fraction = alpha.back();
+    for (std::size_t k = alpha.size() - 1; k-- > 0;) fraction = alpha[k] - beta[k] * beta[k] / fraction;
+    spectrum.inverse = length * length / fraction;
+  }
+  return spectrum;
 }
 
 }  // namespace detail
 
-/// What is known of the definiteness of an estimator's problem on a store.
+/// What is known of the problem that an estimator defines on a store.
 struct Definiteness {
   double smallest_eigenvalue = 0.0;  ///< of M + penalty, an estimate from above
   double scale = 1.0;                ///< of the largest eigenvalue; float sums leave an error of 1e-5 of it
+  /// Factor by which rounding makes the noise of a gradient more dangerous than the norms of the stored rows
+  /// say. The error of SGD in eigendirection u of M shrinks like 2 s lambda_u and is fed by s^2 / B (lambda_u
+  /// + d_u) times the whole noise, d_u the variance of the rounding; it stays bounded while s < 2 B / sum_u
+  /// (lambda_u + d_u)^2 / lambda_u, where without rounding s < 2 B / sum_u lambda_u. The factor is that sum
+  /// over sum_u (lambda_u + d_u).
+  double noise_gain = 1.0;
   bool indefinite() const { return smallest_eigenvalue < -1e-5 * scale; }
 };
 
+namespace detail {
+
+/// Mean variance of the rounding of one draw, column by column: the store's bias terms, or half the mean
+/// squared difference of two draws on the first rows.
+template <class Store>
+Buffer<double> rounding_variance(const Store& store) {
+  const Index d = store.cols();
+  Buffer<double> variance(d);
+  if constexpr (Store::EncodingType::has_bias) {
+    for (Index j = 0; j < d; ++j) variance[j] = static_cast<double>(store.bias[j]);
+  } else if constexpr (Store::draws > 1) {
+    const Index rows = std::min<Index>(store.rows(), 2048);
+    Buffer<float> first(d);
+    Buffer<float> second(d);
+    for (Index i = 0; i < rows; ++i) {
+      store.decode_row(i, 0, first.data());
+      store.decode_row(i, 1, second.data());
+      for (Index j = 0; j < d; ++j) {
+        const double difference = static_cast<double>(first[j]) - static_cast<double>(second[j]);
+        variance[j] += pinned(0.5 * difference * difference) / static_cast<double>(rows);
+      }
+    }
+  }
+  return variance;
+}
+
+}  // namespace detail
+
 /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 40 steps of Lanczos on the first
 /// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since
-/// fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts. O(40 rows d).
+/// fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end`
+/// asks for the eigenvalue itself where its sign would do. O(40 rows d).
 template <KernelPolicy Kernels, class Store, class Estimator>
 Definiteness measure_definiteness(const Store& store, Estimator, const Buffer<float>& correction,
                                   double penalty, bool to_the_end = false) {
   using Symmetric = typename detail::SymmetricPart<Estimator>::type;
   detail::RealisedMatrix<Store, Symmetric, Kernels> matrix(store, correction);
+  const Buffer<double> variance = detail::rounding_variance(store);
+  // The start vector D e with random signs e makes v' M^-1 v an estimate of tr(D M^-1 D) = sum_u d_u^2 /
+  // lambda_u.
+  Buffer<double> start(matrix.size());
+  const Random random(store.seed());
+  double trace = 0.0;
+  double length = 0.0;
+  for (Index j = 0; j < variance.size(); ++j) {
+    const bool negative = (random.word(Stream::batch_order, 1, static_cast<std::uint32_t>(j), 0) >> 31) != 0;
+    start[j] = negative ? -variance[j] : variance[j];
+    trace += variance[j];
+    length += std::fabs(start[j]);
+  }
+  if (!(length > 0.0)) std::fill(start.begin(), start.end(), 1.0);
   Index rows = std::min(store.rows(), std::max<Index>(8192, 32 * matrix.size()));
   for (;;) {
+    const auto apply = [&](const double* x, double* y) {
+      matrix.apply(rows, x, y);
+      for (Index j = 0; j + 1 < matrix.size(); ++j) y[j] += pinned(penalty * x[j]);
+    };
+    const double enough = rows < store.rows() ? 0.0 : to_the_end ? -1e300 : -0.01;
+    const detail::Spectrum spectrum = detail::lanczos(start, 40, enough, apply);
     Definiteness result;
-    double scale = 0.0;
-    const auto apply = [&](const double* x, double* y) { matrix.apply(rows, x, y); };
-    const double enough = to_the_end ? -1e300 : -penalty - 0.01;
-    result.smallest_eigenvalue =
-        detail::lanczos_smallest(matrix.size(), 40, rows < store.rows() ? -penalty : enough, scale, apply) +
-        penalty;
-    result.scale = std::max(scale, 1.0);
+    result.smallest_eigenvalue = spectrum.smallest;
+    result.scale = std::max(spectrum.scale, 1.0);
+    if (length > 0.0) {
+      const double norm = static_cast<double>(matrix.size()) + trace;  // standardised columns have trace d
+      result.noise_gain = 1.0 + (trace + spectrum.inverse) / norm;
+    }
     if (rows == store.rows() || !result.indefinite()) return result;
     rows = store.rows();
   }

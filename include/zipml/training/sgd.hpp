@@ -181,36 +181,37 @@ class Sgd<L, R, Step>::Run {
     if constexpr (Estimator::needs_affine_loss && !std::is_base_of_v<DenseStore, Store>) {
       Buffer<float> correction;
       if constexpr (Estimator::corrected) correction = store_.bias;
-      const bool exact = options_.safety == Safety::ridge;
-      const Definiteness found =
-          measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), exact);
+      const auto measure = [&](bool to_the_end) {
+        return measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), to_the_end);
+      };
+      Definiteness found = measure(options_.safety == Safety::ridge);
       fit.smallest_eigenvalue = found.smallest_eigenvalue;
-      indefinite_ = found.indefinite();
-      if (indefinite_ && options_.safety == Safety::shrink && Estimator::corrected) {
-        fit.kept_correction = safe_share<Kernels>(store_, estimator_, penalty());
-        for (float& v : correction) v *= static_cast<float>(fit.kept_correction);
-        indefinite_ = false;
-      } else if (indefinite_ && options_.safety != Safety::warn) {
-        // Two draws subtract nothing that could be shrunk: they take the ridge.
-        const double least =
-            options_.safety == Safety::ridge
-                ? found.smallest_eigenvalue
-                : measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), true)
-                      .smallest_eigenvalue;
-        fit.added_ridge = -1.1 * least + 1e-4 * found.scale;
-        if (correction.empty()) correction = Buffer<float>(store_.cols());
-        for (float& v : correction) v -= static_cast<float>(fit.added_ridge);
-        indefinite_ = false;
+      if (found.indefinite() && options_.safety != Safety::warn) {
+        if (options_.safety == Safety::shrink && Estimator::corrected) {
+          fit.kept_correction = safe_share<Kernels>(store_, estimator_, penalty());
+          for (float& v : correction) v *= static_cast<float>(fit.kept_correction);
+        } else {  // two draws subtract nothing that could be shrunk: they take the ridge
+          fit.added_ridge = -1.1 * measure(true).smallest_eigenvalue + 1e-3 * found.scale;
+          if (correction.empty()) correction = Buffer<float>(store_.cols());
+          for (float& v : correction) v -= static_cast<float>(fit.added_ridge);
+        }
+        found = measure(false);
       }
+      indefinite_ = found.indefinite();
+      noise_gain_ = found.noise_gain;
       device_.set_correction(correction);
+      correction_ = std::move(correction);
     }
   }
 
   auto resolved_step() const {
-    if constexpr (DerivedStepSize<Step>)
-      return sgd_.step_.resolve(measure_curvature(store_), batch_);
-    else
+    if constexpr (DerivedStepSize<Step>) {
+      Curvature curvature = measure_curvature(store_);
+      curvature.noise_gain = noise_gain_;
+      return sgd_.step_.resolve(curvature, batch_);
+    } else {
       return sgd_.step_;
+    }
   }
 
   /// False when the weights run away; they are then still finite, and point where the loop is unstable.
@@ -282,11 +283,9 @@ class Sgd<L, R, Step>::Run {
       device_.begin_batch(first, std::min(piece, store_.rows() - first), x.data(), c, 0);
       while (device_.next_pass()) total += Estimator::loss(device_, sgd_.loss_);
     }
-    double surplus = 0.0;  // x' diag(bias) x
-    if constexpr (Estimator::corrected)
-      for (Index j = 0; j < x.size(); ++j)
-        surplus += static_cast<double>(store_.bias[j]) * static_cast<double>(x[j]) *
-                   static_cast<double>(x[j]) * static_cast<double>(L::slope);
+    double surplus = 0.0;  // x' diag(correction) x
+    for (Index j = 0; j < correction_.size(); ++j)
+      surplus += static_cast<double>(correction_[j]) * static_cast<double>(x[j]) * static_cast<double>(x[j]);
     return total / static_cast<double>(store_.rows()) - 0.5 * surplus;
   }
 
@@ -335,7 +334,9 @@ class Sgd<L, R, Step>::Run {
   TailAverage average_;
   Buffer<Index> order_;
   Index iteration_ = 0;
+  Buffer<float> correction_;  // that the device subtracts
   bool indefinite_ = false;
+  double noise_gain_ = 1.0;
 };
 
 }  // namespace zipml::inline ZIPML_ABI
