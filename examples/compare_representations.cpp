@@ -1,0 +1,315 @@
+// Which representation of the samples keeps the answer, at which stored bits? Packs one data set in every
+// way, and measures the excess over the exact optimum twice: of the solution that the packed rows define
+// (what frozen draws converge to), and of SGD on them. Then it makes the bias of a single draw visible: naive
+// lands where ridge regression with the mean variance of the rounding as penalty does.
+
+#include <CLI/CLI.hpp>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <string>
+#include <vector>
+#include <zipml/realised_system.hpp>
+#include <zipml/zipml.hpp>
+
+namespace {
+
+using zipml::Index;
+
+struct Options {
+  std::string file;
+  std::string label;
+  std::string loss = "least-squares";
+  Index rows = 50'000;
+  float l2 = 0.0f;
+  std::vector<int> bits{2, 3, 4, 6, 8};
+  std::vector<double> outliers{0.0, 0.003};
+  int seeds = 3;
+  int epochs = 20;
+  std::string csv;
+  std::string svg;
+};
+
+struct Mean {
+  double sum = 0.0;
+  double squares = 0.0;
+  int count = 0;
+  void add(double value) {
+    sum += value;
+    squares += value * value;
+    ++count;
+  }
+  double mean() const { return sum / count; }
+  double spread() const {
+    return count < 2 ? 0.0 : std::sqrt(std::max(0.0, (squares - sum * sum / count) / (count - 1)));
+  }
+};
+
+/// One representation, over the seeds.
+struct Row {
+  std::string name;
+  int bits = 0;
+  double outliers = 0.0;
+  Mean stored_bits{};
+  Mean solved{};   // excess of the realised system's solution
+  Mean trained{};  // excess after SGD
+  int indefinite = 0;
+  int diverged = 0;
+};
+
+/// What a single draw is predicted to do, and does.
+struct Bias {
+  int bits = 0;
+  double ridge = 0.0;  // excess of ridge regression with penalty dbar
+  double naive = 0.0;  // excess of the naive solution
+  double apart = 0.0;  // distance of the two models / distance of ridge from the optimum
+};
+
+template <class Loss>
+class Comparison {
+ public:
+  Comparison(const Options& options, const zipml::Dataset& data)
+      : options_(options),
+        data_(data),
+        objective_(data, Loss{}, zipml::L2(options.l2)),
+        optimum_(*zipml::exact_solution(objective_)) {}
+
+  std::vector<Row> rows() {
+    std::vector<Row> rows;
+    for (const double outliers : options_.outliers)
+      for (const int bits : options_.bits) {
+        rows.push_back(row("naive", bits, outliers, zipml::naive, zipml::stochastic));
+        rows.push_back(row("nearest", bits, outliers, zipml::naive, zipml::nearest));
+        rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, zipml::stochastic));
+        rows.push_back(row("sum-code", bits, outliers, zipml::sum_code, zipml::stochastic));
+        rows.push_back(
+            row("variance-corrected", bits, outliers, zipml::variance_corrected, zipml::stochastic));
+        std::fprintf(stderr, "compare_representations: %d bits, outliers %g\n", bits, outliers);
+      }
+    return rows;
+  }
+
+  /// Without outliers: A'A/n + diag(dbar) against the matrix of one draw.
+  std::vector<Bias> biases() {
+    std::vector<Bias> result;
+    Eigen::MatrixXd matrix;
+    Eigen::VectorXd right;
+    const auto label = [this](Index i) { return objective_.label(i); };
+    zipml::detail::realised_system(zipml::quantize<32>(data_, zipml::full_precision), zipml::full_precision,
+                                   label, matrix, right);
+    for (const int bits : options_.bits) {
+      zipml::visit_bits(bits, [&](auto b) {
+        const auto store = zipml::quantize<b()>(data_, zipml::variance_corrected);
+        Eigen::MatrixXd ridge = matrix;
+        for (Index j = 0; j < data_.cols; ++j)
+          ridge(j, j) += static_cast<double>(store.bias[j]) + static_cast<double>(options_.l2);
+        const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(ridge).solve(right);
+        const auto naive = *zipml::realised_solution(store, zipml::naive, objective_);
+        zipml::Buffer<double> weights(data_.cols);
+        double apart = 0.0;
+        double away = 0.0;
+        for (Index j = 0; j < data_.cols; ++j) {
+          weights[j] = x(j);
+          apart += std::pow(naive.weights[j] - x(j), 2.0);
+          away += std::pow(optimum_.weights[j] - x(j), 2.0);
+        }
+        result.push_back({bits, excess(objective_(weights.span(), x(data_.cols))), excess(naive.value),
+                          std::sqrt(apart / away)});
+        return 0;
+      });
+    }
+    return result;
+  }
+
+  double optimum() const { return optimum_.value; }
+
+ private:
+  double excess(double value) const { return zipml::excess(value, optimum_.value); }
+
+  template <class Estimator, class Rounding>
+  Row row(const char* name, int bits, double outliers, Estimator estimator, Rounding rounding) {
+    Row result{.name = name, .bits = bits, .outliers = outliers};
+    const zipml::Sgd sgd{Loss{}, zipml::L2(options_.l2)};
+    for (int seed = 1; seed <= options_.seeds; ++seed) {
+      zipml::visit_bits(bits, [&](auto b) {
+        const auto store =
+            zipml::quantize<b()>(data_, estimator, zipml::uniform_levels, rounding,
+                                 {.seed = static_cast<std::uint64_t>(seed), .outliers = outliers});
+        result.stored_bits.add(store.stored_bits());
+        const auto solution = zipml::realised_solution(store, estimator, objective_);
+        result.solved.add(excess(solution->value));
+        result.indefinite += solution->definite ? 0 : 1;
+        if (options_.epochs > 0) {
+          const auto fit = sgd.fit(store, estimator, {.epochs = options_.epochs});
+          result.diverged += fit.success() ? 0 : 1;
+          result.trained.add(excess(objective_(fit.weights.span(), fit.intercept)));
+        }
+        return 0;
+      });
+    }
+    return result;
+  }
+
+  const Options& options_;
+  const zipml::Dataset& data_;
+  zipml::Objective<Loss, zipml::L2> objective_;
+  zipml::Optimum optimum_;
+};
+
+std::string percent(const Mean& mean) {
+  if (mean.count == 0) return "-";
+  char text[64];
+  const double m = 100.0 * mean.mean();
+  std::snprintf(text, sizeof text, std::fabs(m) < 1e4 ? "%.4f +- %.4f" : "%.1e +- %.0e", m,
+                100.0 * mean.spread());
+  return text;
+}
+
+void print(const std::vector<Row>& rows, const std::vector<Bias>& biases) {
+  std::printf("%8s  %4s  %-18s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "stored",
+              "excess, solved (%)", "excess, SGD (%)", "of the seeds");
+  for (const Row& r : rows) {
+    std::printf("%8g  %4d  %-18s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
+                r.stored_bits.mean(), percent(r.solved).c_str(), percent(r.trained).c_str());
+    if (r.indefinite > 0) std::printf("  %d indefinite", r.indefinite);
+    if (r.diverged > 0) std::printf("  %d diverged", r.diverged);
+    std::printf("\n");
+  }
+  std::printf(
+      "\nThe bias of one draw (naive, no outliers): it solves ridge regression with the mean variance of the "
+      "rounding "
+      "as\npenalty. apart: distance between the two models over the distance of that ridge solution from the "
+      "optimum.\n");
+  std::printf("%4s  %18s  %18s  %8s\n", "bits", "ridge excess (%)", "naive excess (%)", "apart");
+  for (const Bias& b : biases)
+    std::printf("%4d  %18.4f  %18.4f  %8.4f\n", b.bits, 100 * b.ridge, 100 * b.naive, b.apart);
+}
+
+std::FILE* open_or_die(const std::string& path) {
+  std::FILE* file = std::fopen(path.c_str(), "w");
+  if (file == nullptr) throw zipml::Error(zipml::Place{path}, "cannot write", "a writable file", "none");
+  return file;
+}
+
+void close_or_die(std::FILE* file, const std::string& path) {
+  const bool good = std::ferror(file) == 0;
+  if (std::fclose(file) != 0 || !good)
+    throw zipml::Error(zipml::Place{path}, "cannot write", "space", "none left");
+}
+
+void write_csv(const std::string& path, const std::vector<Row>& rows) {
+  std::FILE* file = open_or_die(path);
+  std::fprintf(
+      file,
+      "representation,bits,outliers,stored_bits,excess_solved,spread_solved,excess_sgd,spread_sgd,indefinite,"
+      "diverged,seeds\n");
+  for (const Row& r : rows)
+    std::fprintf(file, "%s,%d,%g,%.6g,%.6g,%.6g,%.6g,%.6g,%d,%d,%d\n", r.name.c_str(), r.bits, r.outliers,
+                 r.stored_bits.mean(), r.solved.mean(), r.solved.spread(),
+                 r.trained.count > 0 ? r.trained.mean() : NAN, r.trained.spread(), r.indefinite, r.diverged,
+                 r.solved.count);
+  close_or_die(file, path);
+}
+
+/// Excess against stored bits, one line per representation and share of outliers, drawn by gnuplot.
+void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title) {
+  std::FILE* plot = popen("gnuplot", "w");
+  if (plot == nullptr) throw zipml::Error("cannot start gnuplot (Debian: gnuplot-nox)");
+  std::vector<std::pair<std::string, double>> lines;
+  for (const Row& r : rows) {
+    const std::pair<std::string, double> line{r.name, r.outliers};
+    if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+  }
+  std::string quoted;
+  for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  std::fprintf(plot,
+               "set terminal svg size 900,600 background 'white'\nset output '%s'\nset logscale y\nset grid\n"
+               "set xlabel 'stored bits per value'\nset ylabel 'excess over the exact optimum (%%)'\n"
+               "set format y '%%g'\nset key outside right\nset title '%s' noenhanced\nplot ",
+               quoted.c_str(), title.c_str());
+  const std::vector<std::string> names{"naive", "nearest", "double-sampling", "sum-code",
+                                       "variance-corrected"};
+  for (std::size_t k = 0; k < lines.size(); ++k) {
+    const auto colour = std::find(names.begin(), names.end(), lines[k].first) - names.begin() + 1;
+    std::fprintf(plot, "%s'-' using 1:2 with linespoints lc %td dt %d title '%s, %g %% outliers'",
+                 k > 0 ? ", " : "", colour, lines[k].second > 0.0 ? 1 : 2, lines[k].first.c_str(),
+                 100.0 * lines[k].second);
+  }
+  std::fprintf(plot, "\n");
+  for (const auto& line : lines) {
+    for (const Row& r : rows)
+      if (r.name == line.first && r.outliers == line.second)
+        std::fprintf(plot, "%g %g\n", r.stored_bits.mean(), 100.0 * std::max(r.solved.mean(), 1e-7));
+    std::fprintf(plot, "e\n");
+  }
+  if (pclose(plot) != 0) throw zipml::Error("gnuplot failed (Debian: gnuplot-nox)");
+}
+
+template <class Loss>
+void compare(const Options& options, const zipml::Dataset& data) {
+  Comparison<Loss> comparison(options, data);
+  std::printf(
+      "%s: %td rows, %td columns, %s, l2 %g; optimum %.6g; %d seeds, %d epochs, uniform levels, %s "
+      "kernels\n\n",
+      data.source.c_str(), data.rows, data.cols, options.loss.c_str(), static_cast<double>(options.l2),
+      comparison.optimum(), options.seeds, options.epochs, zipml::active_isa().c_str());
+  const auto rows = comparison.rows();
+  print(rows, comparison.biases());
+  if (!options.csv.empty()) write_csv(options.csv, rows);
+  if (!options.svg.empty()) write_svg(options.svg, rows, data.source);
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+#ifdef SIGPIPE
+  std::signal(SIGPIPE, SIG_IGN);
+#endif
+  Options options;
+  CLI::App app{
+      "Compares the representations of samples: excess over the exact optimum against stored bits.\n"
+      "Without FILE on a generated set of 90 skewed, correlated columns."};
+  app.set_version_flag("--version", std::string("compare_representations (zipml ") + ZIPML_VERSION + ")");
+  app.option_defaults()->always_capture_default();
+  app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input");
+  app.add_option("--label", options.label, "CSV: label column by name or number from 1 (the last one)");
+  app.add_option("--loss", options.loss)->check(CLI::IsMember({"least-squares", "ls-svm"}));
+  app.add_option("--rows", options.rows, "of the generated set")->check(CLI::Range(Index{2}, Index{1} << 32));
+  app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2")->check(CLI::NonNegativeNumber);
+  app.add_option("--bits", options.bits, "widths to compare")->check(CLI::Range(1, 8))->delimiter(',');
+  app.add_option("--outliers", options.outliers, "shares of outliers to compare")
+      ->check(CLI::Range(0.0, 0.49))
+      ->delimiter(',');
+  app.add_option("--seeds", options.seeds, "draws of everything")->check(CLI::Range(1, 1000));
+  app.add_option("--epochs", options.epochs, "of SGD; 0 solves only")->check(CLI::Range(0, 100'000));
+  app.add_option("--csv", options.csv, "write the table to this file");
+  app.add_option("--svg", options.svg, "draw it, with gnuplot");
+  try {
+    app.parse(argc, argv);
+  } catch (const CLI::ParseError& error) {
+    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
+    std::fprintf(stderr, "compare_representations: %s\nTry --help.\n", error.what());
+    return 2;
+  }
+  try {
+    const bool svm = options.loss == "ls-svm";
+    zipml::Dataset data;
+    if (options.file.empty()) {
+      const zipml::GeneratedOptions size{.rows = options.rows, .test_rows = 0};
+      data = svm ? zipml::two_class(size).train : zipml::skewed(size).train;
+    } else {
+      zipml::LoadOptions load;
+      load.label = options.label;
+      data = zipml::load(options.file, load);
+    }
+    if (svm)
+      compare<zipml::LeastSquaresSvm>(options, data);
+    else
+      compare<zipml::SquaredLoss>(options, data);
+    if (std::fflush(stdout) != 0) throw zipml::Error("cannot write the results");
+  } catch (const std::exception& error) {
+    std::fprintf(stderr, "compare_representations: %s\n", error.what());
+    return 1;
+  }
+  return 0;
+}
