@@ -3,6 +3,7 @@
 #include <chrono>
 #include <cstdio>
 #include <zipml/exact_solver.hpp>
+#include <zipml/recommend.hpp>
 #include <zipml/zipml.hpp>
 
 namespace {
@@ -206,6 +207,26 @@ Samples load_samples(const Options& options) {
 
 const char* test_metric_name(const Options& options) {
   return options.loss == "ls-svm" ? "accuracy" : "rmse";
+}
+
+void choose_representation(Options& options, const Samples& samples) {
+  if (!options.choose) return;
+  const zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
+  const zipml::L2 penalty(options.l2);
+  const auto best = options.loss == "ls-svm"
+                        ? zipml::recommend(samples.sets.train, zipml::LeastSquaresSvm{}, penalty, wanted)
+                        : zipml::recommend(samples.sets.train, zipml::SquaredLoss{}, penalty, wanted);
+  options.estimator = best.estimator;
+  options.rounding = best.rounding;
+  options.bits = best.bits;
+  options.outliers = best.outliers;
+  std::fprintf(
+      stderr,
+      "train: chose %s, %s rounding, %d bits, up to %g %% outliers: %.3f stored bits, predicted excess "
+      "%.3g %%%s (%d representations measured on %td rows)\n",
+      best.estimator.c_str(), best.rounding.c_str(), best.bits, 100.0 * best.outliers, best.stored_bits,
+      100.0 * best.predicted_excess, best.met ? "" : ", more than is acceptable", best.measured,
+      best.sample_rows);
 }
 
 std::vector<Result> run(const Options& options, const Samples& samples) {

@@ -45,6 +45,10 @@ struct Samples {
 /// Loads the user's files, or generates the default set. Says on stderr what a person should know of them.
 Samples load_samples(const Options& options);
 
+/// --bits auto: replaces bits, estimator, rounding and outliers by those that the samples want, and says so
+/// on stderr.
+void choose_representation(Options& options, const Samples& samples);
+
 const char* test_metric_name(const Options& options);
 
 /// Trains once, or at every width of a sweep, 32 bits first. Prints a line per epoch of a single run unless

@@ -13,9 +13,10 @@ int main(int argc, char** argv) {
 #ifdef SIGPIPE
   std::signal(SIGPIPE, SIG_IGN);  // a reader that went away ends the output, not the program
 #endif
-  const Options options = parse_options(argc, argv);
+  Options options = parse_options(argc, argv);
   try {
     const Samples samples = load_samples(options);
+    choose_representation(options, samples);
     const std::vector<Result> results = run(options, samples);
     if (options.json)
       print_json(options, samples, results);

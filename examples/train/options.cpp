@@ -11,6 +11,22 @@ void reconcile(Options& options, const CLI::App& app) {
   const bool estimator_given = app.count("--estimator") > 0;
   const auto usage = [](const std::string& text) { throw CLI::ValidationError(text); };
 
+  if (options.file.empty()) {
+    for (const char* name : {"--format", "--label", "--test", "--memory-limit"})
+      if (app.count(name) > 0) usage(std::string(name) + " needs a FILE");
+  } else if (app.count("--rows") > 0) {
+    usage("--rows sizes the generated set: leave out FILE");
+  }
+  if (options.file == "-" && options.test_file == "-") usage("FILE and --test cannot both be standard input");
+  if (options.choose) {
+    for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
+      if (app.count(name) > 0)
+        usage(std::string("--bits auto chooses the representation: leave out ") + name);
+    if (options.l1 > 0.0f) usage("--bits auto measures against an exact optimum, which it has not with --l1");
+    options.bits = 0;  // until the samples are there
+    return;
+  }
+  if (app.count("--excess") > 0) usage("--excess says what is acceptable to --bits auto");
   if (options.sweep && (bits_given || options.estimator == "full"))
     usage("--sweep runs 32 bits and every width from 2 to 8: leave out --bits and --estimator full");
   if (options.rounding == "nearest") {
@@ -36,13 +52,6 @@ void reconcile(Options& options, const CLI::App& app) {
   if (options.estimator == "full" && options.model_bits != 32)
     usage("--model-bits needs packed samples: choose --bits 1 to 8");
   if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
-  if (options.file.empty()) {
-    for (const char* name : {"--format", "--label", "--test", "--memory-limit"})
-      if (app.count(name) > 0) usage(std::string(name) + " needs a FILE");
-  } else if (app.count("--rows") > 0) {
-    usage("--rows sizes the generated set: leave out FILE");
-  }
-  if (options.file == "-" && options.test_file == "-") usage("FILE and --test cannot both be standard input");
 }
 
 }  // namespace
@@ -67,8 +76,12 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::Range(zipml::Index{2}, zipml::Index{1} << 32));
   app.add_option("--loss", options.loss, "ls-svm: two classes, the lower label value is -1")
       ->check(CLI::IsMember({"least-squares", "ls-svm"}));
-  app.add_option("--bits", options.bits, "bits of one draw of a sample's value: 1 to 8, or 32 for float32")
-      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  std::string bits = std::to_string(options.bits);
+  app.add_option("--bits", bits,
+                 "bits of one draw of a sample's value: 1 to 8, 32 for float32, or auto: the fewest that do, "
+                 "measured")
+      ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
+  app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
   app.add_option("--levels", options.levels, "where the levels lie")->check(CLI::IsMember({"uniform"}));
   app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
       ->check(CLI::IsMember({"stochastic", "nearest"}));
@@ -106,6 +119,8 @@ Options parse_options(int argc, char** argv) {
   try {
     app.parse(argc, argv);
     if (app.count("--step") > 0) options.step = step;
+    options.choose = bits == "auto";
+    if (!options.choose) options.bits = std::stoi(bits);
     reconcile(options, app);
   } catch (const CLI::ParseError& error) {
     const bool asked =

@@ -16,6 +16,8 @@ struct Options {
 
   std::string loss = "least-squares";
   int bits = 4;
+  bool choose = false;  // --bits auto
+  double excess = 0.01;
   std::string levels = "uniform";
   std::string rounding = "stochastic";
   double outliers = 0.003;
