@@ -93,6 +93,27 @@ void packed_epoch(benchmark::State& state, Estimator estimator, int bits, Index 
   state.counters["speedup_vs_float32"] = float_seconds / seconds;
 }
 
+/// What an estimator or outliers cost beside naive at the same stored bits: time_vs_naive, both taking turns.
+template <class Kernels, class Estimator>
+void overhead_epoch(benchmark::State& state, Estimator estimator, int bits, Index d, Index batch,
+                    int model_bits, double outliers) {
+  using Store = zipml::PackedStore<typename Estimator::Encoding, zipml::AffineDecoder>;
+  const Index n = bench::float_bytes() / 4 / d;
+  Store store = bench::packed<typename Estimator::Encoding>(n, d, bits);
+  const auto plain = bench::packed<zipml::SeparateDraws<1>>(n, d, store.layout().stored_bits);
+  if (outliers > 0.0) store.outliers = bench::random_outliers(n, d, outliers);
+  double seconds = 0.0;
+  double naive_seconds = 0.0;
+  for (auto _ : state) {
+    const double once = epoch<Kernels>(store, estimator, batch, model_bits);
+    state.SetIterationTime(once);
+    seconds += once;
+    naive_seconds += epoch<Kernels>(plain, zipml::naive, batch, model_bits);
+  }
+  report(state, store, seconds);
+  state.counters["time_vs_naive"] = seconds / naive_seconds;
+}
+
 void user_epoch(benchmark::State& state, Index d, Index batch) {
   const auto& store = dense_store(d);
   zipml::Buffer<float> x(d);
@@ -155,6 +176,23 @@ void add_all() {
           add(name, [=](benchmark::State& s) { packed_epoch<Kernels>(s, zipml::naive, bits, d, batch, 32); });
           add(name + "/int8",
               [=](benchmark::State& s) { packed_epoch<Kernels>(s, zipml::naive, bits, d, batch, 8); });
+          if (d == 1024 && (bits == 2 || bits == 4)) {
+            for (const int model_bits : {32, 8}) {
+              const std::string base = name + (model_bits == 8 ? "/int8" : "");
+              add(base + "/variance-corrected", [=](benchmark::State& s) {
+                overhead_epoch<Kernels>(s, zipml::variance_corrected, bits, d, batch, model_bits, 0.0);
+              });
+              add(base + "/sum-code", [=](benchmark::State& s) {
+                overhead_epoch<Kernels>(s, zipml::sum_code, bits, d, batch, model_bits, 0.0);
+              });
+              for (const double outliers : {0.001, 0.003}) {
+                const std::string share = outliers == 0.001 ? "0.001" : "0.003";
+                add(base + "/variance-corrected/outliers:" + share, [=](benchmark::State& s) {
+                  overhead_epoch<Kernels>(s, zipml::variance_corrected, bits, d, batch, model_bits, outliers);
+                });
+              }
+            }
+          }
           if (batch == 64 && d == 1024)
             add(name + "/double-sampling", [=](benchmark::State& s) {
               packed_epoch<Kernels>(s, zipml::double_sampling, bits, d, batch, 32);

@@ -43,7 +43,23 @@ zipml::PackedStore<Encoding, zipml::AffineDecoder> packed(zipml::Index n, zipml:
     store.decoder.offset[j] = -2.0f;
     store.decoder.step[j] = 4.0f / static_cast<float>((1 << bits) - 1);
   }
+  if (Encoding::has_bias) {
+    store.bias = zipml::Buffer<float>(d);
+    for (float& v : store.bias) v = 0.01f;
+  }
   return store;
+}
+
+/// Outliers at random places, `fraction` of all values.
+inline zipml::Outliers random_outliers(zipml::Index n, zipml::Index d, double fraction) {
+  zipml::Outliers outliers(d);
+  std::uint64_t state = 987654321;
+  const auto mean_gap = static_cast<std::uint64_t>(2.0 / fraction);
+  for (std::uint64_t place = next_word(state) % mean_gap; place < static_cast<std::uint64_t>(n * d);
+       place += 1 + next_word(state) % mean_gap)
+    outliers.add(static_cast<zipml::Index>(place) / d, static_cast<zipml::Index>(place) % d, 0.5f);
+  outliers.close(n);
+  return outliers;
 }
 
 inline zipml::DenseStore dense(zipml::Index n, zipml::Index d) {

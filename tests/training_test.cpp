@@ -1,8 +1,9 @@
 // The loop: convergence, equal bits, units, observers, status, edge cases.
 
+#include <Eigen/Eigenvalues>
 #include <cmath>
 #include <vector>
-#include <zipml/exact_solver.hpp>
+#include <zipml/realised_system.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
@@ -309,10 +310,100 @@ TEST_CASE("a step that is too large ends as diverged, with advice and finite wei
   }
 }
 
-TEST_CASE("too few bits for an unbiased estimator are no success") {
-  const auto fit = Sgd{}.fit(quantize<2>(small_skewed().train, double_sampling));
-  CHECK_FALSE(fit.success());
-  CHECK_FALSE(fit.advice.empty());
+TEST_CASE("too few bits for an unbiased estimator: a named status, and remedies that work") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train);
+  const auto check = [&](const auto& store, Safety safety) {
+    const auto fit = Sgd{}.fit(store, {.safety = safety});
+    INFO(to_string(fit.status) << ": " << fit.advice);
+    REQUIRE(fit.smallest_eigenvalue);
+    CHECK(*fit.smallest_eigenvalue < 0.0);
+    CHECK_FALSE(fit.advice.empty());
+    if (safety == Safety::warn) {
+      CHECK((fit.status == Status::indefinite || fit.status == Status::diverged));
+    } else {
+      CHECK(fit.status == Status::completed);
+      CHECK((fit.kept_correction < 1.0 || fit.added_ridge > 0.0));
+      CHECK(objective(fit.weights.span(), fit.intercept) < 0.45);  // that of no model is 0.5
+    }
+  };
+  const auto corrected = quantize<2>(train, variance_corrected);
+  const auto two = quantize<2>(train, double_sampling);
+  for (const Safety safety : {Safety::warn, Safety::shrink, Safety::ridge}) {
+    check(corrected, safety);
+    check(two, safety);
+  }
+  // Where all is well nothing is touched.
+  const auto fine = Sgd{}.fit(quantize<8>(train, variance_corrected), {.safety = Safety::shrink});
+  CHECK(fine.status == Status::completed);
+  CHECK(fine.kept_correction == 1.0);
+  CHECK(*fine.smallest_eigenvalue > 0.0);
+  CHECK_FALSE(Sgd{}.fit(quantize<2>(train, naive)).smallest_eigenvalue);  // cannot be indefinite
+}
+
+TEST_CASE("the smallest eigenvalue is that of the realised matrix") {
+  const Dataset& train = small_skewed().train;
+  const auto check = [&](const auto& store, auto estimator) {
+    Eigen::MatrixXd matrix;
+    Eigen::VectorXd right;
+    detail::realised_system(
+        store, estimator, [](Index) { return 0.0; }, matrix, right);
+    const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> exact(0.5 * (matrix + matrix.transpose()));
+    Buffer<float> correction;
+    if constexpr (decltype(estimator)::corrected) correction = store.bias;
+    const auto found = measure_definiteness<ScalarKernels>(store, estimator, correction, 0.25, true);
+    // An estimate from above, after 24 of 91 steps.
+    CHECK(found.smallest_eigenvalue <= exact.eigenvalues()(0) + 0.25 + 0.03);
+    // Fewer rows are the harder case: they answer for all while they are definite.
+    if (found.smallest_eigenvalue < 0.0)
+      CHECK(found.smallest_eigenvalue >= exact.eigenvalues()(0) + 0.25 - 1e-4);
+    else
+      CHECK(found.smallest_eigenvalue >= exact.eigenvalues()(0) + 0.25 - 0.05);
+  };
+  check(quantize<2>(train, variance_corrected), variance_corrected);
+  check(quantize<2>(train, double_sampling), double_sampling);
+  check(quantize<3>(train, sum_code, {.outliers = 0.003}), sum_code);
+}
+
+TEST_CASE("SGD ends where the realised system says, for every representation") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train, SquaredLoss{}, L2(0.02f));
+  const double optimum = exact_solution(objective)->value;
+  const Sgd sgd{SquaredLoss{}, L2(0.02f)};
+  const auto check = [&](const auto& store, auto estimator, int model_bits) {
+    const auto solution = realised_solution(store, estimator, objective);
+    REQUIRE(solution);
+    const auto fit = sgd.fit(store, estimator, {.epochs = 60, .model_bits = model_bits});
+    INFO(estimator.name << ", " << model_bits);
+    CHECK(fit.success());
+    const double solved = excess(solution->value, optimum);
+    const double trained = excess(objective(fit.weights.span(), fit.intercept), optimum);
+    CHECK(std::abs(trained - solved) <= std::max(0.1 * solved, 0.004));
+  };
+  const QuantizeOptions outliers{.outliers = 0.003};
+  for (const int model_bits : {32, 8}) {
+    check(quantize<4>(train, variance_corrected, outliers), variance_corrected, model_bits);
+    check(quantize<4>(train, sum_code, outliers), sum_code, model_bits);
+    check(quantize<4>(train, sum_code_of<4>, outliers), sum_code_of<4>, model_bits);
+    check(quantize<4>(train, double_sampling, outliers), double_sampling, model_bits);
+    check(quantize<4>(train, symmetrized, outliers), symmetrized, model_bits);
+    check(quantize<4>(train, naive, uniform_levels, nearest, outliers), naive, model_bits);
+  }
+}
+
+TEST_CASE("fresh draws approach the optimum, not the solution that one set of draws defines") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train, SquaredLoss{}, L2(0.02f));
+  const double optimum = exact_solution(objective)->value;
+  const Sgd sgd{SquaredLoss{}, L2(0.02f)};
+  const auto excess_of = [&](const auto& store) {
+    const auto fit = sgd.fit(store, {.epochs = 40});
+    return excess(objective(fit.weights.span(), fit.intercept), optimum);
+  };
+  const double frozen = excess_of(quantize<3>(train, double_sampling, {.outliers = 0.003}));
+  const double fresh = excess_of(quantize_fresh<3>(train, double_sampling, {.outliers = 0.003}));
+  CHECK(fresh > 0.0);
+  CHECK(fresh < 0.3 * frozen);
 }
 
 TEST_CASE("edges: one row, one column, constant columns and labels, no columns, batches beyond n") {

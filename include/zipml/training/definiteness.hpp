@@ -199,10 +199,10 @@ Buffer<double> rounding_variance(const Store& store) {
 
 }  // namespace detail
 
-/// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 40 steps of Lanczos on the first
+/// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the first
 /// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since
 /// fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end`
-/// asks for the eigenvalue itself where its sign would do. O(40 rows d).
+/// asks for the eigenvalue itself where its sign would do. O(24 rows d).
 template <KernelPolicy Kernels, class Store, class Estimator>
 Definiteness measure_definiteness(const Store& store, Estimator, const Buffer<float>& correction,
                                   double penalty, bool to_the_end = false) {
@@ -229,7 +229,7 @@ Definiteness measure_definiteness(const Store& store, Estimator, const Buffer<fl
       for (Index j = 0; j + 1 < matrix.size(); ++j) y[j] += pinned(penalty * x[j]);
     };
     const double enough = rows < store.rows() ? 0.0 : to_the_end ? -1e300 : -0.01;
-    const detail::Spectrum spectrum = detail::lanczos(start, 40, enough, apply);
+    const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, apply);
     Definiteness result;
     result.smallest_eigenvalue = spectrum.smallest;
     result.scale = std::max(spectrum.scale, 1.0);
