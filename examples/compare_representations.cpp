@@ -229,11 +229,14 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
                quoted.c_str(), title.c_str());
   const std::vector<std::string> names{"naive", "nearest", "double-sampling", "sum-code",
                                        "variance-corrected"};
+  const char* const colours[] = {"#888888", "#e69f00", "#56b4e9", "#009e73", "#d55e00"};
   for (std::size_t k = 0; k < lines.size(); ++k) {
-    const auto colour = std::find(names.begin(), names.end(), lines[k].first) - names.begin() + 1;
-    std::fprintf(plot, "%s'-' using 1:2 with linespoints lc %td dt %d title '%s, %g %% outliers'",
-                 k > 0 ? ", " : "", colour, lines[k].second > 0.0 ? 1 : 2, lines[k].first.c_str(),
-                 100.0 * lines[k].second);
+    const auto which =
+        static_cast<std::size_t>(std::find(names.begin(), names.end(), lines[k].first) - names.begin());
+    std::fprintf(plot,
+                 "%s'-' using 1:2 with linespoints lw 2 pt %d lc rgb '%s' dt %d title '%s, %g %% outliers'",
+                 k > 0 ? ", " : "", static_cast<int>(which) + 5, colours[which],
+                 lines[k].second > 0.0 ? 1 : 2, lines[k].first.c_str(), 100.0 * lines[k].second);
   }
   std::fprintf(plot, "\n");
   for (const auto& line : lines) {
