@@ -68,14 +68,12 @@ class Experiment {
     const zipml::QuantizeOptions quantization{.seed = options_.seed, .outliers = options_.outliers};
     const auto packed = [&](auto kind, auto rounding) {
       const auto start = Clock::now();
-      return zipml::visit_bits(bits, [&](auto b) {
-        if (options_.fresh && rounding.stochastic) {
-          const auto store = zipml::quantize_fresh<b()>(train_, kind, quantization);
-          return train(store, kind, rounding.name, seconds_since(start));
-        }
-        const auto store = zipml::quantize<b()>(train_, kind, zipml::uniform_levels, rounding, quantization);
-        return train(store, kind, rounding.name, seconds_since(start));
+      const auto store = zipml::visit_bits(bits, [&](auto b) {
+        return options_.fresh
+                   ? zipml::quantize_fresh<b()>(train_, kind, quantization)
+                   : zipml::quantize<b()>(train_, kind, zipml::uniform_levels, rounding, quantization);
       });
+      return train(store, kind, rounding.name, seconds_since(start));
     };
     if (estimator == "naive" && options_.rounding == "nearest") return packed(zipml::naive, zipml::nearest);
     if (estimator == "naive") return packed(zipml::naive, zipml::stochastic);
@@ -109,7 +107,7 @@ class Experiment {
 
     const zipml::LabelMap labels = Loss{}.label_map(store.label_statistics());
     const auto watch = [&](const zipml::EpochEvent& event) {
-      if (options_.json || options_.sweep) return;
+      if (options_.json || options_.sweep) return zipml::progress_bar()(event);
       const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
       print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));
     };
@@ -120,9 +118,7 @@ class Experiment {
                                                   : options_.safety == "ridge" ? zipml::Safety::ridge
                                                                                : zipml::Safety::warn,
                                         .isa = options_.isa};
-    const zipml::Fit fit = options_.json || options_.sweep
-                               ? sgd_.fit(store, fit_options, zipml::progress_bar())
-                               : sgd_.fit(store, fit_options, watch);
+    const zipml::Fit fit = sgd_.fit(store, fit_options, watch);
     result.isa = fit.isa;
     result.step = fit.step;
     result.epochs = fit.epochs;

@@ -99,8 +99,9 @@ template <int Bits, GradientEstimator Estimator, class Policy>
 auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
                     const QuantizeOptions& options = {}) {
   detail::check_quantization<Bits, Estimator, StochasticRounding>();
-  using Store = FreshStore<Bits, typename Estimator::Encoding, Policy, StochasticRounding>;
-  return StoreFor<Estimator, Store>(Store(data.features(), data.label_vector(), policy, options));
+  using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
+  return StoreFor<Estimator, Store>(pack_fresh<Bits, typename Estimator::Encoding>(
+      data.features(), data.label_vector(), policy, stochastic, options));
 }
 template <int Bits, GradientEstimator Estimator>
 auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {

@@ -3,6 +3,7 @@
 /// Layer 2: samples of 1 to 8 bits, packed at exactly their bits.
 
 #include <cstdint>
+#include <memory>
 
 #include <zipml/storage/encodings.hpp>
 #include <zipml/storage/outliers.hpp>
@@ -50,6 +51,19 @@ struct TableDecoder {
     for (Index j = 0; j < d; ++j) codes[j] = value(i, j, static_cast<int>(codes[j]));
   }
   Index bytes() const { return static_cast<Index>(tables.bytes()); }
+};
+
+template <class Encoding, class Decoder>
+class PackedStore;
+
+/// Draws all values of a store anew: what a store of fresh draws holds. Without the width in its type, so
+/// that one training loop serves frozen and fresh draws of all widths.
+template <class Encoding, class Decoder>
+struct Redraw {
+  virtual ~Redraw() = default;
+  /// Replaces codes and bias terms by those of `epoch`. O(n d draws).
+  virtual void draw_again(const PackedStore<Encoding, Decoder>& store, int epoch, std::uint8_t* codes,
+                          float* bias) const = 0;
 };
 
 /// n x d samples of `bits` bits a draw. Made by `quantize`; the width is a number here, so that one training
@@ -152,6 +166,16 @@ class PackedStore : public StoreHeader {
       for (int t = 0; t < k; ++t) out[t * cols() + outlier.column] += outlier.correction;
   }
 
+  /// Called by the training loop: where `redraw` is set, codes and bias terms become those of this epoch
+  /// (from 0), else nothing happens. One fit at a time then.
+  void begin_epoch(int epoch) const {
+    if (!redraw || epoch == epoch_) return;
+    // What changes is on the heap and not const, so that a const store can be trained on.
+    redraw->draw_again(*this, epoch, const_cast<std::uint8_t*>(codes_.data()),
+                       const_cast<float*>(bias.data()));
+    epoch_ = epoch;
+  }
+
   Decoder decoder;
   /// Encoding::has_bias: for each column the mean variance of what is read, which E q q' has too much on the
   /// diagonal (d values, standardised units squared). Else empty.
@@ -159,8 +183,11 @@ class PackedStore : public StoreHeader {
   Outliers outliers;
   /// Values that lay outside the levels and were moved to the nearest one; none where outliers are kept.
   Index clamped = 0;
+  /// Set by quantize_fresh.
+  std::shared_ptr<const Redraw<Encoding, Decoder>> redraw;
 
  private:
+  mutable int epoch_ = 0;  // whose draws the codes are
   int bits_ = 0;
   PlaneLayout layout_;
   Buffer<std::uint8_t> codes_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <concepts>
 #include <cstdint>
+#include <memory>
 
 #include <zipml/quantization/clipping.hpp>
 #include <zipml/quantization/rounding.hpp>
@@ -74,7 +75,7 @@ int encode_position(Position position, R, const DrawWords<Encoding>& words, type
 /// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
 /// samples.
 template <int Bits, class Encoding, class Policy, class R>
-class Packer {
+class Packer : public Redraw<Encoding, typename Policy::Decoder> {
  public:
   using Store = PackedStore<Encoding, typename Policy::Decoder>;
   using LevelsType = std::remove_cvref_t<decltype(std::declval<const Policy&>().template levels<Bits>(
@@ -134,7 +135,7 @@ class Packer {
   }
 
   /// Draws every value of a packed store anew, for a later epoch: only codes and bias terms change.
-  void draw_again(const Store& store, int epoch, std::uint8_t* codes, float* bias) const {
+  void draw_again(const Store& store, int epoch, std::uint8_t* codes, float* bias) const override {
     Pass pass(*this, store, codes, bias, epoch);
     pass.run();
   }
@@ -368,38 +369,18 @@ PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features,
   return detail::Packer<Bits, Encoding, Policy, R>(features, policy, options).pack(labels);
 }
 
-/// A store whose values are drawn anew for each epoch of a fit, from float32 samples that it holds a view of
-/// and that must outlive it: the paper's sampling (ZipML 2017, section 2.2). Its codes of epoch 0 are those
-/// of `pack`. Training then approaches the true optimum instead of the solution that one set of draws
-/// defines; each epoch pays for reading and rounding the float32 samples. One fit at a time.
+/// The same, with values drawn anew for each epoch of a fit, from samples that must outlive the store and its
+/// copies: the paper's sampling (ZipML 2017, section 2.2). The codes of epoch 0 are those of `pack`. Training
+/// then approaches the true optimum instead of the solution that one set of draws defines; each epoch pays
+/// for reading and rounding the float32 samples.
 template <int Bits, class Encoding, class Policy, class R>
-class FreshStore : public PackedStore<Encoding, typename Policy::Decoder> {
-  using Base = PackedStore<Encoding, typename Policy::Decoder>;
-
- public:
-  FreshStore(const MatrixView& features, const VectorRef& labels, const Policy& policy,
-             const QuantizeOptions& options)
-      : packer_(features, policy, options) {
-    static_cast<Base&>(*this) = packer_.pack(labels);
-    codes_ = this->mutable_codes().data();
-    bias_ = this->bias.data();
-  }
-  FreshStore(FreshStore&&) noexcept = default;
-  FreshStore& operator=(FreshStore&&) noexcept = default;
-
-  /// Draws the codes of this epoch (from 0). Called by the training loop. O(n d draws).
-  void begin_epoch(int epoch) const {
-    if (epoch == *epoch_) return;
-    packer_.draw_again(*this, epoch, codes_, bias_);
-    *epoch_ = epoch;
-  }
-
- private:
-  detail::Packer<Bits, Encoding, Policy, R> packer_;
-  std::uint8_t* codes_ =
-      nullptr;  // of the base: what changes is on the heap, so that a const store can be trained on
-  float* bias_ = nullptr;
-  std::unique_ptr<int> epoch_ = std::make_unique<int>(0);
-};
+PackedStore<Encoding, typename Policy::Decoder> pack_fresh(const MatrixView& features,
+                                                           const VectorRef& labels, const Policy& policy, R,
+                                                           const QuantizeOptions& options) {
+  auto packer = std::make_shared<detail::Packer<Bits, Encoding, Policy, R>>(features, policy, options);
+  auto store = packer->pack(labels);
+  store.redraw = std::move(packer);
+  return store;
+}
 
 }  // namespace zipml::inline ZIPML_ABI
