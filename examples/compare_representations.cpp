@@ -98,25 +98,23 @@ class Comparison {
     zipml::detail::realised_system(zipml::quantize<32>(data_, zipml::full_precision), zipml::full_precision,
                                    label, matrix, right);
     for (const int bits : options_.bits) {
-      zipml::visit_bits(bits, [&](auto b) {
-        const auto store = zipml::quantize<b()>(data_, zipml::variance_corrected);
-        Eigen::MatrixXd ridge = matrix;
-        for (Index j = 0; j < data_.cols; ++j)
-          ridge(j, j) += static_cast<double>(store.bias[j]) + static_cast<double>(options_.l2);
-        const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(ridge).solve(right);
-        const auto naive = *zipml::realised_solution(store, zipml::naive, objective_);
-        zipml::Buffer<double> weights(data_.cols);
-        double apart = 0.0;
-        double away = 0.0;
-        for (Index j = 0; j < data_.cols; ++j) {
-          weights[j] = x(j);
-          apart += std::pow(naive.weights[j] - x(j), 2.0);
-          away += std::pow(optimum_.weights[j] - x(j), 2.0);
-        }
-        result.push_back({bits, excess(objective_(weights.span(), x(data_.cols))), excess(naive.value),
-                          std::sqrt(apart / away)});
-        return 0;
-      });
+      const auto store = zipml::visit_bits(
+          bits, [&](auto b) { return zipml::quantize<b()>(data_, zipml::variance_corrected); });
+      Eigen::MatrixXd ridge = matrix;
+      for (Index j = 0; j < data_.cols; ++j)
+        ridge(j, j) += static_cast<double>(store.bias[j]) + static_cast<double>(options_.l2);
+      const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(ridge).solve(right);
+      const auto naive = *zipml::realised_solution(store, zipml::naive, objective_);
+      zipml::Buffer<double> weights(data_.cols);
+      double apart = 0.0;
+      double away = 0.0;
+      for (Index j = 0; j < data_.cols; ++j) {
+        weights[j] = x(j);
+        apart += std::pow(naive.weights[j] - x(j), 2.0);
+        away += std::pow(optimum_.weights[j] - x(j), 2.0);
+      }
+      result.push_back({bits, excess(objective_(weights.span(), x(data_.cols))), excess(naive.value),
+                        std::sqrt(apart / away)});
     }
     return result;
   }
@@ -131,21 +129,20 @@ class Comparison {
     Row result{.name = name, .bits = bits, .outliers = outliers};
     const zipml::Sgd sgd{Loss{}, zipml::L2(options_.l2)};
     for (int seed = 1; seed <= options_.seeds; ++seed) {
-      zipml::visit_bits(bits, [&](auto b) {
-        const auto store =
-            zipml::quantize<b()>(data_, estimator, zipml::uniform_levels, rounding,
-                                 {.seed = static_cast<std::uint64_t>(seed), .outliers = outliers});
-        result.stored_bits.add(store.stored_bits());
-        const auto solution = zipml::realised_solution(store, estimator, objective_);
-        result.solved.add(excess(solution->value));
-        result.indefinite += solution->definite ? 0 : 1;
-        if (options_.epochs > 0) {
-          const auto fit = sgd.fit(store, estimator, {.epochs = options_.epochs});
-          result.diverged += fit.success() ? 0 : 1;
-          result.trained.add(excess(objective_(fit.weights.span(), fit.intercept)));
-        }
-        return 0;
+      const zipml::QuantizeOptions quantization{.seed = static_cast<std::uint64_t>(seed),
+                                                .outliers = outliers};
+      const auto store = zipml::visit_bits(bits, [&](auto b) {
+        return zipml::quantize<b()>(data_, estimator, zipml::uniform_levels, rounding, quantization);
       });
+      result.stored_bits.add(store.stored_bits());
+      const auto solution = zipml::realised_solution(store, estimator, objective_);
+      result.solved.add(excess(solution->value));
+      result.indefinite += solution->definite ? 0 : 1;
+      if (options_.epochs > 0) {
+        const auto fit = sgd.fit(store, estimator, {.epochs = options_.epochs});
+        result.diverged += fit.success() ? 0 : 1;
+        result.trained.add(excess(objective_(fit.weights.span(), fit.intercept)));
+      }
     }
     return result;
   }

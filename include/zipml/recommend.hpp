@@ -118,16 +118,15 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
     double worst = 0.0;
     double stored = 0.0;
     for (std::uint64_t seed = options.seed; seed <= options.seed + (rounding.stochastic ? 1 : 0); ++seed) {
-      const bool usable = visit_bits(candidate.bits, [&](auto b) {
-        const auto store = quantize<b()>(measured, estimator, uniform_levels, rounding,
-                                         {.seed = seed, .outliers = candidate.outliers});
-        const auto solution = realised_solution(store, estimator, objective);
-        if (!solution) throw Error("recommend needs an exact optimum", "no penalty or l2", R::name);
-        stored = store.stored_bits();
-        worst = std::max(worst, excess(solution->value, optimum->value));
-        return solution->definite;
+      const QuantizeOptions quantization{.seed = seed, .outliers = candidate.outliers};
+      const auto store = visit_bits(candidate.bits, [&](auto b) {
+        return quantize<b()>(measured, estimator, uniform_levels, rounding, quantization);
       });
-      if (!usable) return;
+      const auto solution = realised_solution(store, estimator, objective);
+      if (!solution) throw Error("recommend needs an exact optimum", "no penalty or l2", R::name);
+      if (!solution->definite) return;
+      stored = store.stored_bits();
+      worst = std::max(worst, excess(solution->value, optimum->value));
     }
     const double predicted = rounding.stochastic ? worst * share : worst;
     if (stored > options.stored_bits || (best.bits > 0 && predicted >= best.predicted_excess)) return;
