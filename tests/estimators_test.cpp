@@ -314,6 +314,29 @@ TEST_CASE("margins of all draws at once are those of each draw") {
   }
 }
 
+TEST_CASE("outliers reach the gradient: it is that of the decoded rows") {
+  const RowMajorMatrix samples = RowMajorMatrix::Identity(32, 4) * 50.0f;  // one far value a column
+  const Eigen::VectorXf y = Eigen::VectorXf::LinSpaced(32, -1.0f, 1.0f);
+  const auto store =
+      pack<3, SeparateDraws<1>>(MatrixRef(samples), y, uniform_levels, nearest, {.outliers = 0.05});
+  REQUIRE(store.outliers.count() == 4);
+  GradientDevice<std::remove_cv_t<decltype(store)>, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+  const float x[4] = {0.5f, -1.0f, 0.25f, 2.0f};
+  device.begin_batch(0, 32, x, 0.0f, 0);
+  while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
+  float g[4];
+  device.end_batch(g);
+  double expected[4] = {};
+  for (Index i = 0; i < 32; ++i) {
+    float row[4];
+    store.decode_row(i, 0, row);
+    double r = -static_cast<double>(store.labels()[i]);
+    for (int j = 0; j < 4; ++j) r += static_cast<double>(row[j]) * static_cast<double>(x[j]);
+    for (int j = 0; j < 4; ++j) expected[j] += r * static_cast<double>(row[j]) / 32.0;
+  }
+  for (int j = 0; j < 4; ++j) CHECK(static_cast<double>(g[j]) == Approx(expected[j]).margin(1e-4));
+}
+
 TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sample") {
   const Problem p;
   using Store = PackedStore<SeparateDraws<2>, AffineDecoder>;
