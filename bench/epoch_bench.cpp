@@ -47,11 +47,12 @@ const zipml::PackedStore<Encoding, zipml::AffineDecoder>& packed_store(int bits,
 }
 
 /// Seconds of one epoch.
-template <class Kernels, class Store, class Estimator>
-double epoch(const Store& store, Estimator estimator, Index batch, int model_bits) {
+template <class Store, class Estimator>
+double epoch(const zipml::KernelTable& kernels, const Store& store, Estimator estimator, Index batch,
+             int model_bits) {
   const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::NoRegularizer{}, zipml::ConstantStep(1e-7f)};
   const zipml::FitOptions options{.epochs = 1, .batch = batch, .model_bits = model_bits};
-  return sgd.template fit_on<Kernels>(store, estimator, options).seconds_per_epoch;
+  return sgd.fit_on(kernels, store, estimator, options).seconds_per_epoch;
 }
 
 template <class Store>
@@ -63,12 +64,11 @@ void report(benchmark::State& state, const Store& store, double seconds) {
   state.counters["stored_bits"] = store.stored_bits();
 }
 
-template <class Kernels>
-void float_epoch(benchmark::State& state, Index d, Index batch) {
+void float_epoch(const zipml::KernelTable& kernels, benchmark::State& state, Index d, Index batch) {
   const auto& store = dense_store(d);
   double seconds = 0.0;
   for (auto _ : state) {
-    const double once = epoch<Kernels>(store, zipml::full_precision, batch, 32);
+    const double once = epoch(kernels, store, zipml::full_precision, batch, 32);
     state.SetIterationTime(once);
     seconds += once;
   }
@@ -76,27 +76,27 @@ void float_epoch(benchmark::State& state, Index d, Index batch) {
   state.counters["speedup_vs_float32"] = 1.0;
 }
 
-template <class Kernels, class Estimator>
-void packed_epoch(benchmark::State& state, Estimator estimator, int bits, Index d, Index batch,
-                  int model_bits) {
+template <class Estimator>
+void packed_epoch(const zipml::KernelTable& kernels, benchmark::State& state, Estimator estimator, int bits,
+                  Index d, Index batch, int model_bits) {
   const auto& store = packed_store<typename Estimator::Encoding>(bits, d);
   const auto& baseline = dense_store(d);
   double seconds = 0.0;
   double float_seconds = 0.0;
   for (auto _ : state) {
-    const double once = epoch<Kernels>(store, estimator, batch, model_bits);
+    const double once = epoch(kernels, store, estimator, batch, model_bits);
     state.SetIterationTime(once);
     seconds += once;
-    float_seconds += epoch<Kernels>(baseline, zipml::full_precision, batch, 32);
+    float_seconds += epoch(kernels, baseline, zipml::full_precision, batch, 32);
   }
   report(state, store, seconds);
   state.counters["speedup_vs_float32"] = float_seconds / seconds;
 }
 
 /// What an estimator or outliers cost beside naive at the same stored bits: time_vs_naive, both taking turns.
-template <class Kernels, class Estimator>
-void overhead_epoch(benchmark::State& state, Estimator estimator, int bits, Index d, Index batch,
-                    int model_bits, double outliers) {
+template <class Estimator>
+void overhead_epoch(const zipml::KernelTable& kernels, benchmark::State& state, Estimator estimator, int bits,
+                    Index d, Index batch, int model_bits, double outliers) {
   using Store = zipml::PackedStore<typename Estimator::Encoding, zipml::AffineDecoder>;
   const Index n = bench::float_bytes() / 4 / d;
   Store store = bench::packed<typename Estimator::Encoding>(n, d, bits);
@@ -105,10 +105,10 @@ void overhead_epoch(benchmark::State& state, Estimator estimator, int bits, Inde
   double seconds = 0.0;
   double naive_seconds = 0.0;
   for (auto _ : state) {
-    const double once = epoch<Kernels>(store, estimator, batch, model_bits);
+    const double once = epoch(kernels, store, estimator, batch, model_bits);
     state.SetIterationTime(once);
     seconds += once;
-    naive_seconds += epoch<Kernels>(plain, zipml::naive, batch, model_bits);
+    naive_seconds += epoch(kernels, plain, zipml::naive, batch, model_bits);
   }
   report(state, store, seconds);
   state.counters["time_vs_naive"] = seconds / naive_seconds;
@@ -163,39 +163,39 @@ void add_all() {
     for (const Index batch : {Index{1}, Index{64}})
       add("epoch/eigen-native/32" + shape + "/batch:" + std::to_string(batch),
           [=](benchmark::State& s) { user_epoch(s, d, batch); });
-    zipml::detail::for_each_kernels([&](auto kernels) {
-      using Kernels = decltype(kernels);
-      if (!Kernels::available()) return;
-      if (std::string(Kernels::name) == "scalar" && d != 1024) return;
-      const std::string isa = std::string("epoch/") + Kernels::name;
+    zipml::detail::for_each_kernels([&](auto policy) {
+      if (!policy.available()) return;
+      const zipml::KernelTable kernels(policy);
+      const std::string isa = std::string("epoch/") + kernels.name;
+      if (isa == "epoch/scalar" && d != 1024) return;
       for (const Index batch : {Index{64}, Index{256}}) {
         const std::string tail = shape + "/batch:" + std::to_string(batch);
-        add(isa + "/32" + tail, [=](benchmark::State& s) { float_epoch<Kernels>(s, d, batch); });
+        add(isa + "/32" + tail, [=](benchmark::State& s) { float_epoch(kernels, s, d, batch); });
         for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
           const std::string name = isa + "/" + std::to_string(bits) + tail;
-          add(name, [=](benchmark::State& s) { packed_epoch<Kernels>(s, zipml::naive, bits, d, batch, 32); });
+          add(name, [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 32); });
           add(name + "/int8",
-              [=](benchmark::State& s) { packed_epoch<Kernels>(s, zipml::naive, bits, d, batch, 8); });
+              [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 8); });
           if (d == 1024 && (bits == 2 || bits == 4)) {
             for (const int model_bits : {32, 8}) {
               const std::string base = name + (model_bits == 8 ? "/int8" : "");
               add(base + "/variance-corrected", [=](benchmark::State& s) {
-                overhead_epoch<Kernels>(s, zipml::variance_corrected, bits, d, batch, model_bits, 0.0);
+                overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, 0.0);
               });
               add(base + "/sum-code", [=](benchmark::State& s) {
-                overhead_epoch<Kernels>(s, zipml::sum_code, bits, d, batch, model_bits, 0.0);
+                overhead_epoch(kernels, s, zipml::sum_code, bits, d, batch, model_bits, 0.0);
               });
               for (const double outliers : {0.001, 0.003}) {
                 const std::string share = outliers == 0.001 ? "0.001" : "0.003";
                 add(base + "/variance-corrected/outliers:" + share, [=](benchmark::State& s) {
-                  overhead_epoch<Kernels>(s, zipml::variance_corrected, bits, d, batch, model_bits, outliers);
+                  overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, outliers);
                 });
               }
             }
           }
           if (batch == 64 && d == 1024)
             add(name + "/double-sampling", [=](benchmark::State& s) {
-              packed_epoch<Kernels>(s, zipml::double_sampling, bits, d, batch, 32);
+              packed_epoch(kernels, s, zipml::double_sampling, bits, d, batch, 32);
             });
         }
       }

@@ -94,9 +94,11 @@ class Comparison {
     std::vector<Bias> result;
     Eigen::MatrixXd matrix;
     Eigen::VectorXd right;
-    const auto label = [this](Index i) { return objective_.label(i); };
-    zipml::detail::realised_system(zipml::quantize<32>(data_, zipml::full_precision), zipml::full_precision,
-                                   label, matrix, right);
+    const auto samples = zipml::quantize<32>(data_, zipml::full_precision);
+    zipml::Buffer<float> labels(data_.rows);
+    for (Index i = 0; i < data_.rows; ++i)
+      labels[i] = static_cast<float>(objective_.label(samples.row_id(i)));
+    zipml::detail::realised_system(samples, zipml::full_precision, labels, matrix, right);
     for (const int bits : options_.bits) {
       const auto store = zipml::visit_bits(
           bits, [&](auto b) { return zipml::quantize<b()>(data_, zipml::variance_corrected); });

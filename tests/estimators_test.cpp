@@ -34,6 +34,7 @@ struct Logistic {
   LabelMap label_map(const LabelStatistics&) const { return {}; }
 };
 
+const KernelTable scalar{ScalarKernels{}};
 constexpr int bits = 2;
 constexpr Index d = 3;
 
@@ -107,7 +108,7 @@ Moments enumerate(const Problem& p, Estimator estimator) {
     }
     detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                   ups.data());
-    GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+    GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
     if (Estimator::corrected) device.set_correction(bias);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
     while (device.next_pass()) estimator(device, loss);
@@ -246,7 +247,7 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
         }
       detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                     ups.data());
-      GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+      GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
       device.set_correction(bias);
       const float model[2] = {static_cast<float>(x[0]), static_cast<float>(x[1])};
       device.begin_batch(0, 2, model, 0.0f, 0);
@@ -284,10 +285,10 @@ TEST_CASE("margins of all draws at once are those of each draw") {
   }
   for (const int model_bits : {32, 8}) {
     const auto store =
-        pack<5, SeparateDraws<2>>(MatrixRef(samples), y, uniform_levels, stochastic, {.outliers = 0.1});
+        pack<SeparateDraws<2>>(MatrixRef(samples), y, uniform_levels, stochastic, 5, {.outliers = 0.1});
     REQUIRE(store.outliers.count() > 100);
-    GradientDevice<std::remove_cv_t<decltype(store)>, ScalarKernels> device(store, LabelMap{},
-                                                                            Channels{model_bits}, 1);
+    GradientDevice<std::remove_cv_t<decltype(store)>> device(scalar, store, LabelMap{}, Channels{model_bits},
+                                                             1);
     device.begin_batch(3, 50, x.data(), 0.25f, 7);
     while (device.next_pass()) {
       std::vector<float> apart[2];
@@ -318,9 +319,9 @@ TEST_CASE("outliers reach the gradient: it is that of the decoded rows") {
   const RowMajorMatrix samples = RowMajorMatrix::Identity(32, 4) * 50.0f;  // one far value a column
   const Eigen::VectorXf y = Eigen::VectorXf::LinSpaced(32, -1.0f, 1.0f);
   const auto store =
-      pack<3, SeparateDraws<1>>(MatrixRef(samples), y, uniform_levels, nearest, {.outliers = 0.05});
+      pack<SeparateDraws<1>>(MatrixRef(samples), y, uniform_levels, nearest, 3, {.outliers = 0.05});
   REQUIRE(store.outliers.count() == 4);
-  GradientDevice<std::remove_cv_t<decltype(store)>, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+  GradientDevice<std::remove_cv_t<decltype(store)>> device(scalar, store, LabelMap{}, Channels{}, 1);
   const float x[4] = {0.5f, -1.0f, 0.25f, 2.0f};
   device.begin_batch(0, 32, x, 0.0f, 0);
   while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
@@ -366,7 +367,7 @@ TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sampl
     }
     detail::write_group<SeparateDraws<2>>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                           ups.data());
-    GradientDevice<Store, ScalarKernels> device(store, LabelMap{}, Channels{}, 1);
+    GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
     REQUIRE(device.next_pass());
     mean += probability * DoubleSampling::loss(device, PlainSquaredLoss{});
@@ -392,15 +393,15 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
   for (Index i = 0; i < n; ++i) y[i] = static_cast<float>(i) * 0.3f;
   for (const Scaling scaling : {Scaling::column_range, Scaling::row_range}) {
     using Store = PackedStore<SeparateDraws<1>, AffineDecoder>;
-    const Store store = pack<4, SeparateDraws<1>>(MatrixView(MatrixRef(samples)), y, uniform_levels, nearest,
-                                                  {.scaling = scaling, .standardize = false});
-    const auto gradient = [&](GradientDevice<Store, ScalarKernels>& device, std::uint64_t batch, float* g) {
+    const Store store = pack<SeparateDraws<1>>(MatrixView(MatrixRef(samples)), y, uniform_levels, nearest, 4,
+                                               {.scaling = scaling, .standardize = false});
+    const auto gradient = [&](GradientDevice<Store>& device, std::uint64_t batch, float* g) {
       device.begin_batch(0, n, x.data(), 0.1f, batch);
       while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
       return static_cast<double>(device.end_batch(g));
     };
-    GradientDevice<Store, ScalarKernels> exact(store, LabelMap{}, Channels{}, 1);
-    GradientDevice<Store, ScalarKernels> rounded(store, LabelMap{}, Channels{3}, 1);
+    GradientDevice<Store> exact(scalar, store, LabelMap{}, Channels{}, 1);
+    GradientDevice<Store> rounded(scalar, store, LabelMap{}, Channels{3}, 1);
     float expected[cols + 1];
     expected[cols] = static_cast<float>(gradient(exact, 0, expected));
     double sum[cols + 1] = {};

@@ -77,7 +77,7 @@ TEST_CASE("a store wastes at most 3 % of its bits at 10,000 rows, every width, o
               bits + 2);
       check(visit_bits(bits,
                        [&](auto b) {
-                         return pack<b(), SeparateDraws<3>>(MatrixRef(a), y, uniform_levels, stochastic, {});
+                         return pack<SeparateDraws<3>>(MatrixRef(a), y, uniform_levels, stochastic, b(), {});
                        }),
             bits == 1 ? 3 : bits + 3);
     }
@@ -213,14 +213,14 @@ TEST_CASE("a sum of draws holds their multiset: decoding gives back what separat
     CHECK(equal);
   };
   const auto two = [&](auto b) {
-    check(pack<b(), SeparateDraws<2>>(MatrixRef(a), y, uniform_levels, stochastic, {}),
+    check(pack<SeparateDraws<2>>(MatrixRef(a), y, uniform_levels, stochastic, b(), {}),
           quantize<b()>(a, y, sum_code), 2, b());
     return 0;
   };
   for (int bits = 1; bits <= 8; ++bits) visit_bits(bits, two);
-  check(pack<3, SeparateDraws<4>>(MatrixRef(a), y, uniform_levels, stochastic, {}),
+  check(pack<SeparateDraws<4>>(MatrixRef(a), y, uniform_levels, stochastic, 3, {}),
         quantize<3>(a, y, sum_code_of<4>), 4, 3);
-  check(pack<6, SeparateDraws<8>>(MatrixRef(a), y, uniform_levels, stochastic, {.outliers = 0.05}),
+  check(pack<SeparateDraws<8>>(MatrixRef(a), y, uniform_levels, stochastic, 6, {.outliers = 0.05}),
         quantize<6>(a, y, sum_code_of<8>, {.outliers = 0.05}), 8, 6);
 }
 

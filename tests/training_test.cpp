@@ -99,11 +99,11 @@ TEST_CASE("the integer path gives the same bits on every instruction set") {
   const Sgd sgd{SquaredLoss{}, L2{1e-3f}, ConstantStep(0.02f)};
   const auto compare = [&](const auto& store, int model_bits, Index batch) {
     const FitOptions options{.epochs = 2, .batch = batch, .model_bits = model_bits};
-    const auto expected = sgd.template fit_on<ScalarKernels>(store, double_sampling, options);
+    const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, double_sampling, options);
     detail::for_each_kernels([&](auto kernels) {
       using Kernels = decltype(kernels);
       if (!Kernels::available()) return;
-      CHECK(same_bits(expected, sgd.template fit_on<Kernels>(store, double_sampling, options)));
+      CHECK(same_bits(expected, sgd.fit_on(KernelTable(Kernels{}), store, double_sampling, options)));
     });
   };
   for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8})
@@ -145,11 +145,11 @@ TEST_CASE("float paths agree between instruction sets within rounding") {
   const Dataset& train = small_skewed().train;
   const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.05f)};
   const auto compare = [&](const auto& store, auto estimator) {
-    const auto expected = sgd.template fit_on<ScalarKernels>(store, estimator, {.epochs = 1});
+    const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, estimator, {.epochs = 1});
     detail::for_each_kernels([&](auto kernels) {
       using Kernels = decltype(kernels);
       if (!Kernels::available()) return;
-      const auto got = sgd.template fit_on<Kernels>(store, estimator, {.epochs = 1});
+      const auto got = sgd.fit_on(KernelTable(Kernels{}), store, estimator, {.epochs = 1});
       double worst = 0.0;
       for (Index j = 0; j < train.cols; ++j)
         worst = std::max(worst, std::abs(expected.weights[j] - got.weights[j]));
@@ -346,12 +346,12 @@ TEST_CASE("the smallest eigenvalue is that of the realised matrix") {
   const auto check = [&](const auto& store, auto estimator) {
     Eigen::MatrixXd matrix;
     Eigen::VectorXd right;
-    detail::realised_system(
-        store, estimator, [](Index) { return 0.0; }, matrix, right);
+    detail::realised_system(store, estimator, Buffer<float>(store.rows()), matrix, right);
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> exact(0.5 * (matrix + matrix.transpose()));
     Buffer<float> correction;
     if constexpr (decltype(estimator)::corrected) correction = store.bias;
-    const auto found = measure_definiteness<ScalarKernels>(store, estimator, correction, 0.25, true);
+    const auto found =
+        measure_definiteness(KernelTable(ScalarKernels{}), store, estimator, correction, 0.25, true);
     // An estimate from above, after 24 of 91 steps.
     CHECK(found.smallest_eigenvalue <= exact.eigenvalues()(0) + 0.25 + 0.03);
     // Fewer rows are the harder case: they answer for all while they are definite.

@@ -30,6 +30,10 @@
 #define ZIPML_TARGET_AVX2 __attribute__((target("avx2,fma")))
 #endif
 
+// For functions that are called once a batch or once a fit, from code that is instantiated for each loss,
+// step and estimator: one copy for all of them.
+#define ZIPML_NOINLINE __attribute__((noinline))
+
 // Two files of one program may be compiled with different -m flags. Inline functions of the same name then
 // merge at link time into whichever came first, and an AVX2 body can end up in the program of an older CPU.
 // The name of the inline namespace therefore spells the instruction sets that the compiler was free to use.

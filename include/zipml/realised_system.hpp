@@ -32,9 +32,10 @@ void decode_block(const Store& store, int draw, Index first, Index count, RowMaj
 }
 
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
-/// side sum_p w_p (1/n) sum_i q_s(p) y_i. Products of 256 rows in float32, sums of them in double. O(n d^2).
-template <class Store, class Estimator, class Labels>
-void realised_system(const Store& store, Estimator, const Labels& label, Eigen::MatrixXd& matrix,
+/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
+/// them in double. O(n d^2).
+template <class Store, class Estimator>
+void realised_system(const Store& store, Estimator, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
                      Eigen::VectorXd& right) {
   const Index d = store.cols();
   const Index n = store.rows();
@@ -43,11 +44,10 @@ void realised_system(const Store& store, Estimator, const Labels& label, Eigen::
   right = Eigen::VectorXd::Zero(d + 1);
   RowMajorMatrix sample = RowMajorMatrix::Zero(piece, d + 1);
   RowMajorMatrix margin = sample;
-  Eigen::VectorXf labels(piece);
   Eigen::MatrixXf product(d + 1, d + 1);
   for (Index first = 0; first < n; first += piece) {
     const Index count = std::min(piece, n - first);
-    for (Index i = 0; i < count; ++i) labels[i] = static_cast<float>(label(store.row_id(first + i)));
+    const Eigen::Map<const Eigen::VectorXf> y(labels.data() + first, count);
     for (const DrawPair& pair : Estimator::pairs) {
       decode_block(store, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);
@@ -61,7 +61,7 @@ void realised_system(const Store& store, Estimator, const Labels& label, Eigen::
       }
       const auto weight = static_cast<double>(pair.weight);
       matrix += weight * product.template cast<double>();
-      right += weight * (rows.transpose() * labels.head(count)).template cast<double>();
+      right += weight * (rows.transpose() * y).template cast<double>();
     }
   }
   matrix /= static_cast<double>(n);
@@ -90,8 +90,9 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   const Index d = store.cols();
   Eigen::MatrixXd matrix;
   Eigen::VectorXd right;
-  detail::realised_system(
-      store, estimator, [&](Index row) { return objective.label(row); }, matrix, right);
+  Buffer<float> labels(store.rows());  // in store order
+  for (Index i = 0; i < store.rows(); ++i) labels[i] = static_cast<float>(objective.label(store.row_id(i)));
+  detail::realised_system(detail::without_estimator(store), estimator, labels, matrix, right);
   for (Index j = 0; j < d; ++j) matrix(j, j) += lambda;
   const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);
   RealisedSolution solution;

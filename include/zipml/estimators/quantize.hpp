@@ -22,7 +22,7 @@ concept FitsOneCode = Estimator::Encoding::summed == 1 || Estimator::Encoding::s
 
 namespace detail {
 
-template <int Bits, class Estimator, class R>
+template <int Bits, class Estimator, class Policy, class R>
 constexpr void check_quantization() {
   static_assert(Bits >= 1 && Bits <= 8, "zipml: samples have 1 to 8 bits a draw, or 32 with full_precision");
   static_assert(RoundingSuitsEstimator<Estimator, R>,
@@ -30,6 +30,10 @@ constexpr void check_quantization() {
   static_assert(
       FitsOneCode<Estimator, Bits>,
       "zipml: sums of draws have 9 stored bits at most: fewer bits, fewer draws, or double sampling");
+  static_assert(LevelsPolicy<Policy>,
+                "zipml: a levels policy has a Decoder, a name, and levels(features, columns, bits)");
+  if constexpr (requires { Policy::bits; })
+    static_assert(Policy::bits == Bits, "zipml: these tables of levels are of another width");
 }
 
 }  // namespace detail
@@ -55,10 +59,10 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator, con
     (void)rounding;
     return StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed));
   } else {
-    detail::check_quantization<Bits, Estimator, R>();
+    detail::check_quantization<Bits, Estimator, Policy, R>();
     using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
     return StoreFor<Estimator, Store>(
-        pack<Bits, typename Estimator::Encoding>(features.view(), labels, policy, rounding, options));
+        pack<typename Estimator::Encoding>(features.view(), labels, policy, rounding, Bits, options));
   }
 }
 
@@ -98,10 +102,10 @@ auto quantize(const Dataset& data, Estimator estimator = {}, const QuantizeOptio
 template <int Bits, GradientEstimator Estimator, class Policy>
 auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
                     const QuantizeOptions& options = {}) {
-  detail::check_quantization<Bits, Estimator, StochasticRounding>();
+  detail::check_quantization<Bits, Estimator, Policy, StochasticRounding>();
   using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
-  return StoreFor<Estimator, Store>(pack_fresh<Bits, typename Estimator::Encoding>(
-      data.features(), data.label_vector(), policy, stochastic, options));
+  return StoreFor<Estimator, Store>(pack_fresh<typename Estimator::Encoding>(
+      data.features(), data.label_vector(), policy, stochastic, Bits, options));
 }
 template <int Bits, GradientEstimator Estimator>
 auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {

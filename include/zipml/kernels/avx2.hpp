@@ -27,6 +27,7 @@
 #include <immintrin.h>
 
 #include <cstring>
+#include <type_traits>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -79,33 +80,28 @@ struct Avx2Kernels : ScalarKernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    visit_planes(planes, [&](auto code) {
+    visit_single(planes, [&](auto width) {
       for (int m = 0; m < models.count; ++m)
-        float_margins<decltype(code)>(view, planes, nullptr, groups, models[m], out + m * groups.rows());
+        float_margins<width(), false>(view, planes, {}, groups, models[m], out + m * groups.rows());
     });
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    visit_planes(planes, [&](auto code) {
+    visit_single(planes, [&](auto width) {
       for (int m = 0; m < gradients.count; ++m)
-        float_rows<decltype(code)>(view, planes, nullptr, groups, residuals + m * groups.rows(),
-                                   gradients[m]);
+        float_rows<width(), false>(view, planes, {}, groups, residuals + m * groups.rows(), gradients[m]);
     });
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    visit_planes(planes, [&](auto code) {
-      for (int m = 0; m < models.count; ++m)
-        float_margins<decltype(code)>(view, planes, &table, groups, models[m], out + m * groups.rows());
-    });
+    for (int m = 0; m < models.count; ++m)
+      float_margins<0, true>(view, planes, table, groups, models[m], out + m * groups.rows());
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    visit_planes(planes, [&](auto code) {
-      for (int m = 0; m < gradients.count; ++m)
-        float_rows<decltype(code)>(view, planes, &table, groups, residuals + m * groups.rows(), gradients[m]);
-    });
+    for (int m = 0; m < gradients.count; ++m)
+      float_rows<0, true>(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
   }
 
   static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
@@ -375,57 +371,6 @@ struct Avx2Kernels : ScalarKernels {
   // ---- float model
   // -----------------------------------------------------------------------------------------------
 
-  /// The planes of a code as constants: those of a Bits-bit code and perhaps a draw's own.
-  template <int Bits, bool Draw>
-  struct CodePlanes {
-    static constexpr int bits = Bits;
-    static constexpr bool draw = Draw;
-  };
-
-  template <class F>
-  static void visit_planes(const PlaneList& planes, const F& f) {
-    if (planes.has_draw_plane) switch (planes.code_bits) {
-        case 0:
-          return f(CodePlanes<0, true>{});
-        case 1:
-          return f(CodePlanes<1, true>{});
-        case 2:
-          return f(CodePlanes<2, true>{});
-        case 3:
-          return f(CodePlanes<3, true>{});
-        case 4:
-          return f(CodePlanes<4, true>{});
-        case 5:
-          return f(CodePlanes<5, true>{});
-        case 6:
-          return f(CodePlanes<6, true>{});
-        case 7:
-          return f(CodePlanes<7, true>{});
-        default:
-          return f(CodePlanes<8, true>{});
-      }
-    switch (planes.code_bits) {
-      case 1:
-        return f(CodePlanes<1, false>{});
-      case 2:
-        return f(CodePlanes<2, false>{});
-      case 3:
-        return f(CodePlanes<3, false>{});
-      case 4:
-        return f(CodePlanes<4, false>{});
-      case 5:
-        return f(CodePlanes<5, false>{});
-      case 6:
-        return f(CodePlanes<6, false>{});
-      case 7:
-        return f(CodePlanes<7, false>{});
-      case 8:
-        return f(CodePlanes<8, false>{});
-      default:
-        return f(CodePlanes<9, false>{});
-    }
-  }
-
   /// First panels of a group in each plane of a code.
   struct GroupPanels {
     const std::uint8_t* plane[max_planes];
@@ -437,34 +382,151 @@ struct Avx2Kernels : ScalarKernels {
     return panels;
   }
 
-  /// Bits of row R in a plane of width W whose panels begin at `plane`, moved to weight 2^Shift.
-  template <int W, int Shift, int R>
-  ZIPML_TARGET_AVX2 static __m256i row_bits(const std::uint8_t* plane, Index d, Index j,
-                                            const std::uint8_t* end) {
-    constexpr int per_byte = 8 / W;
-    const __m256i bytes = load8(plane + R / per_byte * d + j, end);
-    constexpr int move = R % per_byte * W - Shift;
-    const __m256i moved = move >= 0 ? _mm256_srli_epi32(bytes, move >= 0 ? move : 0)
-                                    : _mm256_slli_epi32(bytes, move < 0 ? -move : 0);
-    return _mm256_and_si256(moved, _mm256_set1_epi32(((1 << W) - 1) << Shift));
+  /// Calls f with the width of a code that is one plane, or with 0.
+  template <class F>
+  static void visit_single(const PlaneList& planes, const F& f) {
+    switch (planes.count == 1 && planes[0].shift == 0 ? planes[0].width : 0) {
+      case 1:
+        return f(std::integral_constant<int, 1>{});
+      case 2:
+        return f(std::integral_constant<int, 2>{});
+      case 4:
+        return f(std::integral_constant<int, 4>{});
+      case 8:
+        return f(std::integral_constant<int, 8>{});
+      default:
+        return f(std::integral_constant<int, 0>{});
+    }
   }
 
-  /// Codes of row R of a group, columns j .. j + 7. One expression per plane of the code, widest first.
-  template <class Code, int R>
-  ZIPML_TARGET_AVX2 static __m256i codes_of(const GroupPanels& panels, Index d, Index j,
-                                            const std::uint8_t* end) {
-    constexpr int bits = Code::bits;
-    int p = 0;
-    __m256i code = _mm256_setzero_si256();
-    if constexpr ((bits & 8) != 0) code = row_bits<8, bits & 7, R>(panels.plane[p++], d, j, end);
-    if constexpr ((bits & 4) != 0)
-      code = _mm256_or_si256(code, row_bits<4, bits & 3, R>(panels.plane[p++], d, j, end));
-    if constexpr ((bits & 2) != 0)
-      code = _mm256_or_si256(code, row_bits<2, bits & 1, R>(panels.plane[p++], d, j, end));
-    if constexpr ((bits & 1) != 0)
-      code = _mm256_or_si256(code, row_bits<1, 0, R>(panels.plane[p++], d, j, end));
-    if constexpr (Code::draw) code = _mm256_add_epi32(code, row_bits<1, 0, R>(panels.plane[p], d, j, end));
-    return code;
+  /// The bits of a plane of width W for the 8 rows of a group in 8 columns.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void read_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+                                          __m256i (&bits)[8]) {
+    constexpr int per_byte = 8 / W;
+    const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
+    for (int k = 0; k < W; ++k) {
+      const __m256i bytes = load8(panels + k * d, end);
+      for (int r = 0; r < per_byte; ++r)
+        bits[k * per_byte + r] = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
+    }
+  }
+
+  /// Adds them, moved to their weight, to the codes.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+                                         __m128i weight, __m256i (&codes)[8]) {
+    __m256i bits[8];
+    read_bits<W>(panels, d, end, bits);
+    for (int r = 0; r < 8; ++r) codes[r] = _mm256_add_epi32(codes[r], _mm256_sll_epi32(bits[r], weight));
+  }
+
+  /// The same times x, added to the sums of the rows: without eight codes in registers at once.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+                                              __m256 x, __m256 (&acc)[8]) {
+    constexpr int per_byte = 8 / W;
+    const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
+    for (int k = 0; k < W; ++k) {
+      const __m256i bytes = load8(panels + k * d, end);
+      for (int r = 0; r < per_byte; ++r) {
+        const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
+        acc[k * per_byte + r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), x, acc[k * per_byte + r]);
+      }
+    }
+  }
+
+  /// The same for all planes of a code.
+  ZIPML_TARGET_AVX2 static void multiply_planes(const PlaneList& planes, const GroupPanels& panels, Index d,
+                                                Index j, const std::uint8_t* end, __m256 x,
+                                                __m256 (&acc)[8]) {
+    for (int p = 0; p < planes.count; ++p) {
+      const std::uint8_t* bytes = panels.plane[p] + j;
+      const __m256 weighted = _mm256_mul_ps(x, _mm256_set1_ps(static_cast<float>(1 << planes[p].shift)));
+      switch (planes[p].width) {
+        case 1:
+          multiply_bits<1>(bytes, d, end, weighted, acc);
+          break;
+        case 2:
+          multiply_bits<2>(bytes, d, end, weighted, acc);
+          break;
+        case 4:
+          multiply_bits<4>(bytes, d, end, weighted, acc);
+          break;
+        default:
+          multiply_bits<8>(bytes, d, end, weighted, acc);
+          break;
+      }
+    }
+  }
+
+  /// Bits of the 8 rows times their factors, added up.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+                                         const float* factors, __m256 (&sums)[2]) {
+    constexpr int per_byte = 8 / W;
+    const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
+    for (int k = 0; k < W; ++k) {
+      const __m256i bytes = load8(panels + k * d, end);
+      for (int r = 0; r < per_byte; ++r) {
+        const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
+        const int row = k * per_byte + r;
+        sums[row % 2] =
+            _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), _mm256_broadcast_ss(factors + row), sums[row % 2]);
+      }
+    }
+  }
+
+  /// The same for all planes of a code.
+  ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const GroupPanels& panels, Index d,
+                                           Index j, const std::uint8_t* end, const float (*factors)[8],
+                                           __m256 (&sums)[2]) {
+    for (int p = 0; p < planes.count; ++p) {
+      const std::uint8_t* bytes = panels.plane[p] + j;
+      switch (planes[p].width) {
+        case 1:
+          add_rows<1>(bytes, d, end, factors[p], sums);
+          break;
+        case 2:
+          add_rows<2>(bytes, d, end, factors[p], sums);
+          break;
+        case 4:
+          add_rows<4>(bytes, d, end, factors[p], sums);
+          break;
+        default:
+          add_rows<8>(bytes, d, end, factors[p], sums);
+          break;
+      }
+    }
+  }
+
+  /// Codes of the 8 rows of a group, columns j .. j + 7. Width: that of a single plane, or 0 for any planes.
+  template <int Width>
+  ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const GroupPanels& panels, Index d,
+                                           Index j, const std::uint8_t* end, __m256i (&codes)[8]) {
+    if constexpr (Width > 0) {
+      read_bits<Width>(panels.plane[0] + j, d, end, codes);
+      return;
+    }
+    for (__m256i& code : codes) code = _mm256_setzero_si256();
+    for (int p = 0; p < planes.count; ++p) {
+      const std::uint8_t* bytes = panels.plane[p] + j;
+      const __m128i weight = _mm_cvtsi32_si128(planes[p].shift);
+      switch (planes[p].width) {
+        case 1:
+          add_bits<1>(bytes, d, end, weight, codes);
+          break;
+        case 2:
+          add_bits<2>(bytes, d, end, weight, codes);
+          break;
+        case 4:
+          add_bits<4>(bytes, d, end, weight, codes);
+          break;
+        default:
+          add_bits<8>(bytes, d, end, weight, codes);
+          break;
+      }
+    }
   }
 
   /// The values that codes stand for: the codes themselves, or the levels of eight columns by table.
@@ -487,17 +549,7 @@ struct Avx2Kernels : ScalarKernels {
     return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane));
   }
 
-  template <class Code>
-  ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
-                                              const TableView* table, GroupRange groups, const float* x,
-                                              float* out) {
-    if (table == nullptr)
-      float_margins<Code, false>(view, planes, TableView{nullptr, 0}, groups, x, out);
-    else
-      float_margins<Code, true>(view, planes, *table, groups, x, out);
-  }
-
-  template <class Code, bool Table>
+  template <int Width, bool Table>
   ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
                                               TableView table, GroupRange groups, const float* x,
                                               float* out) {
@@ -512,46 +564,22 @@ struct Avx2Kernels : ScalarKernels {
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         const __m256 valid = columns_before(d, j);
         const float* tables = Table ? table.tables + j * table.levels : nullptr;
-        acc[0] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 0>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[0]);
-        acc[1] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 1>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[1]);
-        acc[2] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 2>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[2]);
-        acc[3] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 3>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[3]);
-        acc[4] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 4>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[4]);
-        acc[5] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 5>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[5]);
-        acc[6] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 6>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[6]);
-        acc[7] = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 7>(panels, d, j, view.end), tables, first_level, valid), x_f32x8,
-            acc[7]);
+        if constexpr (Width > 0) {
+          multiply_bits<Width>(panels.plane[0] + j, d, view.end, x_f32x8, acc);
+        } else if constexpr (!Table) {
+          multiply_planes(planes, panels, d, j, view.end, x_f32x8, acc);
+        } else {
+          __m256i codes[8];
+          read_codes<0>(planes, panels, d, j, view.end, codes);
+          for (int r = 0; r < 8; ++r)
+            acc[r] = _mm256_fmadd_ps(values_of<Table>(codes[r], tables, first_level, valid), x_f32x8, acc[r]);
+        }
       }
       _mm256_storeu_ps(out, row_sums(acc));
     }
   }
 
-  template <class Code>
-  ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes,
-                                           const TableView* table, GroupRange groups, const float* residuals,
-                                           float* gradient) {
-    if (table == nullptr)
-      float_rows<Code, false>(view, planes, TableView{nullptr, 0}, groups, residuals, gradient);
-    else
-      float_rows<Code, true>(view, planes, *table, groups, residuals, gradient);
-  }
-
-  template <class Code, bool Table>
+  template <int Width, bool Table>
   ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes, TableView table,
                                            GroupRange groups, const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
@@ -559,30 +587,28 @@ struct Avx2Kernels : ScalarKernels {
         _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7), _mm256_set1_epi32(table.levels));
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const GroupPanels panels = panels_of(view, planes, groups.first + g);
-      __m256 r[8];
-      for (int k = 0; k < 8; ++k) r[k] = _mm256_broadcast_ss(residuals + k);
+      __m256 factors[8];
+      for (int r = 0; r < 8; ++r) factors[r] = _mm256_broadcast_ss(residuals + r);
+      alignas(32) float weighted[max_planes][8];  // residuals times the weight of a plane
+      if constexpr (Width == 0 && !Table)
+        for (int p = 0; p < planes.count; ++p)
+          for (int r = 0; r < 8; ++r)
+            weighted[p][r] = residuals[r] * static_cast<float>(1 << planes[p].shift);
       for (Index j = 0; j < d; j += 8) {
         const __m256 valid = columns_before(d, j);
         const float* tables = Table ? table.tables + j * table.levels : nullptr;
-        __m256 a = _mm256_load_ps(gradient + j);
-        __m256 b = _mm256_setzero_ps();
-        a = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 0>(panels, d, j, view.end), tables, first_level, valid), r[0], a);
-        b = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 1>(panels, d, j, view.end), tables, first_level, valid), r[1], b);
-        a = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 2>(panels, d, j, view.end), tables, first_level, valid), r[2], a);
-        b = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 3>(panels, d, j, view.end), tables, first_level, valid), r[3], b);
-        a = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 4>(panels, d, j, view.end), tables, first_level, valid), r[4], a);
-        b = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 5>(panels, d, j, view.end), tables, first_level, valid), r[5], b);
-        a = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 6>(panels, d, j, view.end), tables, first_level, valid), r[6], a);
-        b = _mm256_fmadd_ps(
-            values_of<Table>(codes_of<Code, 7>(panels, d, j, view.end), tables, first_level, valid), r[7], b);
-        _mm256_store_ps(gradient + j, _mm256_add_ps(a, b));
+        __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
+        if constexpr (Width == 0 && !Table) {
+          add_planes(planes, panels, d, j, view.end, weighted, sums);
+          _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
+          continue;
+        }
+        __m256i codes[8];
+        read_codes<Width>(planes, panels, d, j, view.end, codes);
+        for (int r = 0; r < 8; ++r)
+          sums[r % 2] = _mm256_fmadd_ps(values_of<Table>(codes[r], tables, first_level, valid), factors[r],
+                                        sums[r % 2]);
+        _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
       }
     }
   }

@@ -59,12 +59,15 @@ inline std::string requested_isa(std::string_view name = {}) {
   return variable != nullptr && *variable != '\0' ? variable : "auto";
 }
 
+/// The kernels of an instruction set, as visit_isa names them.
+inline KernelTable kernels_of(std::string_view name) {
+  KernelTable table{ScalarKernels{}};
+  visit_isa(name, [&](auto kernels) { table = KernelTable(kernels); });
+  return table;
+}
+
 /// The instruction set that a fit uses which asks for `name` (empty: ZIPML_ISA, else the best). Throws like
 /// visit_isa.
-inline std::string active_isa(std::string_view name = {}) {
-  std::string active;
-  visit_isa(requested_isa(name), [&](auto kernels) { active = kernels.name; });
-  return active;
-}
+inline std::string active_isa(std::string_view name = {}) { return kernels_of(requested_isa(name)).name; }
 
 }  // namespace zipml::inline ZIPML_ABI

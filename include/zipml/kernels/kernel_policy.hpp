@@ -99,8 +99,8 @@ struct ModelBlock {
 
 /// Levels by table: entry [column * levels + code], in standardised units.
 struct TableView {
-  const float* tables;
-  int levels;
+  const float* tables = nullptr;
+  int levels = 0;
 };
 
 /// Rows [first, first + count) of a float32 matrix.
@@ -129,6 +129,70 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   K::accumulate(view, planes, table, groups, residuals, gradient);
   K::margins(rows, model, out);
   K::accumulate(rows, residuals, gradient);
+};
+
+/// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
+/// through one, and what stands above the kernels is compiled once and not once per instruction set.
+class KernelTable {
+ public:
+  template <KernelPolicy K>
+  explicit constexpr KernelTable(K)
+      : name(K::name),
+        margins8_(K::margins),
+        accumulate8_(K::accumulate),
+        margins32_(K::margins),
+        accumulate32_(K::accumulate),
+        table_margins_(K::margins),
+        table_accumulate_(K::accumulate),
+        dense_margins_(K::margins),
+        dense_accumulate_(K::accumulate) {}
+
+  const char* name;
+
+  void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+               ModelBlock<const std::int8_t> models, std::int32_t* out) const {
+    margins8_(view, planes, groups, models, out);
+  }
+  void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                  const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) const {
+    accumulate8_(view, planes, groups, residuals, gradients);
+  }
+  void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+               ModelBlock<const float> models, float* out) const {
+    margins32_(view, planes, groups, models, out);
+  }
+  void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* residuals,
+                  ModelBlock<float> gradients) const {
+    accumulate32_(view, planes, groups, residuals, gradients);
+  }
+  void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+               ModelBlock<const float> models, float* out) const {
+    table_margins_(view, planes, table, groups, models, out);
+  }
+  void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
+                  const float* residuals, ModelBlock<float> gradients) const {
+    table_accumulate_(view, planes, table, groups, residuals, gradients);
+  }
+  void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) const {
+    dense_margins_(rows, models, out);
+  }
+  void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) const {
+    dense_accumulate_(rows, residuals, gradients);
+  }
+
+ private:
+  void (*margins8_)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const std::int8_t>,
+                    std::int32_t*);
+  void (*accumulate8_)(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                       ModelBlock<std::int32_t>);
+  void (*margins32_)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const float>, float*);
+  void (*accumulate32_)(const PackedView&, const PlaneList&, GroupRange, const float*, ModelBlock<float>);
+  void (*table_margins_)(const PackedView&, const PlaneList&, TableView, GroupRange, ModelBlock<const float>,
+                         float*);
+  void (*table_accumulate_)(const PackedView&, const PlaneList&, TableView, GroupRange, const float*,
+                            ModelBlock<float>);
+  void (*dense_margins_)(const DenseRows&, ModelBlock<const float>, float*);
+  void (*dense_accumulate_)(const DenseRows&, const float*, ModelBlock<float>);
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -36,34 +36,28 @@ concept AffineLevels = Levels<L> && requires(const L levels) {
   { levels.step() } -> std::convertible_to<float>;
 };
 
-/// 2^Bits equally spaced levels over [lowest, highest], both ends included.
+/// `count` equally spaced levels over [lowest, highest], both ends included; their number is known at run
+/// time. UniformLevels is the same with the number in its type.
 ///
-/// A value within float32 rounding of a level (2^Bits * 2^-23 of a step) counts as that level, so that levels
+/// A value within float32 rounding of a level (count * 2^-23 of a step) counts as that level, so that levels
 /// are fixed points of every rounding. A single point (lowest == highest) has step 0 and every code decodes
 /// to it exactly. Throws Error when the range is not finite in float32.
-///
-///     zipml::UniformLevels<2> levels(0.0f, 3.0f);   // 0, 1, 2, 3
-template <int Bits>
-class UniformLevels {
-  static_assert(Bits >= 1 && Bits <= 8, "zipml: a draw has 1 to 8 bits");
-
+class UniformGrid {
  public:
-  static constexpr int bits = Bits;
-  static constexpr int count = 1 << Bits;
-
-  UniformLevels() = default;
-  UniformLevels(float lowest, float highest) : offset_(lowest) {
+  UniformGrid() = default;
+  UniformGrid(float lowest, float highest, int count)
+      : last_(static_cast<float>(count - 1)), snap_(static_cast<float>(count) / 8388608.0f), offset_(lowest) {
     const double range = static_cast<double>(highest) - static_cast<double>(lowest);
     if (!(range >= 0.0 && range <= 3.4e38))
       throw Error("uniform levels need a range that fits float32", "lowest <= highest",
                   number_text(lowest) + " to " + number_text(highest));
-    step_ = static_cast<float>(range / (count - 1));
+    step_ = static_cast<float>(range / static_cast<double>(last_));
     // Rounding the step up would place `highest` below the last level: exact ends are worth the last bit of
     // it.
-    while (step_ > 0.0f && (highest - lowest) / step_ < static_cast<float>(count - 1))
-      step_ = std::nextafter(step_, 0.0f);
+    while (step_ > 0.0f && (highest - lowest) / step_ < last_) step_ = std::nextafter(step_, 0.0f);
   }
 
+  int count() const { return static_cast<int>(last_) + 1; }
   float offset() const { return offset_; }
   float step() const { return step_; }
 
@@ -72,18 +66,52 @@ class UniformLevels {
   Position lower(float x) const {
     if (step_ == 0.0f) return {0, 0.0f};
     // Nothing here multiplies before it adds, so that contraction into FMA cannot change a bit.
-    const float place = std::clamp((x - offset_) / step_, 0.0f, static_cast<float>(count - 1));
-    const int code = std::min(static_cast<int>(place), count - 2);
+    const float place = std::clamp((x - offset_) / step_, 0.0f, last_);
+    const int code = std::min(static_cast<int>(place), static_cast<int>(last_) - 1);
     float fraction = place - static_cast<float>(code);
-    if (fraction < snap) fraction = 0.0f;
-    if (fraction > 1.0f - snap) fraction = 1.0f;
+    if (fraction < snap_) fraction = 0.0f;
+    if (fraction > 1.0f - snap_) fraction = 1.0f;
     return {code, fraction};
   }
 
  private:
-  static constexpr float snap = static_cast<float>(count) / 8388608.0f;
+  float last_ = 1.0f;  // the highest code
+  float snap_ = 0.0f;
   float offset_ = 0.0f;
   float step_ = 0.0f;
+};
+
+/// 2^Bits equally spaced levels over [lowest, highest]: a UniformGrid.
+///
+///     zipml::UniformLevels<2> levels(0.0f, 3.0f);   // 0, 1, 2, 3
+template <int Bits>
+class UniformLevels : public UniformGrid {
+  static_assert(Bits >= 1 && Bits <= 8, "zipml: a draw has 1 to 8 bits");
+
+ public:
+  static constexpr int bits = Bits;
+  static constexpr int count = 1 << Bits;
+
+  UniformLevels() : UniformLevels(0.0f, 0.0f) {}
+  UniformLevels(float lowest, float highest) : UniformGrid(lowest, highest, count) {}
+};
+
+/// `count` levels at increasing values that somebody else owns; repeated ones are allowed.
+struct LevelTable {
+  const float* values;
+  int count;
+
+  float value(int code) const { return values[code]; }
+
+  /// O(log count) by bisection. Among repeated levels the lowest code is taken.
+  Position lower(float x) const {
+    const float v = std::clamp(x, values[0], values[count - 1]);
+    const float* above = std::lower_bound(values + 1, values + count - 1, v);
+    const int code = static_cast<int>(above - values) - 1;
+    const float low = values[code];
+    const float width = values[code + 1] - low;
+    return {code, width > 0.0f ? (v - low) / width : 0.0f};
+  }
 };
 
 /// 2^Bits levels at arbitrary increasing values, `fewer` distinct ones allowed at the end (repeat the last).
@@ -114,16 +142,7 @@ class TableLevels {
 
   const Table& table() const { return table_; }
   float value(int code) const { return table_[static_cast<std::size_t>(code)]; }
-
-  /// O(Bits) by bisection. Among repeated levels the lowest code is taken.
-  Position lower(float x) const {
-    const float v = std::clamp(x, table_.front(), table_.back());
-    const auto above = std::lower_bound(table_.begin() + 1, table_.end() - 1, v);
-    const int code = static_cast<int>(above - table_.begin()) - 1;
-    const float low = value(code);
-    const float width = value(code + 1) - low;
-    return {code, width > 0.0f ? (v - low) / width : 0.0f};
-  }
+  Position lower(float x) const { return LevelTable{table_.data(), count}.lower(x); }
 
  private:
   Table table_;

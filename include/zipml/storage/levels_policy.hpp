@@ -3,6 +3,7 @@
 /// Layer 2: what a caller chooses when samples are quantized: seed, scaling, outliers, and the policy that
 /// gives each column its levels.
 
+#include <algorithm>
 #include <concepts>
 #include <cstdint>
 
@@ -29,17 +30,18 @@ struct QuantizeOptions {
   /// Share of each column's values, at most, that is kept exactly so that the levels span the others only:
   /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
   double outliers = 0.0;
+
+  bool scales_rows() const { return scaling == Scaling::row_range || scaling == Scaling::row_max_abs; }
 };
 
-/// Chooses the levels of a column, whose range is already clipped where outliers are kept. `Decoder` says
-/// what the store then needs to read codes; `levels<Bits>(...)` are the levels of column j in the user's
-/// units.
-template <class P, int Bits>
-concept LevelsPolicy = requires(const P policy, const MatrixView& features, const ColumnStatistics& column,
-                                Index j) {
+/// Chooses the levels of all columns: 2^bits for each, in the user's units. `columns` are their statistics,
+/// the ranges already clipped where outliers are kept. `Decoder` says what a store needs to read the codes.
+template <class P>
+concept LevelsPolicy = requires(const P policy, const MatrixView& features,
+                                const Buffer<ColumnStatistics>& columns, int bits) {
   typename P::Decoder;
   { P::name } -> std::convertible_to<const char*>;
-  { policy.template levels<Bits>(features, column, j) } -> Levels;
+  { policy.levels(features, columns, bits) } -> std::same_as<typename P::Decoder::ColumnLevels>;
 };
 
 /// Equally spaced levels from the smallest to the largest value of the column: integer kernels at every
@@ -48,9 +50,10 @@ struct UniformLevelsPolicy {
   using Decoder = AffineDecoder;
   static constexpr const char* name = "uniform";
 
-  template <int Bits>
-  UniformLevels<Bits> levels(const MatrixView&, const ColumnStatistics& column, Index) const {
-    return {column.min, column.max};
+  Buffer<UniformGrid> levels(const MatrixView&, const Buffer<ColumnStatistics>& columns, int bits) const {
+    Buffer<UniformGrid> grids(columns.size());
+    for (Index j = 0; j < columns.size(); ++j) grids[j] = {columns[j].min, columns[j].max, 1 << bits};
+    return grids;
   }
 };
 inline constexpr UniformLevelsPolicy uniform_levels{};
@@ -61,15 +64,17 @@ template <int Bits>
 struct TablePerColumn {
   using Decoder = TableDecoder;
   static constexpr const char* name = "table";
-  List<TableLevels<Bits>> tables;  ///< d
+  static constexpr int bits = Bits;  ///< a policy that serves one width only says so
+  List<TableLevels<Bits>> tables;    ///< d
 
-  template <int B>
-  requires(B == Bits) const TableLevels<Bits>& levels(const MatrixView& features, const ColumnStatistics&,
-                                                      Index j) const {
+  ColumnTables levels(const MatrixView& features, const Buffer<ColumnStatistics>&, int) const {
     if (static_cast<Index>(tables.size()) != features.cols)
       throw Error("tables of levels and columns differ in number", std::to_string(features.cols) + " tables",
                   std::to_string(tables.size()));
-    return tables[static_cast<std::size_t>(j)];
+    ColumnTables all(features.cols, 1 << Bits);
+    for (Index j = 0; j < features.cols; ++j)
+      std::copy_n(tables[static_cast<std::size_t>(j)].table().data(), all.count, all.table(j));
+    return all;
   }
 };
 

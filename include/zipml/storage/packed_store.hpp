@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <memory>
 
+#include <zipml/quantization/levels.hpp>
 #include <zipml/storage/encodings.hpp>
 #include <zipml/storage/outliers.hpp>
 #include <zipml/storage/plane_layout.hpp>
@@ -15,6 +16,8 @@ namespace zipml::inline ZIPML_ABI {
 /// Codes whose values are offset_j + step_j * (row_offset_i + row_step_i * code), in standardised units.
 /// Without scaling by row, row_offset = 0 and row_step = 1, and the row vectors are empty.
 struct AffineDecoder {
+  using ColumnLevels = Buffer<UniformGrid>;  ///< what columns are rounded to
+
   Buffer<float> offset;      ///< d
   Buffer<float> step;        ///< d, 0 for a constant column
   Buffer<float> row_offset;  ///< n, or empty
@@ -41,8 +44,23 @@ struct AffineDecoder {
   }
 };
 
+/// A table of `count` levels for each column, in the user's units.
+struct ColumnTables {
+  int count = 0;
+  Buffer<float> values;  ///< d x count
+
+  ColumnTables() = default;
+  ColumnTables(Index d, int levels)
+      : count(levels), values(checked_product(d, levels, "the tables of levels")) {}
+  Index size() const { return count > 0 ? values.size() / count : 0; }
+  float* table(Index j) { return values.data() + j * count; }
+  LevelTable operator[](Index j) const { return {values.data() + j * count, count}; }
+};
+
 /// Codes that index a table of levels per column, in standardised units.
 struct TableDecoder {
+  using ColumnLevels = ColumnTables;  ///< what columns are rounded to
+
   int levels = 0;        ///< 2^b
   Buffer<float> tables;  ///< d x levels
 

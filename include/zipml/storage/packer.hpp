@@ -72,52 +72,67 @@ int encode_position(Position position, R, const DrawWords<Encoding>& words, type
   return count;
 }
 
-/// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
-/// samples.
-template <int Bits, class Encoding, class Policy, class R>
-class Packer : public Redraw<Encoding, typename Policy::Decoder> {
- public:
-  using Store = PackedStore<Encoding, typename Policy::Decoder>;
-  using LevelsType = std::remove_cvref_t<decltype(std::declval<const Policy&>().template levels<Bits>(
-      std::declval<const MatrixView&>(), std::declval<const ColumnStatistics&>(), Index{}))>;
+/// Makes the range symmetric about `middle`.
+inline void center(ColumnStatistics& column, double middle) {
+  const double reach =
+      std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
+  column.min = static_cast<float>(middle - reach);
+  column.max = static_cast<float>(middle + reach);
+}
 
-  Packer(const MatrixView& features, const Policy& policy, const QuantizeOptions& options)
+/// The statistics of the columns, their ranges as levels are fitted to: without the outliers that are kept,
+/// symmetric where that is asked for.
+inline Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const QuantizeOptions& options) {
+  Buffer<ColumnStatistics> columns = column_statistics(features);
+  if (!(options.outliers >= 0.0 && options.outliers < 0.5))
+    throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
+                number_text(options.outliers));
+  if (options.outliers > 0.0) {
+    if (options.scales_rows())
+      throw Error("outliers are clipped from columns", "scaling by column, or no outliers", "scaling by row");
+    const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
+    for (Index j = 0; j < features.cols; ++j) {
+      columns[j].min = ranges[j].min;
+      columns[j].max = ranges[j].max;
+    }
+  }
+  if (options.scaling == Scaling::column_max_abs)
+    for (Index j = 0; j < features.cols; ++j) center(columns[j], options.standardize ? columns[j].mean : 0.0);
+  return columns;
+}
+
+/// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
+/// samples. The width is a number here: what differs between widths is a shift, and one packer serves all.
+template <class Encoding, class Decoder, class R>
+class Packer : public Redraw<Encoding, Decoder> {
+ public:
+  using Store = PackedStore<Encoding, Decoder>;
+  using ColumnLevels = typename Decoder::ColumnLevels;
+
+  /// `columns` as columns_to_fit gives them, `levels` fitted to these.
+  Packer(const MatrixView& features, Buffer<ColumnStatistics> columns, ColumnLevels levels, int bits,
+         const QuantizeOptions& options)
       : features_(features),
         options_(options),
-        by_row_(options.scaling == Scaling::row_range || options.scaling == Scaling::row_max_abs),
-        columns_(column_statistics(features)),
-        levels_(features.cols),
+        bits_(bits),
+        by_row_(options.scales_rows()),
+        columns_(std::move(columns)),
+        levels_(std::move(levels)),
         inside_(features.cols) {
     if constexpr (!affine) {
       if (options.scaling != Scaling::column_range)
         throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
     }
-    if (!(options.outliers >= 0.0 && options.outliers < 0.5))
-      throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
-                  number_text(options.outliers));
-    if (options.outliers > 0.0) {
-      if (by_row_)
-        throw Error("outliers are clipped from columns", "scaling by column, or no outliers",
-                    "scaling by row");
-      const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
-      for (Index j = 0; j < features.cols; ++j) {
-        columns_[j].min = ranges[j].min;
-        columns_[j].max = ranges[j].max;
-      }
-    }
     for (Index j = 0; j < features.cols; ++j) {
-      if (options.scaling == Scaling::column_max_abs)
-        center(columns_[j], options.standardize ? columns_[j].mean : 0.0);
-      levels_[j] = policy.template levels<Bits>(features, columns_[j], j);
       if constexpr (affine)
         inside_[j] = {columns_[j].min, columns_[j].max};
       else
-        inside_[j] = {levels_[j].value(0), levels_[j].value(LevelsType::count - 1)};
+        inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
     }
   }
 
   Store pack(const VectorRef& labels) const {
-    Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), Bits);
+    Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), bits_);
     make_decoder(store);
     if constexpr (Encoding::has_bias) store.bias = Buffer<float>(features_.cols);
     const bool keep = options_.outliers > 0.0;
@@ -141,15 +156,7 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
   }
 
  private:
-  static constexpr bool affine = std::same_as<typename Policy::Decoder, AffineDecoder>;
-
-  /// Makes the range symmetric about `middle`.
-  static void center(ColumnStatistics& column, double middle) {
-    const double reach =
-        std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
-    column.min = static_cast<float>(middle - reach);
-    column.max = static_cast<float>(middle + reach);
-  }
+  static constexpr bool affine = std::same_as<Decoder, AffineDecoder>;
 
   void make_decoder(Store& store) const {
     const Index d = features_.cols;
@@ -171,12 +178,12 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
         store.decoder.row_step = Buffer<float>(features_.rows);
       }
     } else {
-      const int count = summed * (LevelsType::count - 1) + 1;
+      const int count = summed * (levels_.count - 1) + 1;
       store.decoder.levels = count;
       store.decoder.tables = Buffer<float>(checked_product(d, count, "the tables of levels"));
       for (Index j = 0; j < d; ++j)
         for (int code = 0; code < count; ++code) {
-          const DrawCount draws = split_sum(code, summed, Bits);
+          const DrawCount draws = split_sum(code, summed, bits_);
           const double low = static_cast<double>(levels_[j].value(draws.low));
           const double high = draws.up > 0 ? static_cast<double>(levels_[j].value(draws.low + 1)) : low;
           store.decoder.tables[j * count + code] =
@@ -218,7 +225,7 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
           }
         }
-        write_group<Encoding>(codes_, store_.layout(), Bits, group, base.data(), ups.data());
+        write_group<Encoding>(codes_, store_.layout(), packer_.bits_, group, base.data(), ups.data());
         if constexpr (Encoding::has_bias)
           if ((group + 1) * group_rows % statistics_chunk == 0) count_spread();
       }
@@ -237,8 +244,7 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
       const Index original = store_.row_id(i);
       const float* row = packer_.features_.row(original);
       if (!packer_.by_row_) {
-        encode_values(i, original, row, base, ups,
-                      [&](Index j) -> const LevelsType& { return packer_.levels_[j]; });
+        encode_values(i, original, row, base, ups, [&](Index j) { return packer_.levels_[j]; });
         return;
       }
       if constexpr (affine) {
@@ -251,13 +257,12 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
           range.max = j == 0 ? v : std::max(range.max, v);
         }
         if (packer_.options_.scaling == Scaling::row_max_abs) center(range, 0.0);
-        const UniformLevels<Bits> levels(range.min, range.max);
+        const UniformGrid levels(range.min, range.max, 1 << packer_.bits_);
         if (row_step != nullptr) {
           row_offset[i] = levels.offset();
           row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
         }
-        encode_values(i, original, standardised_.data(), base, ups,
-                      [&](Index) -> const UniformLevels<Bits>& { return levels; });
+        encode_values(i, original, standardised_.data(), base, ups, [&](Index) { return levels; });
       }
     }
 
@@ -278,7 +283,7 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
         }
         for (Index k = 0; k < 4 && first + k < d; ++k) {
           const Index j = first + k;
-          const auto& levels = levels_of(j);
+          const auto levels = levels_of(j);
           const Position position = levels.lower(row[j]);
           const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
           if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
@@ -352,32 +357,44 @@ class Packer : public Redraw<Encoding, typename Policy::Decoder> {
 
   MatrixView features_;
   QuantizeOptions options_;
+  int bits_;
   bool by_row_;
   Buffer<ColumnStatistics> columns_;
-  Buffer<LevelsType> levels_;
+  ColumnLevels levels_;
   Buffer<Range> inside_;
 };
 
+/// The packer of `Encoding` for samples whose levels a policy chooses.
+template <class Encoding, class Policy, class R>
+Packer<Encoding, typename Policy::Decoder, R> make_packer(const MatrixView& features, const Policy& policy,
+                                                          int bits, const QuantizeOptions& options) {
+  auto columns = columns_to_fit(features, options);
+  auto levels = policy.levels(features, columns, bits);
+  return {features, std::move(columns), std::move(levels), bits, options};
+}
+
 }  // namespace detail
 
-/// The store of `Encoding` at Bits bits a draw: rounds every value in every draw, O(n d draws).
+/// The store of `Encoding` at `bits` bits a draw: rounds every value in every draw, O(n d draws).
 /// Throws Error on n = 0, on values or labels that are not finite, on a range beyond float32.
-template <int Bits, class Encoding, class Policy, class R>
+template <class Encoding, LevelsPolicy Policy, class R>
 PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features, const VectorRef& labels,
-                                                     const Policy& policy, R,
+                                                     const Policy& policy, R, int bits,
                                                      const QuantizeOptions& options) {
-  return detail::Packer<Bits, Encoding, Policy, R>(features, policy, options).pack(labels);
+  return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
 }
 
 /// The same, with values drawn anew for each epoch of a fit, from samples that must outlive the store and its
 /// copies: the paper's sampling (ZipML 2017, section 2.2). The codes of epoch 0 are those of `pack`. Training
 /// then approaches the true optimum instead of the solution that one set of draws defines; each epoch pays
 /// for reading and rounding the float32 samples.
-template <int Bits, class Encoding, class Policy, class R>
+template <class Encoding, LevelsPolicy Policy, class R>
 PackedStore<Encoding, typename Policy::Decoder> pack_fresh(const MatrixView& features,
                                                            const VectorRef& labels, const Policy& policy, R,
-                                                           const QuantizeOptions& options) {
-  auto packer = std::make_shared<detail::Packer<Bits, Encoding, Policy, R>>(features, policy, options);
+                                                           int bits, const QuantizeOptions& options) {
+  using Packer = detail::Packer<Encoding, typename Policy::Decoder, R>;
+  auto packer =
+      std::make_shared<Packer>(detail::make_packer<Encoding, Policy, R>(features, policy, bits, options));
   auto store = packer->pack(labels);
   store.redraw = std::move(packer);
   return store;

@@ -82,4 +82,18 @@ struct StoreFor : Store {
   explicit StoreFor(Store store) : Store(std::move(store)) {}
 };
 
+namespace detail {
+
+/// The store itself: what does not ask for the estimator is compiled once for all of them.
+template <class Store>
+const Store& without_estimator(const Store& store) {
+  return store;
+}
+template <class Estimator, class Store>
+const Store& without_estimator(const StoreFor<Estimator, Store>& store) {
+  return store;
+}
+
+}  // namespace detail
+
 }  // namespace zipml::inline ZIPML_ABI

@@ -14,7 +14,7 @@ namespace zipml::inline ZIPML_ABI {
 /// a dozen steps of the power method on the first rows (a random sample of the data). A 1 is appended to each
 /// row for the intercept. O(values).
 template <SampleStore Store>
-Curvature measure_curvature(const Store& store) {
+ZIPML_NOINLINE Curvature measure_curvature(const Store& store) {
   constexpr Index norm_values = Index{1} << 24;
   constexpr Index power_values = Index{1} << 19;
   Curvature curvature;

@@ -39,12 +39,12 @@ struct SymmetricPart<DoubleSampling> {
 };
 
 /// y = M x over the first `rows` rows of a store; x and y have d + 1 entries, the intercept last.
-template <class Store, class Estimator, class Kernels>
+template <class Store, class Estimator>
 class RealisedMatrix {
  public:
-  explicit RealisedMatrix(const Store& store, const Buffer<float>& correction)
+  RealisedMatrix(const KernelTable& kernels, const Store& store, const Buffer<float>& correction)
       : store_(store),
-        device_(store, LabelMap{}, Channels{}, store.seed()),
+        device_(kernels, store, LabelMap{}, Channels{}, store.seed()),
         x_(store.cols()),
         g_(store.cols()) {
     device_.set_correction(correction);
@@ -68,7 +68,7 @@ class RealisedMatrix {
 
  private:
   const Store& store_;
-  GradientDevice<Store, Kernels> device_;
+  GradientDevice<Store> device_;
   Buffer<float> x_;
   Buffer<float> g_;
 };
@@ -203,11 +203,12 @@ Buffer<double> rounding_variance(const Store& store) {
 /// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since
 /// fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end`
 /// asks for the eigenvalue itself where its sign would do. O(24 rows d).
-template <KernelPolicy Kernels, class Store, class Estimator>
-Definiteness measure_definiteness(const Store& store, Estimator, const Buffer<float>& correction,
-                                  double penalty, bool to_the_end = false) {
+template <class Store, class Estimator>
+ZIPML_NOINLINE Definiteness measure_definiteness(const KernelTable& kernels, const Store& store, Estimator,
+                                                 const Buffer<float>& correction, double penalty,
+                                                 bool to_the_end = false) {
   using Symmetric = typename detail::SymmetricPart<Estimator>::type;
-  detail::RealisedMatrix<Store, Symmetric, Kernels> matrix(store, correction);
+  detail::RealisedMatrix<Store, Symmetric> matrix(kernels, store, correction);
   const Buffer<double> variance = detail::rounding_variance(store);
   // The start vector D e with random signs e makes v' M^-1 v an estimate of tr(D M^-1 D) = sum_u d_u^2 /
   // lambda_u.
@@ -244,15 +245,16 @@ Definiteness measure_definiteness(const Store& store, Estimator, const Buffer<fl
 
 /// The largest share t in [0, 1] of the correction that leaves M + penalty I positive semidefinite, 0.9 of it
 /// to be on the safe side: by bisection on t, a test of definiteness each.
-template <KernelPolicy Kernels, class Store, class Estimator>
-double safe_share(const Store& store, Estimator estimator, double penalty) {
+template <class Store, class Estimator>
+ZIPML_NOINLINE double safe_share(const KernelTable& kernels, const Store& store, Estimator estimator,
+                                 double penalty) {
   double low = 0.0;
   double high = 1.0;
   for (int step = 0; step < 7; ++step) {
     const double middle = 0.5 * (low + high);
     Buffer<float> part = store.bias;
     for (float& v : part) v *= static_cast<float>(middle);
-    (measure_definiteness<Kernels>(store, estimator, part, penalty).indefinite() ? high : low) = middle;
+    (measure_definiteness(kernels, store, estimator, part, penalty).indefinite() ? high : low) = middle;
   }
   return 0.9 * low;
 }

@@ -84,4 +84,30 @@ struct Fit {
   bool success() const { return status != Status::diverged; }
 };
 
+namespace detail {
+
+/// What a user should do about how a fit ended; empty when all is well.
+inline std::string advice_for(const Fit& fit, bool indefinite) {
+  const std::string remedies =
+      "take more bits, outliers, a ridge penalty, Safety::shrink, or naive with nearest rounding";
+  if (fit.status == Status::diverged && indefinite)
+    return "the rounded samples define no convex problem, and the weights ran away along it: " + remedies;
+  if (fit.status == Status::diverged)
+    return "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step)) +
+           ": take a smaller step or, when this was the automatic one, more bits or a ridge penalty";
+  if (fit.status == Status::indefinite)
+    return "the rounded samples define no convex problem (smallest eigenvalue " +
+           number_text(static_cast<float>(*fit.smallest_eigenvalue)) +
+           "), so that more epochs may be worse: " + remedies;
+  if (fit.kept_correction < 1.0)
+    return "only " + number_text(static_cast<float>(fit.kept_correction)) +
+           " of the variance was corrected, to stay convex: a bias towards smaller weights remains";
+  if (fit.added_ridge > 0.0)
+    return "a ridge of " + number_text(static_cast<float>(fit.added_ridge)) +
+           " was added, to stay convex: a bias towards smaller weights remains";
+  return {};
+}
+
+}  // namespace detail
+
 }  // namespace zipml::inline ZIPML_ABI

@@ -43,15 +43,17 @@ inline constexpr bool has_integer_path = requires(const Store store) {
   store.decoder.step;
 };
 
-template <class Store, KernelPolicy Kernels>
+template <class Store>
 class GradientDevice {
   static constexpr bool dense = std::is_base_of_v<DenseStore, Store>;
   static constexpr bool affine = has_integer_path<Store>;
 
  public:
   /// `store` must outlive the device. Throws Error when the integer path is asked of a store that has none.
-  GradientDevice(const Store& store, const LabelMap& label_map, const Channels& channels, std::uint64_t seed)
-      : store_(store),
+  ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const Store& store, const LabelMap& label_map,
+                                const Channels& channels, std::uint64_t seed)
+      : kernels_(kernels),
+        store_(store),
         random_(seed),
         integer_(channels.model_bits != 32),
         model_bits_(channels.model_bits),
@@ -94,7 +96,8 @@ class GradientDevice {
 
   /// Receives model x (d standardised weights, finite) and intercept for the rows [first, first + count) of
   /// the store. `batch` counts the batches of a fit: the row of the random numbers.
-  void begin_batch(Index first, Index count, const float* x, float intercept, std::uint64_t batch) {
+  ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, float intercept,
+                                  std::uint64_t batch) {
     first_ = next_ = first;
     end_ = first + count;
     batch_ = batch;
@@ -129,7 +132,7 @@ class GradientDevice {
 
   /// Moves to the next rows of the batch that are worked on together; false when there are none left. Float
   /// paths work in pieces that stay in cache between margins and accumulation.
-  bool next_pass() {
+  ZIPML_NOINLINE bool next_pass() {
     if (next_ == end_) return false;
     pass_first_ = next_;
     pass_count_ = std::min(end_ - next_, pass_rows(end_ - first_));
@@ -147,18 +150,18 @@ class GradientDevice {
 
   /// z_i = <a_i, x> + c of one draw, for the rows of the pass. The caller may overwrite them, with residuals
   /// for instance; they live until the next pass.
-  std::span<float> margins(int draw) {
+  ZIPML_NOINLINE std::span<float> margins(int draw) {
     float* z = slots_of(draw);
     if constexpr (dense) {
-      Kernels::margins(dense_rows(), ModelBlock<const float>{x_.data(), padded_}, z);
+      kernels_.margins(dense_rows(), ModelBlock<const float>{x_.data(), padded_}, z);
     } else if constexpr (!affine) {
-      Kernels::margins(view(), store_.planes(draw), table(), groups_,
+      kernels_.margins(view(), store_.planes(draw), table(), groups_,
                        ModelBlock<const float>{x_.data(), padded_}, z);
     } else if (integer_) {
       integer_margins(store_.planes(draw), margins32_.data());
       to_float(margins32_.data(), z);
     } else {
-      Kernels::margins(view(), store_.planes(draw), groups_, ModelBlock<const float>{folded_.data(), padded_},
+      kernels_.margins(view(), store_.planes(draw), groups_, ModelBlock<const float>{folded_.data(), padded_},
                        z);
     }
     finish_margins(z);
@@ -166,14 +169,14 @@ class GradientDevice {
   }
 
   /// The margins of every draw, which `pass_margins` then gives. The planes that draws share are read once.
-  void margins_of_all_draws() {
+  ZIPML_NOINLINE void margins_of_all_draws() {
     if constexpr (affine && Store::draws > 1) {
       const PlaneList base = store_.base_planes();
       if (base.count > 0) {
         if (integer_)
           integer_margins(base, shared32_.data());
         else
-          Kernels::margins(view(), base, groups_, ModelBlock<const float>{folded_.data(), padded_},
+          kernels_.margins(view(), base, groups_, ModelBlock<const float>{folded_.data(), padded_},
                            shared_.data());
         for (int draw = 0; draw < Store::draws; ++draw) {
           PlaneList plane;
@@ -184,7 +187,7 @@ class GradientDevice {
             for (Index i = 0; i < groups_.rows(); ++i) margins32_[i] += shared32_[i];
             to_float(margins32_.data(), z);
           } else {
-            Kernels::margins(view(), plane, groups_, ModelBlock<const float>{folded_.data(), padded_}, z);
+            kernels_.margins(view(), plane, groups_, ModelBlock<const float>{folded_.data(), padded_}, z);
             for (Index i = 0; i < groups_.rows(); ++i) z[i] += shared_[i];
           }
           finish_margins(z);
@@ -201,7 +204,7 @@ class GradientDevice {
   }
 
   /// g += sum_i r_i a_i over the rows of the pass, with the values of one draw. `residuals` must be finite.
-  void accumulate(int draw, std::span<const float> residuals) {
+  ZIPML_NOINLINE void accumulate(int draw, std::span<const float> residuals) {
     float* r = residuals_.data();
     std::fill_n(r, lead_, 0.0f);
     std::copy(residuals.begin(), residuals.end(), r + lead_);
@@ -209,11 +212,11 @@ class GradientDevice {
     std::fill(r + used, r + (dense ? used : groups_.rows()), 0.0f);
     if constexpr (dense) {
       residual_sum_ += detail::sum(r, used);
-      Kernels::accumulate(dense_rows(), r, ModelBlock<float>{gradient_.data(), padded_});
+      kernels_.accumulate(dense_rows(), r, ModelBlock<float>{gradient_.data(), padded_});
     } else if constexpr (!affine) {
       residual_sum_ += detail::sum(r, used);
       accumulate_outliers(r + lead_);
-      Kernels::accumulate(view(), store_.planes(draw), table(), groups_, r,
+      kernels_.accumulate(view(), store_.planes(draw), table(), groups_, r,
                           ModelBlock<float>{gradient_.data(), padded_});
     } else {
       if (integer_) {
@@ -222,14 +225,14 @@ class GradientDevice {
         residual_sum_ += detail::sum(r, used);
         accumulate_outliers(r + lead_);
         if (store_.decoder.scales_rows()) scale_residuals(r);
-        Kernels::accumulate(view(), store_.planes(draw), groups_, r,
+        kernels_.accumulate(view(), store_.planes(draw), groups_, r,
                             ModelBlock<float>{gradient_.data(), padded_});
       }
     }
   }
 
   /// Writes the mean gradient of the batch (d values) and returns that of the intercept.
-  float end_batch(float* gradient) {
+  ZIPML_NOINLINE float end_batch(float* gradient) {
     const auto count = static_cast<float>(end_ - first_);
     if constexpr (affine) {
       const auto outer = static_cast<float>(residual_sum_);
@@ -261,7 +264,7 @@ class GradientDevice {
   float* slots_of(int draw) { return margins_.data() + draw * slots_; }
 
   void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
-    Kernels::margins(view(), planes, groups_, ModelBlock<const std::int8_t>{model8_.data(), padded_}, out);
+    kernels_.margins(view(), planes, groups_, ModelBlock<const std::int8_t>{model8_.data(), padded_}, out);
   }
   void to_float(const std::int32_t* sums, float* z) const {
     for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * model_scale_;
@@ -392,13 +395,14 @@ class GradientDevice {
       outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
     }
     std::fill(gradient32_.begin(), gradient32_.end(), 0);
-    Kernels::accumulate(view(), planes, groups_, residuals8_.data(),
+    kernels_.accumulate(view(), planes, groups_, residuals8_.data(),
                         ModelBlock<std::int32_t>{gradient32_.data(), padded_});
     for (Index j = 0; j < d_; ++j) scratch_[j] = static_cast<float>(gradient32_[j]) * scale;
     detail::barrier();
     for (Index j = 0; j < d_; ++j) gradient_[j] += scratch_[j];
   }
 
+  KernelTable kernels_;
   const Store& store_;
   Random random_;
   bool integer_;

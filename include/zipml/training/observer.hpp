@@ -35,15 +35,30 @@ concept Observer = std::invocable<O&, const EpochEvent&> &&
      std::is_same_v<std::invoke_result_t<O&, const EpochEvent&>, Flow>);
 
 namespace detail {
-template <class O>
-Flow notify(O& observer, const EpochEvent& event) {
-  if constexpr (std::is_void_v<std::invoke_result_t<O&, const EpochEvent&>>) {
-    observer(event);
-    return Flow::go_on;
-  } else {
-    return observer(event);
-  }
-}
+
+/// An observer without its type, so that the training loop is compiled once for all of them. Holds a pointer
+/// to it.
+class ObserverRef {
+ public:
+  template <Observer O>
+  explicit ObserverRef(O& observer)
+      : object_(const_cast<void*>(static_cast<const void*>(&observer))),
+        notify_([](void* object, const EpochEvent& event) {
+          O& self = *static_cast<O*>(object);
+          if constexpr (std::is_void_v<std::invoke_result_t<O&, const EpochEvent&>>) {
+            self(event);
+            return Flow::go_on;
+          } else {
+            return self(event);
+          }
+        }) {}
+  Flow operator()(const EpochEvent& event) const { return notify_(object_, event); }
+
+ private:
+  void* object_;
+  Flow (*notify_)(void*, const EpochEvent&);
+};
+
 }  // namespace detail
 
 /// Records the objective after every epoch. Pass the object itself to fit; it must outlive the call.

@@ -3,8 +3,10 @@
 /// Layer 6: the training loop: minibatch stochastic (proximal) gradient descent over any store, estimator,
 /// loss, regularizer and step size.
 
+#include <array>
 #include <chrono>
 #include <cmath>
+#include <span>
 #include <utility>
 
 #include <zipml/estimators/requirements.hpp>
@@ -53,20 +55,22 @@ class Sgd {
   Fit fit(const Store& store, Estimator estimator, const FitOptions& options = {},
           Observers&&... observers) const {
     check<Store, Estimator, Observers...>();
-    Fit result;
-    visit_isa(requested_isa(options.isa), [&](auto kernels) {
-      result = fit_on<decltype(kernels)>(store, estimator, options, observers...);
-    });
-    return result;
+    return fit_on(kernels_of(requested_isa(options.isa)), store, estimator, options, observers...);
   }
 
-  /// Trains on one kernel policy, chosen at compile time.
-  template <KernelPolicy Kernels, SampleStore Store, GradientEstimator Estimator, class... Observers>
-  Fit fit_on(const Store& store, Estimator estimator, const FitOptions& options,
+  /// Trains on given kernels: those of a policy of one's own, say.
+  ///
+  ///     sgd.fit_on(zipml::KernelTable(MyKernels{}), store, zipml::naive, {});
+  template <SampleStore Store, GradientEstimator Estimator, class... Observers>
+  Fit fit_on(const KernelTable& kernels, const Store& store, Estimator estimator, const FitOptions& options,
              Observers&&... observers) const {
     check<Store, Estimator, Observers...>();
     check(options);
-    return Run<Kernels, Store, Estimator>(*this, store, estimator, options).train(observers...);
+    const auto& plain =
+        detail::without_estimator(store);  // stores that differ by it alone are one type below
+    const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
+    return Run<std::remove_cvref_t<decltype(plain)>, Estimator>(*this, kernels, plain, estimator, options)
+        .train(watching);
   }
 
  private:
@@ -91,7 +95,7 @@ class Sgd {
       throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
   }
 
-  template <class Kernels, class Store, class Estimator>
+  template <class Store, class Estimator>
   class Run;
 
   L loss_;
@@ -100,20 +104,22 @@ class Sgd {
 };
 
 template <Loss L, Regularizer R, class Step>
-template <class Kernels, class Store, class Estimator>
+template <class Store, class Estimator>
 class Sgd<L, R, Step>::Run {
   using Clock = std::chrono::steady_clock;
   static constexpr float runaway = 1e12f;  // standardised labels are of size 1
 
  public:
-  Run(const Sgd& sgd, const Store& store, Estimator estimator, const FitOptions& options)
+  Run(const Sgd& sgd, const KernelTable& kernels, const Store& store, Estimator estimator,
+      const FitOptions& options)
       : sgd_(sgd),
+        kernels_(kernels),
         store_(store),
         estimator_(estimator),
         options_(options),
         label_map_(sgd.loss_.label_map(store.label_statistics())),
         seed_(options.seed.value_or(store.seed())),
-        device_(store, label_map_, Channels{options.model_bits}, seed_),
+        device_(kernels, store, label_map_, Channels{options.model_bits}, seed_),
         batch_(std::min(options.batch, store.rows())),
         x_(store.cols()),
         gradient_(store.cols()),
@@ -121,10 +127,9 @@ class Sgd<L, R, Step>::Run {
         average_(store.cols()),
         order_((store.rows() + batch_ - 1) / batch_) {}
 
-  template <class... Observers>
-  Fit train(Observers&... observers) {
+  Fit train(std::span<const detail::ObserverRef> observers) {
     Fit fit;
-    fit.isa = Kernels::name;
+    fit.isa = kernels_.name;
     const auto start = Clock::now();
     Clock::duration watching{};
     begin_epoch(0);
@@ -148,7 +153,8 @@ class Sgd<L, R, Step>::Run {
       const auto pause = Clock::now();
       fit.seconds = std::chrono::duration<double>(pause - start - watching).count();
       const EpochEvent event{epoch + 1, options_.epochs, fit.weights.span(), fit.intercept, fit.seconds};
-      const bool stop = (0 | ... | static_cast<int>(detail::notify(observers, event) == Flow::stop)) != 0;
+      bool stop = false;
+      for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
       if (stop && fit.status == Status::completed) fit.status = Status::stopped;
       watching += Clock::now() - pause;
     }
@@ -182,13 +188,13 @@ class Sgd<L, R, Step>::Run {
       Buffer<float> correction;
       if constexpr (Estimator::corrected) correction = store_.bias;
       const auto measure = [&](bool to_the_end) {
-        return measure_definiteness<Kernels>(store_, estimator_, correction, penalty(), to_the_end);
+        return measure_definiteness(kernels_, store_, estimator_, correction, penalty(), to_the_end);
       };
       Definiteness found = measure(options_.safety == Safety::ridge);
       fit.smallest_eigenvalue = found.smallest_eigenvalue;
       if (found.indefinite() && options_.safety != Safety::warn) {
         if (options_.safety == Safety::shrink && Estimator::corrected) {
-          fit.kept_correction = safe_share<Kernels>(store_, estimator_, penalty());
+          fit.kept_correction = safe_share(kernels_, store_, estimator_, penalty());
           for (float& v : correction) v *= static_cast<float>(fit.kept_correction);
         } else {  // two draws subtract nothing that could be shrunk: they take the ridge
           fit.added_ridge = -1.1 * measure(true).smallest_eigenvalue + 1e-3 * found.scale;
@@ -299,33 +305,17 @@ class Sgd<L, R, Step>::Run {
         !(fit.quantized_loss <= 1.5 * loss_of_zero + 1e-12) || fit.quantized_loss < -0.1 * loss_of_zero;
     if (fit.epochs > 0 && useless) fit.status = Status::diverged;
     if (indefinite_ && fit.status != Status::diverged) fit.status = Status::indefinite;
-    const std::string remedies =
-        "take more bits, outliers, a ridge penalty, Safety::shrink, or naive with nearest rounding";
-    if (fit.status == Status::diverged && indefinite_)
-      fit.advice =
-          "the rounded samples define no convex problem, and the weights ran away along it: " + remedies;
-    else if (fit.status == Status::diverged)
-      fit.advice = "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step)) +
-                   ": take a smaller step or, when this was the automatic one, more bits or a ridge penalty";
-    else if (fit.status == Status::indefinite)
-      fit.advice = "the rounded samples define no convex problem (smallest eigenvalue " +
-                   number_text(static_cast<float>(*fit.smallest_eigenvalue)) +
-                   "), so that more epochs may be worse: " + remedies;
-    else if (fit.kept_correction < 1.0)
-      fit.advice = "only " + number_text(static_cast<float>(fit.kept_correction)) +
-                   " of the variance was corrected, to stay convex: a bias towards smaller weights remains";
-    else if (fit.added_ridge > 0.0)
-      fit.advice = "a ridge of " + number_text(static_cast<float>(fit.added_ridge)) +
-                   " was added, to stay convex: a bias towards smaller weights remains";
+    fit.advice = detail::advice_for(fit, indefinite_);
   }
 
   const Sgd& sgd_;
+  const KernelTable& kernels_;
   const Store& store_;
   Estimator estimator_;
   const FitOptions& options_;
   LabelMap label_map_;
   std::uint64_t seed_;
-  GradientDevice<Store, Kernels> device_;
+  GradientDevice<Store> device_;
   Index batch_;
   Buffer<float> x_;  // the model store
   float c_ = 0.0f;
