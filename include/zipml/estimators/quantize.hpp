@@ -7,6 +7,7 @@
 #include <zipml/data/dataset.hpp>
 #include <zipml/estimators/estimators.hpp>
 #include <zipml/storage/dense_store.hpp>
+#include <zipml/storage/fitted_levels.hpp>
 #include <zipml/storage/packer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -30,6 +31,9 @@ constexpr void check_quantization() {
   static_assert(
       FitsOneCode<Estimator, Bits>,
       "zipml: sums of draws have 9 stored bits at most: fewer bits, fewer draws, or double sampling");
+  if constexpr (requires { Policy::nearest_only; })
+    static_assert(!Policy::nearest_only || !R::stochastic,
+                  "zipml: Lloyd-Max levels are for nearest rounding: their ends lie inside the data");
   static_assert(LevelsPolicy<Policy>,
                 "zipml: a levels policy has a Decoder, a name, and levels(features, columns, bits)");
   if constexpr (requires { Policy::bits; })

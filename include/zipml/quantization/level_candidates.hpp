@@ -88,6 +88,19 @@ class LevelCandidates {
 
   Index size() const { return size_; }
   double position(Index i) const { return nodes_[i].x + centre_; }
+  /// The candidate at this very position, or -1. O(log n).
+  Index find(double where) const {
+    Index low = 0;
+    Index high = size_;
+    while (low < high) {
+      const Index middle = low + (high - low) / 2;
+      if (position(middle) < where)
+        low = middle + 1;
+      else
+        high = middle;
+    }
+    return low < size_ && position(low) == where ? low : -1;
+  }
   double total_weight() const { return total_weight_; }
   /// Weight of the values in (position j, position m].
   double weight(Index j, Index m) const {
@@ -104,18 +117,21 @@ class LevelCandidates {
            pinned(pinned(a.x * b.x) * weight(j, m));
   }
 
-  /// Squared error of rounding the values in (position j, position m] to their mean. Satisfies the quadrangle
-  /// inequality too.
-  double squared_error(Index j, Index m) const {
-    const Node& a = nodes_[j];
+  /// What lies in (position j, position m], as one cell of a table for nearest rounding; j = -1 takes the first
+  /// position in. O(1).
+  struct Cell {
+    double weight;
+    double mean;           ///< the level that serves the cell best
+    double squared_error;  ///< sum weight * (value - mean)^2; satisfies the quadrangle inequality
+  };
+  Cell cell(Index j, Index m) const {
+    const Node& a = j < 0 ? before_ : nodes_[j];
     const Node& b = nodes_[m];
-    const double between = weight(j, m);
-    if (!(between > 0.0)) return 0.0;
+    const double between = j < 0 ? weight(0, m) + weight_of_first_ : weight(j, m);
+    if (!(between > 0.0)) return {0.0, position(m), 0.0};
     const double sum = b.sum - a.sum;
-    return (b.squares - a.squares) - pinned(sum * sum) / between;
+    return {between, centre_ + sum / between, std::max(0.0, (b.squares - a.squares) - pinned(sum * sum) / between)};
   }
-  /// Mean of the values in (position j, position m].
-  double mean(Index j, Index m) const { return centre_ + (nodes_[m].sum - nodes_[j].sum) / weight(j, m); }
 
  private:
   struct Node {
@@ -197,6 +213,8 @@ class LevelCandidates {
       squares.add(-bin.squares);
       weight.add(-bin_weight);
     }
+    before_ = {0.0, sum.value(), squares.value()};
+    weight_of_first_ = (weights_.empty() ? -static_cast<double>(middle) : middle == 0 ? 0.0 : weights_[0]) - weight.value();
     nodes_[middle] = {0.0, 0.0, 0.0};
     if (!weights_.empty()) weights_[middle] = 0.0;
   }
@@ -204,6 +222,8 @@ class LevelCandidates {
   double centre_ = 0.0;
   double total_weight_ = 0.0;
   Index size_ = 0;
+  Node before_{};  // sums up to, and without, the first position
+  double weight_of_first_ = 0.0;
   Buffer<Node> nodes_;
   Buffer<double> weights_;  // empty while every position is one value of weight 1
 };

@@ -124,10 +124,9 @@ class Packer : public Redraw<Encoding, Decoder> {
         throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
     }
     for (Index j = 0; j < features.cols; ++j) {
-      if constexpr (affine)
-        inside_[j] = {columns_[j].min, columns_[j].max};
-      else
-        inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
+      inside_[j] = {columns_[j].min, columns_[j].max};
+      if constexpr (!affine)
+        if (!levels_.fitted) inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
     }
   }
 
