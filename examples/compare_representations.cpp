@@ -1,13 +1,15 @@
 // Which representation of the samples keeps the answer, at which stored bits? Packs one data set in every
-// way, and measures the excess over the exact optimum twice: of the solution that the packed rows define
-// (what frozen draws converge to), and of SGD on them. Then it makes the bias of a single draw visible: naive
-// lands where ridge regression with the mean variance of the rounding as penalty does.
+// way, on uniform and on fitted levels, and measures the excess over the exact optimum twice: of the solution
+// that the packed rows define (what frozen draws converge to), and of SGD on them. Then it makes the bias of
+// a single draw visible: naive lands where ridge regression with the mean variance of the rounding as penalty
+// does.
 
 #include <CLI/CLI.hpp>
 #include <cmath>
 #include <csignal>
 #include <cstdio>
 #include <string>
+#include <tuple>
 #include <vector>
 #include <zipml/realised_system.hpp>
 #include <zipml/zipml.hpp>
@@ -24,6 +26,7 @@ struct Options {
   float l2 = 0.0f;
   std::vector<int> bits{2, 3, 4, 6, 8};
   std::vector<double> outliers{0.0, 0.003};
+  std::vector<std::string> levels{"uniform", "optimal"};
   int seeds = 3;
   int epochs = 20;
   std::string csv;
@@ -48,6 +51,7 @@ struct Mean {
 /// One representation, over the seeds.
 struct Row {
   std::string name;
+  std::string levels;
   int bits = 0;
   double outliers = 0.0;
   Mean stored_bits{};
@@ -77,15 +81,15 @@ class Comparison {
   std::vector<Row> rows() {
     std::vector<Row> rows;
     for (const double outliers : options_.outliers)
-      for (const int bits : options_.bits) {
-        rows.push_back(row("naive", bits, outliers, zipml::naive, zipml::stochastic));
-        rows.push_back(row("nearest", bits, outliers, zipml::naive, zipml::nearest));
-        rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, zipml::stochastic));
-        rows.push_back(row("sum-code", bits, outliers, zipml::sum_code, zipml::stochastic));
-        rows.push_back(
-            row("variance-corrected", bits, outliers, zipml::variance_corrected, zipml::stochastic));
-        std::fprintf(stderr, "compare_representations: %d bits, outliers %g\n", bits, outliers);
-      }
+      for (const int bits : options_.bits)
+        for (const std::string& levels : options_.levels) {
+          if (levels == "uniform")
+            add_rows(rows, bits, outliers, zipml::uniform_levels, zipml::uniform_levels);
+          else
+            add_rows(rows, bits, outliers, zipml::optimal_levels, zipml::lloyd_max_levels);
+          std::fprintf(stderr, "compare_representations: %d bits, outliers %g, %s levels\n", bits, outliers,
+                       levels.c_str());
+        }
     return rows;
   }
 
@@ -126,15 +130,26 @@ class Comparison {
  private:
   double excess(double value) const { return zipml::excess(value, optimum_.value); }
 
-  template <class Estimator, class Rounding>
-  Row row(const char* name, int bits, double outliers, Estimator estimator, Rounding rounding) {
-    Row result{.name = name, .bits = bits, .outliers = outliers};
+  template <class Drawn, class Nearest>
+  void add_rows(std::vector<Row>& rows, int bits, double outliers, Drawn drawn, Nearest near) {
+    using zipml::stochastic;
+    rows.push_back(row("naive", bits, outliers, zipml::naive, drawn, stochastic));
+    rows.push_back(row("nearest", bits, outliers, zipml::naive, near, zipml::nearest));
+    rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, drawn, stochastic));
+    rows.push_back(row("sum-code", bits, outliers, zipml::sum_code, drawn, stochastic));
+    rows.push_back(row("variance-corrected", bits, outliers, zipml::variance_corrected, drawn, stochastic));
+  }
+
+  template <class Estimator, class Policy, class Rounding>
+  Row row(const char* name, int bits, double outliers, Estimator estimator, Policy policy,
+          Rounding rounding) {
+    Row result{.name = name, .levels = policy.name, .bits = bits, .outliers = outliers};
     const zipml::Sgd sgd{Loss{}, zipml::L2(options_.l2)};
     for (int seed = 1; seed <= options_.seeds; ++seed) {
       const zipml::QuantizeOptions quantization{.seed = static_cast<std::uint64_t>(seed),
                                                 .outliers = outliers};
       const auto store = zipml::visit_bits(bits, [&](auto b) {
-        return zipml::quantize<b()>(data_, estimator, zipml::uniform_levels, rounding, quantization);
+        return zipml::quantize<b()>(data_, estimator, policy, rounding, quantization);
       });
       result.stored_bits.add(store.stored_bits());
       const auto solution = zipml::realised_solution(store, estimator, objective_);
@@ -165,11 +180,12 @@ std::string percent(const Mean& mean) {
 }
 
 void print(const std::vector<Row>& rows, const std::vector<Bias>& biases) {
-  std::printf("%8s  %4s  %-18s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "stored",
-              "excess, solved (%)", "excess, SGD (%)", "of the seeds");
+  std::printf("%8s  %4s  %-18s  %-9s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "levels",
+              "stored", "excess, solved (%)", "excess, SGD (%)", "of the seeds");
   for (const Row& r : rows) {
-    std::printf("%8g  %4d  %-18s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
-                r.stored_bits.mean(), percent(r.solved).c_str(), percent(r.trained).c_str());
+    std::printf("%8g  %4d  %-18s  %-9s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
+                r.levels.c_str(), r.stored_bits.mean(), percent(r.solved).c_str(),
+                percent(r.trained).c_str());
     if (r.indefinite > 0) std::printf("  %d indefinite", r.indefinite);
     if (r.diverged > 0) std::printf("  %d diverged", r.diverged);
     std::printf("\n");
@@ -198,13 +214,13 @@ void close_or_die(std::FILE* file, const std::string& path) {
 
 void write_csv(const std::string& path, const std::vector<Row>& rows) {
   std::FILE* file = open_or_die(path);
-  std::fprintf(
-      file,
-      "representation,bits,outliers,stored_bits,excess_solved,spread_solved,excess_sgd,spread_sgd,indefinite,"
-      "diverged,seeds\n");
+  std::fprintf(file,
+               "representation,levels,bits,outliers,stored_bits,excess_solved,spread_solved,excess_sgd,"
+               "spread_sgd,indefinite,"
+               "diverged,seeds\n");
   for (const Row& r : rows)
-    std::fprintf(file, "%s,%d,%g,%.6g,%.6g,%.6g,%.6g,%.6g,%d,%d,%d\n", r.name.c_str(), r.bits, r.outliers,
-                 r.stored_bits.mean(), r.solved.mean(), r.solved.spread(),
+    std::fprintf(file, "%s,%s,%d,%g,%.6g,%.6g,%.6g,%.6g,%.6g,%d,%d,%d\n", r.name.c_str(), r.levels.c_str(),
+                 r.bits, r.outliers, r.stored_bits.mean(), r.solved.mean(), r.solved.spread(),
                  r.trained.count > 0 ? r.trained.mean() : NAN, r.trained.spread(), r.indefinite, r.diverged,
                  r.solved.count);
   close_or_die(file, path);
@@ -214,9 +230,10 @@ void write_csv(const std::string& path, const std::vector<Row>& rows) {
 void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title) {
   std::FILE* plot = popen("gnuplot", "w");
   if (plot == nullptr) throw zipml::Error("cannot start gnuplot (Debian: gnuplot-nox)");
-  std::vector<std::pair<std::string, double>> lines;
+  using Line = std::tuple<std::string, std::string, double>;  // representation, levels, outliers
+  std::vector<Line> lines;
   for (const Row& r : rows) {
-    const std::pair<std::string, double> line{r.name, r.outliers};
+    const Line line{r.name, r.levels, r.outliers};
     if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
   }
   std::string quoted;
@@ -230,17 +247,17 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
                                        "variance-corrected"};
   const char* const colours[] = {"#888888", "#e69f00", "#56b4e9", "#009e73", "#d55e00"};
   for (std::size_t k = 0; k < lines.size(); ++k) {
-    const auto which =
-        static_cast<std::size_t>(std::find(names.begin(), names.end(), lines[k].first) - names.begin());
-    std::fprintf(plot,
-                 "%s'-' using 1:2 with linespoints lw 2 pt %d lc rgb '%s' dt %d title '%s, %g %% outliers'",
-                 k > 0 ? ", " : "", static_cast<int>(which) + 5, colours[which],
-                 lines[k].second > 0.0 ? 1 : 2, lines[k].first.c_str(), 100.0 * lines[k].second);
+    const auto& [name, levels, outliers] = lines[k];
+    const auto which = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
+    std::fprintf(
+        plot, "%s'-' using 1:2 with linespoints lw 2 pt %d lc rgb '%s' dt %d title '%s, %s, %g %% outliers'",
+        k > 0 ? ", " : "", 2 * static_cast<int>(which) + (levels == "uniform" ? 4 : 5), colours[which],
+        outliers > 0.0 ? 1 : 2, name.c_str(), levels.c_str(), 100.0 * outliers);
   }
   std::fprintf(plot, "\n");
-  for (const auto& line : lines) {
+  for (const Line& line : lines) {
     for (const Row& r : rows)
-      if (r.name == line.first && r.outliers == line.second)
+      if (Line{r.name, r.levels, r.outliers} == line)
         std::fprintf(plot, "%g %g\n", r.stored_bits.mean(), 100.0 * std::max(r.solved.mean(), 1e-7));
     std::fprintf(plot, "e\n");
   }
@@ -251,7 +268,7 @@ template <class Loss>
 void compare(const Options& options, const zipml::Dataset& data) {
   Comparison<Loss> comparison(options, data);
   std::printf(
-      "%s: %td rows, %td columns, %s, l2 %g; optimum %.6g; %d seeds, %d epochs, uniform levels, %s "
+      "%s: %td rows, %td columns, %s, l2 %g; optimum %.6g; %d seeds, %d epochs, %s "
       "kernels\n\n",
       data.source.c_str(), data.rows, data.cols, options.loss.c_str(), static_cast<double>(options.l2),
       comparison.optimum(), options.seeds, options.epochs, zipml::active_isa().c_str());
@@ -281,6 +298,10 @@ int main(int argc, char** argv) {
   app.add_option("--bits", options.bits, "widths to compare")->check(CLI::Range(1, 8))->delimiter(',');
   app.add_option("--outliers", options.outliers, "shares of outliers to compare")
       ->check(CLI::Range(0.0, 0.49))
+      ->delimiter(',');
+  app.add_option("--levels", options.levels,
+                 "levels to compare; optimal ones stand beside Lloyd-Max for nearest")
+      ->check(CLI::IsMember({"uniform", "optimal"}))
       ->delimiter(',');
   app.add_option("--seeds", options.seeds, "draws of everything")->check(CLI::Range(1, 1000));
   app.add_option("--epochs", options.epochs, "of SGD; 0 solves only")->check(CLI::Range(0, 100'000));

@@ -22,15 +22,19 @@ TEST_CASE("recommend finds a representation that keeps its promise, cheapest fir
     // Another seed than the two that were measured may draw worse, rarely four times.
     const auto solved = visit_bits(best.bits, [&](auto b) {
       const QuantizeOptions options{.seed = 99, .outliers = best.outliers};
-      if (best.estimator == "sum-code")
-        return realised_solution(quantize<b()>(train, sum_code, options), sum_code, objective)->value;
-      if (best.estimator == "variance-corrected")
-        return realised_solution(quantize<b()>(train, variance_corrected, options), variance_corrected,
+      const auto solve = [&](auto estimator, auto policy, auto rounding) {
+        return realised_solution(quantize<b()>(train, estimator, policy, rounding, options), estimator,
                                  objective)
             ->value;
-      return realised_solution(quantize<b()>(train, naive, uniform_levels, nearest, options), naive,
-                               objective)
-          ->value;
+      };
+      const bool fitted = best.levels != "uniform";
+      if (best.estimator == "sum-code")
+        return fitted ? solve(sum_code, optimal_levels, stochastic)
+                      : solve(sum_code, uniform_levels, stochastic);
+      if (best.estimator == "variance-corrected")
+        return fitted ? solve(variance_corrected, optimal_levels, stochastic)
+                      : solve(variance_corrected, uniform_levels, stochastic);
+      return fitted ? solve(naive, lloyd_max_levels, nearest) : solve(naive, uniform_levels, nearest);
     });
     CHECK(excess(solved, optimum) < 4.0 * acceptable);
   }

@@ -54,3 +54,7 @@ const char* test_metric_name(const Options& options);
 /// Trains once, or at every width of a sweep, 32 bits first. Prints a line per epoch of a single run unless
 /// --json.
 std::vector<Result> run(const Options& options, const Samples& samples);
+
+/// The same for one loss.
+std::vector<Result> run_least_squares(const Options& options, const Samples& samples);
+std::vector<Result> run_ls_svm(const Options& options, const Samples& samples);

@@ -29,6 +29,14 @@ void reconcile(Options& options, const CLI::App& app) {
   if (app.count("--excess") > 0) usage("--excess says what is acceptable to --bits auto");
   if (options.sweep && (bits_given || options.estimator == "full"))
     usage("--sweep runs 32 bits and every width from 2 to 8: leave out --bits and --estimator full");
+  if (options.levels == "lloyd-max") {
+    if (app.count("--rounding") > 0 && options.rounding == "stochastic")
+      usage(
+          "Lloyd-Max levels end inside the data, where stochastic rounding is biased: use --levels optimal, "
+          "or "
+          "--rounding nearest");
+    options.rounding = "nearest";
+  }
   if (options.rounding == "nearest") {
     if (estimator_given && options.estimator != "naive")
       usage("--rounding nearest makes all draws equal, so " + options.estimator +
@@ -43,6 +51,12 @@ void reconcile(Options& options, const CLI::App& app) {
   if (options.estimator != "full" && options.bits == 32)
     usage("--bits 32 means full precision: leave out --estimator " + options.estimator +
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
+  if (options.estimator == "full" && app.count("--levels") > 0)
+    usage("--levels needs packed samples: choose --bits 1 to 8");
+  if (options.levels != "uniform" && options.model_bits != 32)
+    usage("--levels " + options.levels +
+          " has a table for each column, which integer sums cannot use: leave out "
+          "--model-bits");
   if (options.estimator == "full" && app.count("--outliers") > 0)
     usage("--outliers needs packed samples: choose --bits 1 to 8");
   if (options.estimator == "full" && options.fresh)
@@ -82,7 +96,10 @@ Options parse_options(int argc, char** argv) {
                  "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
   app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
-  app.add_option("--levels", options.levels, "where the levels lie")->check(CLI::IsMember({"uniform"}));
+  app.add_option("--levels", options.levels,
+                 "uniform, or fitted to each column: of least variance, or of least squared error (implies "
+                 "--rounding nearest)")
+      ->check(CLI::IsMember({"uniform", "optimal", "lloyd-max"}));
   app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
       ->check(CLI::IsMember({"stochastic", "nearest"}));
   app.add_option("--estimator", options.estimator, "how samples become gradients; full means --bits 32")

@@ -25,7 +25,7 @@ struct RecommendOptions {
 struct Recommendation {
   std::string estimator;        ///< name of the estimator: "naive" (with nearest rounding), "sum-code", ...
   std::string rounding;         ///< "nearest" or "stochastic"
-  std::string levels;           ///< "uniform"
+  std::string levels;           ///< "uniform", "optimal" or, with nearest rounding, "lloyd-max"
   int bits = 0;                 ///< of one draw
   double outliers = 0.0;        ///< QuantizeOptions::outliers
   double stored_bits = 0.0;     ///< as measured on the sample
@@ -39,17 +39,21 @@ namespace detail {
 
 struct Representation {
   int estimator;  // 0 nearest, 1 variance-corrected, 2 sum code
+  bool fitted;    // levels: lloyd-max or optimal instead of uniform
   int bits;
   double outliers;
   double stored_bits() const { return bits + (estimator == 2 ? 1.0 : 0.0) + 48.0 * outliers; }
 };
 
-/// Every candidate, in the order of the bits that it may store at most.
+/// Every candidate, in the order of the bits that it may store at most; uniform levels first, since they have
+/// integer kernels at every width.
 inline List<Representation> candidate_representations() {
   List<Representation> all;
   for (int bits = 2; bits <= 8; ++bits)
-    for (int estimator = 0; estimator <= 2; ++estimator)
-      for (const double outliers : {0.0, 0.001, 0.003, 0.01}) all.push_back({estimator, bits, outliers});
+    for (const bool fitted : {false, true})
+      for (int estimator = 0; estimator <= 2; ++estimator)
+        for (const double outliers : {0.0, 0.001, 0.003, 0.01})
+          all.push_back({estimator, fitted, bits, outliers});
   std::stable_sort(all.begin(), all.end(), [](const Representation& a, const Representation& b) {
     return a.stored_bits() < b.stored_bits();
   });
@@ -75,8 +79,8 @@ inline Dataset random_rows(const Dataset& data, Index rows, std::uint64_t seed) 
 }  // namespace detail
 
 /// The representation of fewest stored bits whose predicted excess is acceptable, among nearest rounding,
-/// variance correction and the sum code at 2 to 8 bits, without outliers and with up to 0.1, 0.3 and 1 %;
-/// when none is, the one of least predicted excess within the budget.
+/// variance correction and the sum code at 2 to 8 bits, on uniform and on fitted levels, without outliers and
+/// with up to 0.1, 0.3 and 1 %; when none is, the one of least predicted excess within the budget.
 ///
 /// Each candidate is packed on a random sample of m rows and its realised system solved
 /// (realised_system.hpp), with two seeds where rounding is random, of which the worse counts. The excess of
@@ -114,13 +118,14 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
 
   Recommendation best;
   int tried = 0;
-  const auto measure = [&](const detail::Representation& candidate, auto estimator, auto rounding) {
+  const auto measure = [&](const detail::Representation& candidate, auto estimator, auto policy,
+                           auto rounding) {
     double worst = 0.0;
     double stored = 0.0;
     for (std::uint64_t seed = options.seed; seed <= options.seed + (rounding.stochastic ? 1 : 0); ++seed) {
       const QuantizeOptions quantization{.seed = seed, .outliers = candidate.outliers};
       const auto store = visit_bits(candidate.bits, [&](auto b) {
-        return quantize<b()>(measured, estimator, uniform_levels, rounding, quantization);
+        return quantize<b()>(measured, estimator, policy, rounding, quantization);
       });
       const auto solution = realised_solution(store, estimator, objective);
       if (!solution) throw Error("recommend needs an exact optimum", "no penalty or l2", R::name);
@@ -132,7 +137,7 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
     if (stored > options.stored_bits || (best.bits > 0 && predicted >= best.predicted_excess)) return;
     best.estimator = estimator.name;
     best.rounding = rounding.name;
-    best.levels = uniform_levels.name;
+    best.levels = policy.name;
     best.bits = candidate.bits;
     best.outliers = candidate.outliers;
     best.stored_bits = stored;
@@ -142,9 +147,15 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   for (const auto& candidate : detail::candidate_representations()) {
     if (candidate.bits + (candidate.estimator == 2 ? 1 : 0) > options.stored_bits) continue;
     ++tried;
-    if (candidate.estimator == 0) measure(candidate, naive, nearest);
-    if (candidate.estimator == 1) measure(candidate, variance_corrected, stochastic);
-    if (candidate.estimator == 2) measure(candidate, sum_code, stochastic);
+    if (candidate.fitted) {
+      if (candidate.estimator == 0) measure(candidate, naive, lloyd_max_levels, nearest);
+      if (candidate.estimator == 1) measure(candidate, variance_corrected, optimal_levels, stochastic);
+      if (candidate.estimator == 2) measure(candidate, sum_code, optimal_levels, stochastic);
+    } else {
+      if (candidate.estimator == 0) measure(candidate, naive, uniform_levels, nearest);
+      if (candidate.estimator == 1) measure(candidate, variance_corrected, uniform_levels, stochastic);
+      if (candidate.estimator == 2) measure(candidate, sum_code, uniform_levels, stochastic);
+    }
     if (best.met) break;
   }
   if (best.bits == 0)

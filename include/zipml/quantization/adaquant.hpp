@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 1: ADAQUANT, a greedy search for levels with a guarantee (ZipML 2017, section 3.1 and appendix, after
-/// Acharya et al. 2015).
+/// Layer 1: ADAQUANT, a greedy search for levels with a guarantee (ZipML 2017, section 3.1 and appendix,
+/// after Acharya et al. 2015).
 
 #include <algorithm>
 
@@ -10,12 +10,12 @@
 namespace zipml::inline ZIPML_ABI {
 
 /// A table of at most 4 k intervals, that is 4 k + 1 levels, whose variance is at most twice that of the best
-/// table of k intervals. Starts from one interval between neighbouring candidates; each round pairs neighbours,
-/// leaves the 2 k - 1 pairs alone whose union would cost most, and merges the others. (At most k - 1 pairs hold
-/// a level of the best table inside, so k or more of those left alone do not and cost less than the best table
-/// does there: each merged pair that does hold one costs at most 1/k of the best.) O(n): rounds halve.
-/// Throws Error for k < 1. For what find_optimal_levels finds exactly in O(n) it is kept as the paper's, and as
-/// a yardstick.
+/// table of k intervals. Starts from one interval between neighbouring candidates; each round pairs
+/// neighbours, leaves the 2 k - 1 pairs alone whose union would cost most, and merges the others. (At most k
+/// - 1 pairs hold a level of the best table inside, so k or more of those left alone do not and cost less
+/// than the best table does there: each merged pair that does hold one costs at most 1/k of the best.) O(n):
+/// rounds halve. Throws Error for k < 1. For what find_optimal_levels finds exactly in O(n) it is kept as the
+/// paper's, and as a yardstick.
 inline FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index intervals) {
   if (intervals < 1) throw Error("a table needs an interval", "at least 1", std::to_string(intervals));
   if (candidates.size() == 0) throw Error("there are no values to place levels on", "at least one", "none");
@@ -28,7 +28,8 @@ inline FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index
     const Index pairs = (static_cast<Index>(chain.size()) - 1) / 2;
     const auto node = [&chain](Index i) { return chain[static_cast<std::size_t>(i)]; };
     costs.clear();
-    for (Index p = 0; p < pairs; ++p) costs.push_back(candidates.rounding_variance(node(2 * p), node(2 * p + 2)));
+    for (Index p = 0; p < pairs; ++p)
+      costs.push_back(candidates.rounding_variance(node(2 * p), node(2 * p + 2)));
     sorted = costs;
     const auto border = sorted.begin() + static_cast<std::ptrdiff_t>(pairs - alone);
     std::nth_element(sorted.begin(), border, sorted.end());

@@ -87,7 +87,7 @@ class LevelCandidates {
   }
 
   Index size() const { return size_; }
-  double position(Index i) const { return nodes_[i].x + centre_; }
+  double position(Index i) const { return nodes_[i].x; }
   /// The candidate at this very position, or -1. O(log n).
   Index find(double where) const {
     Index low = 0;
@@ -113,12 +113,14 @@ class LevelCandidates {
   double rounding_variance(Index j, Index m) const {
     const Node& a = nodes_[j];
     const Node& b = nodes_[m];
-    return pinned((a.x + b.x) * (b.sum - a.sum)) - (b.squares - a.squares) -
-           pinned(pinned(a.x * b.x) * weight(j, m));
+    const double low = a.x - centre_;
+    const double high = b.x - centre_;
+    return pinned((low + high) * (b.sum - a.sum)) - (b.squares - a.squares) -
+           pinned(pinned(low * high) * weight(j, m));
   }
 
-  /// What lies in (position j, position m], as one cell of a table for nearest rounding; j = -1 takes the first
-  /// position in. O(1).
+  /// What lies in (position j, position m], as one cell of a table for nearest rounding; j = -1 takes the
+  /// first position in. O(1).
   struct Cell {
     double weight;
     double mean;           ///< the level that serves the cell best
@@ -130,12 +132,13 @@ class LevelCandidates {
     const double between = j < 0 ? weight(0, m) + weight_of_first_ : weight(j, m);
     if (!(between > 0.0)) return {0.0, position(m), 0.0};
     const double sum = b.sum - a.sum;
-    return {between, centre_ + sum / between, std::max(0.0, (b.squares - a.squares) - pinned(sum * sum) / between)};
+    return {between, centre_ + sum / between,
+            std::max(0.0, (b.squares - a.squares) - pinned(sum * sum) / between)};
   }
 
  private:
   struct Node {
-    double x;  // less the centre
+    double x;
     double sum;
     double squares;
   };
@@ -192,7 +195,7 @@ class LevelCandidates {
       const double x = node.x - centre_;
       const double w = weights_.empty() ? 1.0 : weights_[i];
       const double moved = pinned(w * x);
-      return Node{x, moved + node.sum, pinned(moved * x) + pinned(2.0 * x * node.sum) + node.squares};
+      return Node{node.x, moved + node.sum, pinned(moved * x) + pinned(2.0 * x * node.sum) + node.squares};
     };
     const Node own = moments(middle);
     const double own_weight = weights_.empty() ? 1.0 : weights_[middle];
@@ -214,8 +217,11 @@ class LevelCandidates {
       weight.add(-bin_weight);
     }
     before_ = {0.0, sum.value(), squares.value()};
-    weight_of_first_ = (weights_.empty() ? -static_cast<double>(middle) : middle == 0 ? 0.0 : weights_[0]) - weight.value();
-    nodes_[middle] = {0.0, 0.0, 0.0};
+    weight_of_first_ = (weights_.empty() ? -static_cast<double>(middle)
+                        : middle == 0    ? 0.0
+                                         : weights_[0]) -
+                       weight.value();
+    nodes_[middle] = {centre_, 0.0, 0.0};
     if (!weights_.empty()) weights_[middle] = 0.0;
   }
 

@@ -14,13 +14,14 @@
 namespace zipml::inline ZIPML_ABI {
 
 /// Counts float32 values in bins whose width is 1/128 of the power of two below their distance from `centre`:
-/// fine where most values are, coarse in the tails, and nowhere without resolution, however long these are.
+/// fine about the centre, coarse in the tails, and nowhere without resolution, however long these are.
+/// (Values that crowd far from the centre are told apart by no less than that.)
 ///
 /// Count, sum and sum of squares of each bin are integers (of 2^-16 bins), hence exact and the same in any
-/// order: chunks and threads can each fill one and merge, and a file, a stream and a matrix in memory give the
-/// same levels. Up to 256 distinct values are kept apart as well, so that a column of few values is exact.
-/// value - centre is taken in float32: exact for centre 0, else to 2^-25 of the distance. Memory: 3 KiB for
-/// each power of two that occurs, some 100 KiB for normal data.
+/// order: chunks and threads can each fill one and merge, and a file, a stream and a matrix in memory give
+/// the same levels. Up to 256 distinct values are kept apart as well, so that a column of few values is
+/// exact. value - centre is taken in float32: exact for centre 0, else to 2^-25 of the distance. Memory: 3
+/// KiB for each power of two that occurs, some 100 KiB for normal data.
 ///
 ///     zipml::ValueHistogram histogram(mean);
 ///     for (...) histogram.add(value);
@@ -73,16 +74,17 @@ class ValueHistogram {
     distinct_.merge(other.distinct_);
   }
 
-  /// Where levels may lie: on the values when at most 256 are distinct, else on the edges of bins, on the values
-  /// of bins that hold one only, and on the extremes; `with_zero` (about the centre 0) at 0 too. Throws Error
-  /// when there are no values.
+  /// Where levels may lie: on the values when at most 256 are distinct, else on the edges of bins, on the
+  /// values of bins that hold one only, and on the extremes; `with_zero` (about the centre 0) at 0 too.
+  /// Throws Error when there are no values.
   LevelCandidates candidates(bool with_zero = false) const {
     if (with_zero && centre_ != 0.0f)
       throw Error("a histogram that is to have a level at 0 has its centre there", "centre 0",
                   number_text(centre_));
     List<LevelCandidates::Bin> all = distinct_.counts() ? distinct_.sorted() : edges();
     if (with_zero && !all.empty()) {
-      const auto above = std::find_if(all.begin(), all.end(), [](const auto& bin) { return bin.position >= 0.0; });
+      const auto above =
+          std::find_if(all.begin(), all.end(), [](const auto& bin) { return bin.position >= 0.0; });
       if (above == all.end() || above->position > 0.0) all.insert(above, {0.0, 0.0});
     }
     return LevelCandidates(static_cast<Index>(all.size()),
@@ -102,8 +104,8 @@ class ValueHistogram {
     std::uint64_t squares;  // of places
   };
 
-  // What is added to: count and sum share a word, so that a value costs two additions to memory. Room for 2^24 - 1
-  // values; then they are spilled.
+  // What is added to: count and sum share a word, so that a value costs two additions to memory. Room for
+  // 2^24 - 1 values; then they are spilled.
   static constexpr int sum_bits = 40;
   static constexpr Index spill_after = (Index{1} << (64 - sum_bits)) - 1;
   static_assert(sum_bits >= place_bits + (64 - sum_bits));
@@ -263,8 +265,12 @@ class ValueHistogram {
       const std::uint64_t squares =
           negative ? found.squares : found.squares + width * (width * found.count - 2 * found.sum);
       all.push_back({position(negative ? -far : near), 0.0});
-      all.push_back({position(negative ? -near : far), count, -static_cast<double>(below) * unit,
-                     static_cast<double>(squares) * unit * unit});
+      const double edge = static_cast<double>(centre_) + (negative ? -near : far);
+      const double upper = position(negative ? -near : far);
+      const double shift = edge - upper;  // not 0 where the bin holds the highest value
+      const double distance = -static_cast<double>(below) * unit;
+      all.push_back({upper, count, distance + count * shift,
+                     static_cast<double>(squares) * unit * unit + shift * (2.0 * distance + count * shift)});
     });
     return all;
   }
@@ -273,7 +279,7 @@ class ValueHistogram {
   Index count_ = 0;
   float min_ = std::numeric_limits<float>::max();
   float max_ = std::numeric_limits<float>::lowest();
-  Index pending_ = 0;  // values since the last spill
+  Index pending_ = 0;                             // values since the last spill
   std::array<std::int32_t, page_count> pages_{};  // first bin of each page, -1: none yet
   List<std::uint64_t> counts_and_sums_;
   List<std::uint64_t> squares_;

@@ -12,10 +12,10 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Histograms of the columns of a stream of rows, from which every table is fitted: rows may come from memory, a
-/// file or a stream, in any order, over any number of collectors that are then merged, and the levels are the
-/// same. `columns` tells where each column's values lie (its mean, as the histogram's centre) and which of them
-/// count (min to max: outliers that are kept elsewhere do not).
+/// Histograms of the columns of a stream of rows, from which every table is fitted: rows may come from
+/// memory, a file or a stream, in any order, over any number of collectors that are then merged, and the
+/// levels are the same. `columns` tells where each column's values lie (its mean, as the histogram's centre)
+/// and which of them count (min to max: outliers that are kept elsewhere do not).
 ///
 ///     LevelsCollector collector(columns);
 ///     for (...) collector.add(row);
@@ -51,13 +51,13 @@ class LevelsCollector {
   /// Adds what another collector for the same columns has seen.
   void merge(const LevelsCollector& other) {
     if (other.histograms_.size() != histograms_.size())
-      throw Error("collectors of different columns cannot merge", std::to_string(histograms_.size()) + " columns",
-                  std::to_string(other.histograms_.size()));
+      throw Error("collectors of different columns cannot merge",
+                  std::to_string(histograms_.size()) + " columns", std::to_string(other.histograms_.size()));
     for (std::size_t j = 0; j < histograms_.size(); ++j) histograms_[j].merge(other.histograms_[j]);
   }
 
-  /// The tables of 2^bits levels that `policy` fits; shorter ones repeat their last level. A column of which no
-  /// value was added has levels at 0.
+  /// The tables of 2^bits levels that `policy` fits; shorter ones repeat their last level. A column of which
+  /// no value was added has levels at 0.
   template <class Policy>
   ColumnTables tables(const Policy& policy, int bits) const {
     ColumnTables tables(static_cast<Index>(histograms_.size()), 1 << bits);
@@ -70,8 +70,8 @@ class LevelsCollector {
 
   /// The tables of a matrix in memory, so many columns at a time that their histograms take some 10 MB.
   template <class Policy>
-  static ColumnTables fit(const Policy& policy, const MatrixView& rows, std::span<const ColumnStatistics> columns,
-                          bool centred, int bits) {
+  static ColumnTables fit(const Policy& policy, const MatrixView& rows,
+                          std::span<const ColumnStatistics> columns, bool centred, int bits) {
     constexpr Index together = 64;
     ColumnTables all(rows.cols, 1 << bits);
     all.fitted = true;
@@ -111,10 +111,10 @@ inline void fill_table(const FoundLevels& found, std::span<float> table) {
 
 }  // namespace detail
 
-/// Per column, the 2^bits levels that minimise the variance of stochastic rounding, on the edges of a histogram
-/// (quantization/value_histogram.hpp): at 16 levels within 0.01 % of the exact optimum on normal data; exact on
-/// columns of up to 256 distinct values, and without variance when there are no more of them than levels.
-/// ZipML 2017, section 3. O(n d) for the histograms, about 1 ms a column for the search.
+/// Per column, the 2^bits levels that minimise the variance of stochastic rounding, on the edges of a
+/// histogram (quantization/value_histogram.hpp): at 16 levels within 0.01 % of the exact optimum on normal
+/// data; exact on columns of up to 256 distinct values, and without variance when there are no more of them
+/// than levels. ZipML 2017, section 3. O(n d) for the histograms, about 1 ms a column for the search.
 struct OptimalLevelsPolicy {
   using Decoder = TableDecoder;
   static constexpr const char* name = "optimal";
@@ -140,20 +140,22 @@ inline constexpr OptimalLevelsPolicy optimal_levels{};
 struct LloydMaxLevelsPolicy {
   using Decoder = TableDecoder;
   static constexpr const char* name = "lloyd-max";
-  static constexpr bool nearest_only = true;  ///< the ends lie inside the data: stochastic rounding is biased there
+  static constexpr bool nearest_only =
+      true;  ///< the ends lie inside the data: stochastic rounding is biased there
 
   ColumnTables levels(const MatrixView& features, const Buffer<ColumnStatistics>& columns, int bits) const {
     return LevelsCollector::fit(*this, features, columns.span(), true, bits);
   }
   void fit(const ValueHistogram& histogram, std::span<float> table) const {
-    detail::fill_table(find_lloyd_max_levels(histogram.candidates(), static_cast<Index>(table.size())), table);
+    detail::fill_table(find_lloyd_max_levels(histogram.candidates(), static_cast<Index>(table.size())),
+                       table);
   }
 };
 inline constexpr LloydMaxLevelsPolicy lloyd_max_levels{};
 
-/// The optimal levels of one vector, of a model or a gradient say: as find_optimal_levels, by sorting where it
-/// is short and by a histogram where it is long. Levels are refitted as the vector changes: 0.2 ms at 1,000
-/// entries and 16 levels. Throws Error for an empty vector or entries that are not finite.
+/// The optimal levels of one vector, of a model or a gradient say: as find_optimal_levels, by sorting where
+/// it is short and by a histogram where it is long. Levels are refitted as the vector changes: 0.2 ms at
+/// 1,000 entries and 16 levels. Throws Error for an empty vector or entries that are not finite.
 ///
 ///     const auto found = zipml::find_levels_of({x.data(), d}, 16);
 inline FoundLevels find_levels_of(std::span<const float> vector, Index levels) {

@@ -48,7 +48,8 @@ struct AffineDecoder {
 struct ColumnTables {
   int count = 0;
   Buffer<float> values;  ///< d x count
-  bool fitted = false;   ///< to the columns: values beyond the ends of a table round to them and are no outliers
+  bool fitted =
+      false;  ///< to the columns: values beyond the ends of a table round to them and are no outliers
 
   ColumnTables() = default;
   ColumnTables(Index d, int levels)

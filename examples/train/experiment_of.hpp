@@ -1,0 +1,176 @@
+#pragma once
+// The experiment itself, for one loss; each has a file of its own, so that they compile side by side.
+
+#include <chrono>
+#include <cstdio>
+#include <zipml/exact_solver.hpp>
+#include <zipml/zipml.hpp>
+
+#include "experiment.hpp"
+
+using Clock = std::chrono::steady_clock;
+inline double seconds_since(Clock::time_point start) {
+  return std::chrono::duration<double>(Clock::now() - start).count();
+}
+
+/// --step, or the safe default.
+struct StepChoice {
+  std::optional<float> step;
+  zipml::ConstantStep resolve(const zipml::Curvature& curvature, zipml::Index batch) const {
+    return step ? zipml::ConstantStep(*step) : zipml::AutomaticStep{}.resolve(curvature, batch);
+  }
+};
+
+template <class Loss>
+class Experiment {
+ public:
+  Experiment(const Options& options, const Samples& samples)
+      : options_(options),
+        train_(samples.sets.train),
+        test_(samples.sets.test),
+        objective_(train_, Loss{}, zipml::ElasticNet(options.l2, options.l1)),
+        sgd_(Loss{}, zipml::ElasticNet(options.l2, options.l1), StepChoice{options.step}) {
+    check_test_labels();
+    // The exact solver costs n d^2: minutes where this is large, and then the excess is left out.
+    const auto d = static_cast<double>(train_.cols);
+    if (static_cast<double>(train_.rows) * d * d < 1e11) {
+      optimum_ = zipml::exact_solution(objective_)->value;
+      const zipml::Buffer<double> zero(train_.cols);
+      if (*optimum_ < 1e-12 * objective_(zero.span(), 0.0)) optimum_.reset();
+    } else {
+      std::fprintf(stderr, "train: the exact optimum is left out, it would take too long at this size\n");
+    }
+  }
+
+  std::vector<Result> run() {
+    if (!options_.sweep) return {run_width(options_.bits, options_.estimator)};
+    std::vector<Result> results{run_width(32, "full")};
+    for (int bits = 2; bits <= 8; ++bits) {
+      results.push_back(run_width(bits, options_.estimator));
+      results.back().speedup = results.front().seconds_per_epoch / results.back().seconds_per_epoch;
+    }
+    results.front().speedup = 1.0;
+    return results;
+  }
+
+ private:
+  void check_test_labels() const {
+    if (!Loss::classifies || test_.rows == 0) return;
+    const zipml::LabelStatistics labels = zipml::label_statistics(train_.labels.data(), train_.rows);
+    for (const float y : test_.labels)
+      if (y != labels.min && y != labels.max)
+        throw zipml::Error(zipml::Place{test_.source}, "a test label is of neither class",
+                           std::to_string(labels.min) + " or " + std::to_string(labels.max),
+                           std::to_string(y));
+  }
+
+  Result run_width(int bits, const std::string& estimator) {
+    const zipml::QuantizeOptions quantization{.seed = options_.seed, .outliers = options_.outliers};
+    const auto packed = [&](auto kind, auto policy, auto rounding) {
+      const auto start = Clock::now();
+      const auto store = zipml::visit_bits(bits, [&](auto b) {
+        if constexpr (rounding.stochastic)
+          if (options_.fresh) return zipml::quantize_fresh<b()>(train_, kind, policy, quantization);
+        return zipml::quantize<b()>(train_, kind, policy, rounding, quantization);
+      });
+      return train(store, kind, policy.name, rounding.name, seconds_since(start));
+    };
+    const auto drawn = [&](auto kind) {
+      return options_.levels == "optimal" ? packed(kind, zipml::optimal_levels, zipml::stochastic)
+                                          : packed(kind, zipml::uniform_levels, zipml::stochastic);
+    };
+    if (estimator == "naive" && options_.rounding == "nearest") {
+      if (options_.levels == "lloyd-max")
+        return packed(zipml::naive, zipml::lloyd_max_levels, zipml::nearest);
+      if (options_.levels == "optimal") return packed(zipml::naive, zipml::optimal_levels, zipml::nearest);
+      return packed(zipml::naive, zipml::uniform_levels, zipml::nearest);
+    }
+    if (estimator == "naive") return drawn(zipml::naive);
+    if (estimator == "double-sampling") return drawn(zipml::double_sampling);
+    if (estimator == "symmetrized") return drawn(zipml::symmetrized);
+    if (estimator == "sum-code") return drawn(zipml::sum_code);
+    if (estimator == "variance-corrected") return drawn(zipml::variance_corrected);
+    const auto start = Clock::now();
+    const auto store = zipml::quantize<32>(train_, zipml::full_precision, {.seed = options_.seed});
+    return train(store, zipml::full_precision, "", "", seconds_since(start));
+  }
+
+  template <class Store, class Estimator>
+  Result train(const Store& store, Estimator estimator, const char* levels, const char* rounding,
+               double seconds_quantize) {
+    constexpr bool full = std::is_same_v<Estimator, zipml::FullPrecision>;
+    Result result;
+    result.bits = store.bits();
+    result.stored_bits = store.stored_bits();
+    result.estimator = estimator.name;
+    result.levels = levels;
+    result.rounding = rounding;
+    result.model_bits = full ? 32 : options_.model_bits;
+    if constexpr (!full)
+      if (result.model_bits != 32) result.residual_levels = zipml::residual_levels(store.planes(0));
+    result.store_bytes = store.store_bytes();
+    result.label_bytes = store.label_bytes();
+    result.compression = 4.0 * static_cast<double>(store.rows()) * static_cast<double>(store.cols()) /
+                         static_cast<double>(store.store_bytes());
+    result.seconds_quantize = seconds_quantize;
+    result.optimum_loss = optimum_;
+
+    const zipml::LabelMap labels = Loss{}.label_map(store.label_statistics());
+    const auto watch = [&](const zipml::EpochEvent& event) {
+      if (options_.json || options_.sweep) return zipml::progress_bar()(event);
+      const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
+      print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));
+    };
+    const zipml::FitOptions fit_options{.epochs = options_.epochs,
+                                        .batch = options_.batch,
+                                        .model_bits = result.model_bits,
+                                        .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
+                                                  : options_.safety == "ridge" ? zipml::Safety::ridge
+                                                                               : zipml::Safety::warn,
+                                        .isa = options_.isa};
+    const zipml::Fit fit = sgd_.fit(store, fit_options, watch);
+    result.isa = fit.isa;
+    result.step = fit.step;
+    result.epochs = fit.epochs;
+    result.train_loss = objective_(fit.weights.span(), fit.intercept);
+    if (optimum_) result.excess = zipml::excess(result.train_loss, *optimum_);
+    result.test_metric = test_metric(fit.model);
+    result.seconds_train = fit.seconds;
+    result.seconds_per_epoch = fit.seconds_per_epoch;
+    result.status = zipml::to_string(fit.status);
+    result.advice = fit.advice;
+    result.success = fit.success();
+    if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
+    return result;
+  }
+
+  std::optional<double> test_metric(const zipml::LinearModel& model) const {
+    if (test_.rows == 0) return std::nullopt;
+    return Loss::classifies ? zipml::accuracy(model, test_.features(), test_.labels.data())
+                            : zipml::rmse(model, test_.features(), test_.labels.data());
+  }
+
+  void print_epoch(const zipml::EpochEvent& event, double loss, std::optional<double> metric) const {
+    if (event.epoch == 1)
+      std::printf("%5s  %12s  %10s  %12s  %8s\n", "epoch", "loss", "excess", test_metric_name(options_),
+                  "seconds");
+    std::printf("%5d  %12.6g", event.epoch, loss);
+    if (optimum_)
+      std::printf("  %8.4f %%", 100.0 * zipml::excess(loss, *optimum_));
+    else
+      std::printf("  %10s", "-");
+    if (metric)
+      std::printf("  %12.6g", *metric);
+    else
+      std::printf("  %12s", "-");
+    std::printf("  %8.3f\n", event.seconds);
+    std::fflush(stdout);
+  }
+
+  const Options& options_;
+  const zipml::Dataset& train_;
+  const zipml::Dataset& test_;
+  zipml::Objective<Loss, zipml::ElasticNet> objective_;
+  zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd_;
+  std::optional<double> optimum_;
+};
