@@ -289,6 +289,93 @@ TEST_CASE("dbar is the mean variance of the rounding, in full precision, for eve
   }
 }
 
+TEST_CASE("levels fitted to a matrix, to a stream of its rows and to parts of it are the same") {
+  RowMajorMatrix a = uniform_matrix(3000, 70);  // more columns than are counted together
+  a.col(1) = a.col(1).array().cube() + 1e4f;
+  a.col(69) = a.col(69).array().square();
+  const MatrixRef ref(a);
+  const MatrixView& view = ref.view();
+  Buffer<ColumnStatistics> columns = column_statistics(view);
+  columns[5].max = 0.9f;  // values beyond are outliers: they do not count
+  for (const int bits : {1, 3, 8}) {
+    const ColumnTables whole = optimal_levels.levels(view, columns, bits);
+    LevelsCollector rows(columns.span());
+    for (Index i = 0; i < view.rows; ++i) rows.add(view.row(i));
+    LevelsCollector odd(columns.span());
+    LevelsCollector even(columns.span());
+    for (Index i = view.rows; i-- > 0;) (i % 2 == 0 ? even : odd).add(view.row(i));
+    odd.merge(even);
+    const auto same = [&](const ColumnTables& tables) {
+      return tables.count == whole.count &&
+             std::equal(whole.values.begin(), whole.values.end(), tables.values.begin());
+    };
+    CHECK(same(rows.tables(optimal_levels, bits)));
+    CHECK(same(odd.tables(optimal_levels, bits)));
+    CHECK_FALSE(same(rows.tables(lloyd_max_levels, bits)));
+    for (Index j = 0; j < 70; ++j) {
+      const LevelTable table = whole[j];
+      CHECK(std::is_sorted(table.values, table.values + table.count));
+      CHECK(table.value(0) == columns[j].min);
+      if (j != 5) CHECK(table.value(table.count - 1) == columns[j].max);
+    }
+    CHECK(whole[5].value(whole.count - 1) <= 0.9f);
+  }
+}
+
+TEST_CASE("columns of few values are exact on fitted levels, and their rounding has no variance") {
+  const Index n = 2000;
+  RowMajorMatrix a(n, 4);
+  for (Index i = 0; i < n; ++i) {
+    a(i, 0) = static_cast<float>(i * i % 7);     // 4 values
+    a(i, 1) = i % 3 == 0 ? -1e6f : 3e-3f;        // 2
+    a(i, 2) = 42.0f;                             // 1
+    a(i, 3) = static_cast<float>(i % 4) + 1e5f;  // 4, far from zero
+  }
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(n);
+  const DenseStore dense = quantize<32>(a, y, full_precision);
+  const auto check = [&](const auto& store) {
+    for (Index i = 0; i < n; ++i)
+      for (Index j = 0; j < 4; ++j) REQUIRE(store.value(i, j) == Approx(dense.value(i, j)).margin(1e-6));
+    CHECK(store.clamped == 0);
+    CHECK(store.outliers.empty());
+  };
+  const auto corrected = quantize<2>(a, y, variance_corrected, optimal_levels);
+  check(corrected);
+  for (Index j = 0; j < 4; ++j) CHECK(corrected.bias[j] == 0.0f);
+  check(quantize<2>(a, y, sum_code, optimal_levels));
+  check(quantize<2>(a, y, naive, lloyd_max_levels, nearest));
+  check(quantize<3>(a, y, naive, OptimalLevelsPolicy{.zero = true}));  // 0 comes to the values
+}
+
+TEST_CASE("optimal levels beat uniform ones, Lloyd-Max levels beat both at nearest rounding; none clamps") {
+  const Index n = 20'000;
+  RowMajorMatrix a = uniform_matrix(n, 3);
+  a.col(1) = (2.0f * a.col(1).array() - 1.0f).pow(5.0f);
+  a.col(2) = a.col(2).array().pow(4.0f);
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(n);
+  const auto uniform = quantize<3>(a, y, variance_corrected);
+  const auto optimal = quantize<3>(a, y, variance_corrected, optimal_levels);
+  for (const Index j : {1, 2}) CHECK(optimal.bias[j] < 0.75f * uniform.bias[j]);
+  CHECK(optimal.bias[0] < 1.02f * uniform.bias[0]);  // uniform data: uniform levels are best
+  const DenseStore dense = quantize<32>(a, y, full_precision);
+  const auto error = [&](const auto& store, Index j) {
+    double sum = 0.0;
+    for (Index i = 0; i < n; ++i)
+      sum += std::pow(static_cast<double>(store.value(i, j)) - static_cast<double>(dense.value(i, j)), 2.0);
+    return sum;
+  };
+  const auto lloyd = quantize<3>(a, y, naive, lloyd_max_levels, nearest);
+  CHECK(lloyd.clamped == 0);
+  for (const Index j : {1, 2}) {
+    CHECK(error(lloyd, j) < error(quantize<3>(a, y, naive, optimal_levels, nearest), j));
+    CHECK(error(lloyd, j) < 0.7 * error(quantize<3>(a, y, naive, uniform_levels, nearest), j));
+  }
+  const auto apart = quantize<3>(a, y, naive, lloyd_max_levels, nearest, {.outliers = 0.01});
+  CHECK(apart.outliers.count() > 0);
+  CHECK(apart.outliers.count() <=
+        n * 3 / 100);  // what lies beyond the levels, but not beyond the range, is none
+}
+
 TEST_CASE("outliers are exact in every representation, and counted") {
   RowMajorMatrix a = uniform_matrix(5000, 7);
   for (Index i = 0; i < 5000; i += 500) a(i + 3, 2) *= 100.0f;

@@ -287,6 +287,12 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
   refuses({"--bits", "32", "--outliers", "0.01"}, "--outliers needs packed samples");
   refuses({"--bits", "32", "--fresh"}, "--fresh needs packed samples");
   refuses({"--fresh", "--rounding", "nearest"}, "--fresh draws anew");
+  refuses({"--levels", "lloyd-max", "--rounding", "stochastic"}, "Lloyd-Max levels end inside the data");
+  refuses({"--levels", "lloyd-max", "--estimator", "sum-code"}, "--rounding nearest makes all draws equal");
+  refuses({"--levels", "lloyd-max", "--fresh"}, "--fresh draws anew");
+  refuses({"--levels", "optimal", "--bits", "32"}, "--levels needs packed samples");
+  refuses({"--bits", "auto", "--levels", "optimal"}, "leave out --levels");
+  refuses({"--levels", "optimal", "--model-bits", "8"}, "which integer sums cannot use");
   refuses({"--excess", "0.1"}, "--excess says what is acceptable to --bits auto");
   for (const char* option : {"--estimator", "--rounding", "--outliers"})
     refuses({"--bits", "auto", option,
@@ -464,6 +470,26 @@ TEST_CASE("train --json: values follow from the options and from each other") {
     CHECK(full["compression"] == 1.0);
     CHECK(full["excess"] < run["excess"]);
   }
+  // A table of 2^b floats a column: what check allows for is less.
+  const auto fitted = [&](const Arguments& arguments, const char* levels, const char* estimator) {
+    const Json json = json_of(small + Arguments{"--bits", "3", "--levels", levels} + arguments);
+    CHECK(json["levels"] == levels);
+    CHECK(json["estimator"] == estimator);
+    CHECK(json["store_bytes"].get<double>() >= 2000 * 90 * 3.144 / 8.0 + 90 * 8 * 4);
+    return json;
+  };
+  const Json optimal = fitted({}, "optimal", "variance-corrected");
+  CHECK(optimal["rounding"] == "stochastic");
+  const Json uniform = json_of(small + Arguments{"--bits", "3"});
+  CHECK(optimal["excess"].get<double>() < 0.7 * uniform["excess"].get<double>());
+  fitted({"--estimator", "sum-code"}, "optimal", "sum-code");
+  fitted({"--estimator", "double-sampling"}, "optimal", "double-sampling");
+  fitted({"--fresh"}, "optimal", "variance-corrected");
+  fitted({"--rounding", "nearest"}, "optimal", "naive");
+  const Json lloyd = fitted({}, "lloyd-max", "naive");
+  CHECK(lloyd["rounding"] == "nearest");
+  CHECK(lloyd["excess"] < json_of(small + Arguments{"--bits", "3", "--rounding", "nearest"})["excess"]);
+
   const Json integers = check({"--model-bits", "8"}, 4, 4.144, "variance-corrected");
   CHECK(integers["model_bits"] == 8);
   CHECK(integers["residual_levels"] == 31);

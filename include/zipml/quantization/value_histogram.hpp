@@ -272,6 +272,10 @@ class ValueHistogram {
       all.push_back({upper, count, distance + count * shift,
                      static_cast<double>(squares) * unit * unit + shift * (2.0 * distance + count * shift)});
     });
+    if (!all.empty()) {  // what centre + distance misses by a rounding
+      all.front().position = static_cast<double>(min_);
+      all.back().position = static_cast<double>(max_);
+    }
     return all;
   }
 
