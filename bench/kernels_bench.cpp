@@ -1,9 +1,13 @@
 // Kernels in cache: margins and accumulation of 64 rows x 4,096 columns, every instruction set, width and
 // arithmetic.
 //
-// Names: margins/<isa>/<bits>/<int8|float>, accumulate/<isa>/<bits>/<int8|float>; 32 bits for float32 rows.
+// Names: margins/<isa>/<bits>/<int8|int8-table|float>, accumulate/<isa>/<bits>/<int8|int8-table|float>; 32
+// bits for float32 rows. int8-table: codes stand for the entries of a table of bytes that all columns share;
+// time_vs_uniform is against int8 of the same width, both taking turns.
 
 #include <benchmark/benchmark.h>
+
+#include <chrono>
 
 #include "synthetic_store.hpp"
 
@@ -47,6 +51,48 @@ void packed(benchmark::State& state, int bits, bool accumulate) {
 }
 
 template <class Kernels>
+void shared_table(benchmark::State& state, int bits, bool accumulate) {
+  using Clock = std::chrono::steady_clock;
+  const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
+  const PackedView view{store.codes().data(), store.codes().end(), store.layout()};
+  const PlaneList planes = store.planes(0);
+  const GroupRange groups{0, rows / group_rows};
+  Buffer<std::uint8_t> entries(1 << bits);
+  for (Index k = 0; k < entries.size(); ++k)
+    entries[k] = static_cast<std::uint8_t>(255 * k * k / (entries.size() - 1) / (entries.size() - 1));
+  const CodeTable table{entries.data(), static_cast<int>(entries.size())};
+  Buffer<std::int8_t> model(columns);
+  Buffer<std::int8_t> residuals(rows);
+  Buffer<std::int32_t> margins(rows);
+  Buffer<std::int32_t> gradient(columns);
+  for (Index j = 0; j < columns; ++j) model[j] = static_cast<std::int8_t>(j * 37 % 127 - 63);
+  for (Index i = 0; i < rows; ++i) residuals[i] = static_cast<std::int8_t>(i * 29 % 15 - 7);
+  double table_seconds = 0.0;
+  double uniform_seconds = 0.0;
+  for (auto _ : state) {
+    const auto start = Clock::now();
+    if (accumulate)
+      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+    else
+      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+    benchmark::ClobberMemory();
+    const auto between = Clock::now();
+    if (accumulate)
+      Kernels::accumulate(view, planes, groups, residuals.data(), {gradient.data(), columns});
+    else
+      Kernels::margins(view, planes, groups, ModelBlock<const std::int8_t>{model.data(), columns},
+                       margins.data());
+    benchmark::ClobberMemory();
+    const double seconds = std::chrono::duration<double>(between - start).count();
+    table_seconds += seconds;
+    uniform_seconds += std::chrono::duration<double>(Clock::now() - between).count();
+    state.SetIterationTime(seconds);
+  }
+  report(state, bits);
+  state.counters["time_vs_uniform"] = table_seconds / uniform_seconds;
+}
+
+template <class Kernels>
 void dense(benchmark::State& state, bool accumulate) {
   const DenseStore store = bench::dense(rows, columns);
   const DenseRows view{store.row(0), columns, columns, rows};
@@ -78,6 +124,9 @@ int main(int argc, char** argv) {
         benchmark::RegisterBenchmark(
             (name + std::to_string(bits) + "/int8").c_str(),
             [=](benchmark::State& s) { packed<Kernels, std::int8_t, std::int32_t>(s, bits, accumulate); });
+        benchmark::RegisterBenchmark((name + std::to_string(bits) + "/int8-table").c_str(),
+                                     [=](benchmark::State& s) { shared_table<Kernels>(s, bits, accumulate); })
+            ->UseManualTime();
         benchmark::RegisterBenchmark(
             (name + std::to_string(bits) + "/float").c_str(),
             [=](benchmark::State& s) { packed<Kernels, float, float>(s, bits, accumulate); });

@@ -85,8 +85,10 @@ class Comparison {
         for (const std::string& levels : options_.levels) {
           if (levels == "uniform")
             add_rows(rows, bits, outliers, zipml::uniform_levels, zipml::uniform_levels);
-          else
+          else if (levels == "optimal")
             add_rows(rows, bits, outliers, zipml::optimal_levels, zipml::lloyd_max_levels);
+          else
+            add_shared_rows(rows, bits, outliers);
           std::fprintf(stderr, "compare_representations: %d bits, outliers %g, %s levels\n", bits, outliers,
                        levels.c_str());
         }
@@ -140,6 +142,15 @@ class Comparison {
     rows.push_back(row("variance-corrected", bits, outliers, zipml::variance_corrected, drawn, stochastic));
   }
 
+  /// One table for all columns, on the grid of the integer kernels: single draws, and two apart.
+  void add_shared_rows(std::vector<Row>& rows, int bits, double outliers) {
+    const auto levels = zipml::shared_optimal_levels;
+    using zipml::stochastic;
+    rows.push_back(row("naive", bits, outliers, zipml::naive, levels, stochastic));
+    rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, levels, stochastic));
+    rows.push_back(row("variance-corrected", bits, outliers, zipml::variance_corrected, levels, stochastic));
+  }
+
   template <class Estimator, class Policy, class Rounding>
   Row row(const char* name, int bits, double outliers, Estimator estimator, Policy policy,
           Rounding rounding) {
@@ -180,10 +191,10 @@ std::string percent(const Mean& mean) {
 }
 
 void print(const std::vector<Row>& rows, const std::vector<Bias>& biases) {
-  std::printf("%8s  %4s  %-18s  %-9s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "levels",
+  std::printf("%8s  %4s  %-18s  %-14s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "levels",
               "stored", "excess, solved (%)", "excess, SGD (%)", "of the seeds");
   for (const Row& r : rows) {
-    std::printf("%8g  %4d  %-18s  %-9s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
+    std::printf("%8g  %4d  %-18s  %-14s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
                 r.levels.c_str(), r.stored_bits.mean(), percent(r.solved).c_str(),
                 percent(r.trained).c_str());
     if (r.indefinite > 0) std::printf("  %d indefinite", r.indefinite);
@@ -251,8 +262,11 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
     const auto which = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
     std::fprintf(
         plot, "%s'-' using 1:2 with linespoints lw 2 pt %d lc rgb '%s' dt %d title '%s, %s, %g %% outliers'",
-        k > 0 ? ", " : "", 2 * static_cast<int>(which) + (levels == "uniform" ? 4 : 5), colours[which],
-        outliers > 0.0 ? 1 : 2, name.c_str(), levels.c_str(), 100.0 * outliers);
+        k > 0 ? ", " : "",
+        3 * static_cast<int>(which) + (levels == "uniform"          ? 4
+                                       : levels == "optimal-shared" ? 6
+                                                                    : 5),
+        colours[which], outliers > 0.0 ? 1 : 2, name.c_str(), levels.c_str(), 100.0 * outliers);
   }
   std::fprintf(plot, "\n");
   for (const Line& line : lines) {
@@ -299,9 +313,11 @@ int main(int argc, char** argv) {
   app.add_option("--outliers", options.outliers, "shares of outliers to compare")
       ->check(CLI::Range(0.0, 0.49))
       ->delimiter(',');
-  app.add_option("--levels", options.levels,
-                 "levels to compare; optimal ones stand beside Lloyd-Max for nearest")
-      ->check(CLI::IsMember({"uniform", "optimal"}))
+  app.add_option(
+         "--levels", options.levels,
+         "levels to compare; optimal ones stand beside Lloyd-Max for nearest, shared are one table for "
+         "all columns")
+      ->check(CLI::IsMember({"uniform", "optimal", "shared"}))
       ->delimiter(',');
   app.add_option("--seeds", options.seeds, "draws of everything")->check(CLI::Range(1, 1000));
   app.add_option("--epochs", options.epochs, "of SGD; 0 solves only")->check(CLI::Range(0, 100'000));

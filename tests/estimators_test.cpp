@@ -5,6 +5,7 @@
 #include <vector>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/scalar.hpp>
+#include <zipml/storage/fitted_levels.hpp>
 #include <zipml/storage/packer.hpp>
 #include <zipml/training/gradient_device.hpp>
 
@@ -391,10 +392,8 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
           random.word(Stream::generated, 0, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(i))));
   }
   for (Index i = 0; i < n; ++i) y[i] = static_cast<float>(i) * 0.3f;
-  for (const Scaling scaling : {Scaling::column_range, Scaling::row_range}) {
-    using Store = PackedStore<SeparateDraws<1>, AffineDecoder>;
-    const Store store = pack<SeparateDraws<1>>(MatrixView(MatrixRef(samples)), y, uniform_levels, nearest, 4,
-                                               {.scaling = scaling, .standardize = false});
+  const auto check = [&](const auto& store) {
+    using Store = std::remove_cvref_t<decltype(store)>;
     const auto gradient = [&](GradientDevice<Store>& device, std::uint64_t batch, float* g) {
       device.begin_batch(0, n, x.data(), 0.1f, batch);
       while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
@@ -419,10 +418,20 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
       const double mean = sum[j] / repeats;
       const double deviation = std::sqrt((squares[j] / repeats - mean * mean) / repeats);
       CHECK(deviation > 1e-5);  // it does vary from batch to batch
-      // 14 means, six standard errors each: 3e-8.
+      // 28 means, six standard errors each: 6e-8.
       CHECK(std::abs(mean - static_cast<double>(expected[j])) < 6.0 * deviation + 1e-6);
     }
-  }
+  };
+  const QuantizeOptions plain{.standardize = false};
+  const MatrixRef ref(samples);
+  check(pack<SeparateDraws<1>>(ref, y, uniform_levels, nearest, 4, plain));
+  check(pack<SeparateDraws<1>>(ref, y, uniform_levels, nearest, 4,
+                               {.scaling = Scaling::row_range, .standardize = false}));
+  // One table for all columns: shuffled and gathered.
+  const auto shuffled = pack<SeparateDraws<1>>(ref, y, shared_optimal_levels, nearest, 2, plain);
+  CHECK_FALSE(shuffled.decoder.entries.empty());
+  check(shuffled);
+  check(pack<SeparateDraws<1>>(ref, y, shared_optimal_levels, nearest, 5, plain));
 }
 
 TEST_CASE("which estimator suits which loss and store is a concept") {

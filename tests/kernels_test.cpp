@@ -80,7 +80,7 @@ enum class Fill { random, largest };
 
 int compared = 0;
 
-/// Runs one policy and the scalar one on the same codes and compares all eight operations.
+/// Runs one policy and the scalar one on the same codes and compares all ten operations.
 template <class Kernels>
 void compare(const Case& c, Fill fill) {
   ++compared;
@@ -95,20 +95,28 @@ void compare(const Case& c, Fill fill) {
   const PackedView view{codes.data(), codes.end(), layout};
   const Index padded = round_up(c.cols, model_padding);
   const Index rows = c.groups.rows();
-  const int reach = residual_levels(planes);
   constexpr int models = 2;
 
   INFO(Kernels::name << " bits " << c.bits << " draw plane " << c.draw_plane << " rows " << c.rows << " cols "
                      << c.cols << " slack " << c.slack << " groups " << c.groups.first << "+"
                      << c.groups.count);
 
-  {  // integers
+  // integers, of codes and of the entries of a table of bytes
+  Buffer<std::uint8_t> entries((1 << c.bits) + 1);
+  for (std::uint8_t& entry : entries)
+    entry = fill == Fill::largest ? 255 : static_cast<std::uint8_t>(words());
+  const CodeTable code_table{entries.data(), static_cast<int>(entries.size())};
+  for (const bool table : {false, true}) {
+    const int reach = table ? table_residual_levels(planes) : residual_levels(planes);
+    const int largest = table ? table_model_levels(planes) : max_model_code;
     Buffer<std::int8_t> model(padded * models);
     Buffer<std::int8_t> residuals(rows * models);
     for (int m = 0; m < models; ++m) {
       for (Index j = 0; j < c.cols; ++j)
         model[m * padded + j] = static_cast<std::int8_t>(
-            fill == Fill::largest ? (m == 0 ? 127 : -127) : static_cast<int>(words() % 255) - 127);
+            fill == Fill::largest
+                ? (m == 0 ? largest : -largest)
+                : static_cast<int>(words() % static_cast<unsigned>(2 * largest + 1)) - largest);
       for (Index i = 0; i < rows; ++i)
         residuals[m * rows + i] = static_cast<std::int8_t>(
             fill == Fill::largest ? (m == 0 ? reach : -reach)
@@ -117,15 +125,27 @@ void compare(const Case& c, Fill fill) {
     const ModelBlock<const std::int8_t> block{model.data(), padded, models};
     Buffer<std::int32_t> expected(rows * models), got(rows * models);
     for (auto& v : got) v = 77;  // margins overwrite
-    ScalarKernels::margins(view, planes, c.groups, block, expected.data());
-    Kernels::margins(view, planes, c.groups, block, got.data());
+    if (table) {
+      ScalarKernels::margins(view, planes, code_table, c.groups, block, expected.data());
+      Kernels::margins(view, planes, code_table, c.groups, block, got.data());
+    } else {
+      ScalarKernels::margins(view, planes, c.groups, block, expected.data());
+      Kernels::margins(view, planes, c.groups, block, got.data());
+    }
     CHECK(std::equal(expected.begin(), expected.end(), got.begin()));
 
     Buffer<std::int32_t> g_expected(padded * models), g_got(padded * models);
     for (Index j = 0; j < g_got.size(); ++j)
       g_expected[j] = g_got[j] = static_cast<std::int32_t>(words() % 1000);
-    ScalarKernels::accumulate(view, planes, c.groups, residuals.data(), {g_expected.data(), padded, models});
-    Kernels::accumulate(view, planes, c.groups, residuals.data(), {g_got.data(), padded, models});
+    const ModelBlock<std::int32_t> to_expected{g_expected.data(), padded, models};
+    const ModelBlock<std::int32_t> to_got{g_got.data(), padded, models};
+    if (table) {
+      ScalarKernels::accumulate(view, planes, code_table, c.groups, residuals.data(), to_expected);
+      Kernels::accumulate(view, planes, code_table, c.groups, residuals.data(), to_got);
+    } else {
+      ScalarKernels::accumulate(view, planes, c.groups, residuals.data(), to_expected);
+      Kernels::accumulate(view, planes, c.groups, residuals.data(), to_got);
+    }
     bool equal = true;
     for (int m = 0; m < models; ++m)
       for (Index j = 0; j < c.cols; ++j) equal = equal && g_expected[m * padded + j] == g_got[m * padded + j];

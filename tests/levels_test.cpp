@@ -76,9 +76,9 @@ double variance_on(const std::vector<double>& values, const std::vector<double>&
   double sum = 0.0;
   for (std::size_t i = 0; i < values.size(); ++i) {
     const auto above = std::lower_bound(levels.begin(), levels.end(), values[i]);
-    REQUIRE(above != levels.end());
+    if (above == levels.end()) return std::numeric_limits<double>::infinity();
     if (*above == values[i]) continue;
-    REQUIRE(above != levels.begin());
+    if (above == levels.begin()) return std::numeric_limits<double>::infinity();
     sum += (weights.empty() ? 1.0 : weights[i]) * (values[i] - *(above - 1)) * (*above - values[i]);
   }
   return sum;
@@ -210,14 +210,17 @@ TEST_CASE("the cost of an interval satisfies the quadrangle inequality and never
   for (int kind = 0; kind < kinds; ++kind) {
     const LevelCandidates c = candidates_of(sample(kind, 25, 5));
     const double tolerance = 1e-9 * std::max(1.0, c.rounding_variance(0, c.size() - 1));
+    Index broken = 0;
     for (Index i = 0; i < c.size(); ++i)
       for (Index j = i; j < c.size(); ++j)
         for (Index k = j; k < c.size(); ++k)
           for (Index l = k; l < c.size(); ++l) {
-            REQUIRE(c.rounding_variance(i, k) + c.rounding_variance(j, l) <=
-                    c.rounding_variance(i, l) + c.rounding_variance(j, k) + tolerance);
-            REQUIRE(c.rounding_variance(j, k) <= c.rounding_variance(i, l) + tolerance);
+            const bool crossing = c.rounding_variance(i, k) + c.rounding_variance(j, l) <=
+                                  c.rounding_variance(i, l) + c.rounding_variance(j, k) + tolerance;
+            const bool monotone = c.rounding_variance(j, k) <= c.rounding_variance(i, l) + tolerance;
+            broken += crossing && monotone ? 0 : 1;
           }
+    CHECK(broken == 0);
   }
 }
 
@@ -258,8 +261,10 @@ TEST_CASE("large inputs go through a coarse selection: the same optimum") {
       const Index own = c.find(found.levels[k]);
       REQUIRE(own > 0);
       const double now = c.rounding_variance(below, own) + c.rounding_variance(own, above);
+      double least_here = now;
       for (Index m = below + 1; m < above; ++m)
-        REQUIRE(now <= (c.rounding_variance(below, m) + c.rounding_variance(m, above)) * (1.0 + 1e-9));
+        least_here = std::min(least_here, c.rounding_variance(below, m) + c.rounding_variance(m, above));
+      CHECK(least_here >= now * (1.0 - 1e-9));
     }
   }
 }

@@ -70,17 +70,15 @@ TEST_CASE("recommend: 1 % within 3.2 stored bits, 0.1 % within 4.3, without bein
     const double optimum = exact_solution(objective)->value;
     for (const auto& [acceptable, bits] : {std::pair{0.01, 3.2}, std::pair{0.001, 4.3}}) {
       const auto best = recommend(*data, loss, NoRegularizer{}, {.excess = acceptable});
-      INFO(name << ": " << best.estimator << " " << best.bits << " " << best.outliers);
+      INFO(name << ": " << best.estimator << " " << best.levels << " " << best.bits << " " << best.outliers);
       CHECK(best.met);
       CHECK(best.stored_bits <= bits);
       // The seed is one of the two that were measured: SGD has to end where the solution is.
       const QuantizeOptions options{.outliers = best.outliers};
-      const auto fit = visit_bits(best.bits, [&](auto b) {
-        const Sgd sgd{loss};
-        if (best.estimator == "sum-code") return sgd.fit(quantize<b()>(*data, sum_code, options));
-        if (best.estimator == "variance-corrected")
-          return sgd.fit(quantize<b()>(*data, variance_corrected, options));
-        return sgd.fit(quantize<b()>(*data, naive, uniform_levels, nearest, options));
+      const Fit fit = visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
+        const auto store = visit_bits(
+            best.bits, [&](auto b) { return quantize<b()>(*data, estimator, levels, rounding, options); });
+        return Sgd{loss}.fit(store);
       });
       CHECK(fit.success());
       CHECK(excess(objective(fit.weights.span(), fit.intercept), optimum) <= acceptable);

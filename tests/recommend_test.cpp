@@ -20,21 +20,13 @@ TEST_CASE("recommend finds a representation that keeps its promise, cheapest fir
     CHECK(best.stored_bits >= before);
     before = best.stored_bits;
     // Another seed than the two that were measured may draw worse, rarely four times.
-    const auto solved = visit_bits(best.bits, [&](auto b) {
-      const QuantizeOptions options{.seed = 99, .outliers = best.outliers};
-      const auto solve = [&](auto estimator, auto policy, auto rounding) {
-        return realised_solution(quantize<b()>(train, estimator, policy, rounding, options), estimator,
+    const double solved = visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
+      return visit_bits(best.bits, [&](auto b) {
+        const QuantizeOptions options{.seed = 99, .outliers = best.outliers};
+        return realised_solution(quantize<b()>(train, estimator, levels, rounding, options), estimator,
                                  objective)
             ->value;
-      };
-      const bool fitted = best.levels != "uniform";
-      if (best.estimator == "sum-code")
-        return fitted ? solve(sum_code, optimal_levels, stochastic)
-                      : solve(sum_code, uniform_levels, stochastic);
-      if (best.estimator == "variance-corrected")
-        return fitted ? solve(variance_corrected, optimal_levels, stochastic)
-                      : solve(variance_corrected, uniform_levels, stochastic);
-      return fitted ? solve(naive, lloyd_max_levels, nearest) : solve(naive, uniform_levels, nearest);
+      });
     });
     CHECK(excess(solved, optimum) < 4.0 * acceptable);
   }

@@ -347,6 +347,72 @@ TEST_CASE("columns of few values are exact on fitted levels, and their rounding 
   check(quantize<3>(a, y, naive, OptimalLevelsPolicy{.zero = true}));  // 0 comes to the values
 }
 
+TEST_CASE("a shared table lies on the grid of bytes, is the best one there, and decodes to its levels") {
+  const Index n = 4000;
+  RowMajorMatrix a = uniform_matrix(n, 4);
+  a.col(0) = (2.0f * a.col(0).array() - 1.0f).pow(5.0f);
+  a.col(1) = 100.0f * a.col(1).array().pow(3.0f) + 7.0f;
+  a.col(3).setConstant(5.0f);
+  const Eigen::VectorXf y = Eigen::VectorXf::Zero(n);
+  const DenseStore dense = quantize<32>(a, y, full_precision);
+  const auto columns = column_statistics(MatrixRef(a));
+  for (const int bits : {1, 2, 3, 5, 8}) {
+    const SharedLevels levels = shared_optimal_levels.levels(MatrixRef(a), columns, bits);
+    CHECK(levels.entries.size() == Index{1} << bits);
+    CHECK(levels.entries[0] == 0);
+    CHECK(levels.entries[levels.entries.size() - 1] == 255);
+    const auto store = visit_bits(
+        bits, [&](auto b) { return quantize<b()>(a, y, variance_corrected, shared_optimal_levels); });
+    CHECK(store.decoder.entries.empty() ==
+          (bits == 1 || bits == 8));  // evenly spaced: codes are their own entries
+    for (Index j = 0; j < 4; ++j) {
+      const double scale = dense.standardization().scale[j];
+      double exact = 0.0;
+      for (Index i = 0; i < n; ++i) {
+        const auto value = static_cast<float>(static_cast<double>(dense.value(i, j)) * scale +
+                                              dense.standardization().mean[j]);
+        const Position p = levels[j].lower(value);
+        const double gap = static_cast<double>(levels[j].value(p.code + 1) - levels[j].value(p.code)) / scale;
+        const double f = static_cast<double>(p.fraction);
+        exact += f * (1.0 - f) * gap * gap / static_cast<double>(n);
+        // The value is one of its two neighbours.
+        const auto level = [&](int code) {
+          return (static_cast<double>(levels[j].value(code)) - dense.standardization().mean[j]) / scale;
+        };
+        const auto got = static_cast<double>(store.value(i, j));
+        REQUIRE((got == Approx(level(p.code)).margin(1e-5) || got == Approx(level(p.code + 1)).margin(1e-5)));
+      }
+      CHECK(static_cast<double>(store.bias[j]) == Approx(exact).epsilon(1e-3).margin(1e-12));
+    }
+  }
+  // Not beaten by other tables on the grid.
+  const auto variance = [&](const Buffer<std::uint8_t>& entries) {
+    double sum = 0.0;
+    const SharedLevels grid = shared_optimal_levels.levels(MatrixRef(a), columns, 3);
+    for (Index j = 0; j < 3; ++j)
+      for (Index i = 0; i < n; ++i) {
+        const double place = (static_cast<double>(a(i, j)) - static_cast<double>(columns[j].min)) /
+                             static_cast<double>(grid.grids[j].step());
+        Index k = 0;
+        while (k + 2 < entries.size() && place > static_cast<double>(entries[k + 1])) ++k;
+        sum += std::max(0.0, (place - static_cast<double>(entries[k])) *
+                                 (static_cast<double>(entries[k + 1]) - place)) *
+               std::pow(static_cast<double>(grid.grids[j].step()) / columns[j].deviation, 2.0);
+      }
+    return sum;
+  };
+  const SharedLevels best = shared_optimal_levels.levels(MatrixRef(a), columns, 3);
+  const double least = variance(best.entries);
+  for (Index k = 1; k < 7; ++k)
+    for (const int move : {-9, -1, 1, 9}) {
+      Buffer<std::uint8_t> other = best.entries;
+      const int moved = other[k] + move;
+      if (moved <= other[k - 1] || moved >= other[k + 1]) continue;
+      other[k] = static_cast<std::uint8_t>(moved);
+      CHECK(variance(other) >= least * (1.0 - 1e-4));
+    }
+}
+
 TEST_CASE("optimal levels beat uniform ones, Lloyd-Max levels beat both at nearest rounding; none clamps") {
   const Index n = 20'000;
   RowMajorMatrix a = uniform_matrix(n, 3);
@@ -512,6 +578,12 @@ TEST_CASE("same seed, same codes: golden hashes") {
   CHECK(fnv1a(quantize<4>(a, y, double_sampling, {.seed = 42}).codes()) == 0x4d3533ec7440501full);
   CHECK(fnv1a(quantize<8>(a, y, naive, uniform_levels, nearest, {.seed = 42}).codes()) ==
         0x3238393d59c157a6ull);
+  CHECK(fnv1a(quantize<3>(a, y, variance_corrected, optimal_levels, {.seed = 42}).codes()) ==
+        0x31c60a21645b30d2ull);
+  CHECK(fnv1a(quantize<4>(a, y, naive, lloyd_max_levels, nearest, {.seed = 42}).codes()) ==
+        0x860504eb3f98ec1full);
+  CHECK(fnv1a(quantize<3>(a, y, naive, shared_optimal_levels, {.seed = 42}).codes()) ==
+        0x5bdc8f562f0a19c5ull);
   CHECK(fnv1a(quantize<3>(a, y, naive, {.seed = 43}).codes()) !=
         fnv1a(quantize<3>(a, y, naive, {.seed = 42}).codes()));
 }

@@ -292,7 +292,9 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
   refuses({"--levels", "lloyd-max", "--fresh"}, "--fresh draws anew");
   refuses({"--levels", "optimal", "--bits", "32"}, "--levels needs packed samples");
   refuses({"--bits", "auto", "--levels", "optimal"}, "leave out --levels");
-  refuses({"--levels", "optimal", "--model-bits", "8"}, "which integer sums cannot use");
+  refuses({"--levels", "lloyd-max", "--model-bits", "8"}, "which integer sums cannot use");
+  refuses({"--levels", "optimal", "--model-bits", "8", "--estimator", "sum-code"},
+          "one table for all columns");
   refuses({"--excess", "0.1"}, "--excess says what is acceptable to --bits auto");
   for (const char* option : {"--estimator", "--rounding", "--outliers"})
     refuses({"--bits", "auto", option,
@@ -486,6 +488,11 @@ TEST_CASE("train --json: values follow from the options and from each other") {
   fitted({"--estimator", "double-sampling"}, "optimal", "double-sampling");
   fitted({"--fresh"}, "optimal", "variance-corrected");
   fitted({"--rounding", "nearest"}, "optimal", "naive");
+  const Json shared =
+      check({"--bits", "3", "--levels", "optimal", "--model-bits", "8"}, 3, 3.144, "variance-corrected");
+  CHECK(shared["levels"] == "optimal-shared");
+  CHECK(shared["residual_levels"] == 7);
+  CHECK(shared["excess"].get<double>() < uniform["excess"].get<double>());
   const Json lloyd = fitted({}, "lloyd-max", "naive");
   CHECK(lloyd["rounding"] == "nearest");
   CHECK(lloyd["excess"] < json_of(small + Arguments{"--bits", "3", "--rounding", "nearest"})["excess"]);

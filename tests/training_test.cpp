@@ -112,6 +112,27 @@ TEST_CASE("the integer path gives the same bits on every instruction set") {
   for (const int model_bits : {1, 2, 5}) compare(store, model_bits, 64);
   for (const Index batch : {1, 7, 100, 9000}) compare(store, 8, batch);
   compare(quantize<3>(train, double_sampling, {.scaling = Scaling::row_range}), 8, 60);
+  for (const int bits : {1, 2, 3, 4, 5, 8})
+    compare(visit_bits(bits,
+                       [&](auto b) { return quantize<b()>(train, double_sampling, shared_optimal_levels); }),
+            8, 64);
+}
+
+TEST_CASE("a shared table of optimal levels trains as well in integers as in floats") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train);
+  for (const int bits : {3, 4, 6}) {
+    const auto store = visit_bits(bits, [&](auto b) {
+      return quantize<b()>(train, variance_corrected, shared_optimal_levels, {.outliers = 0.003});
+    });
+    const auto floats = Sgd{}.fit(store);
+    const auto integers = Sgd{}.fit(store, {.model_bits = 8});
+    const double f = objective(floats.weights.span(), floats.intercept);
+    const double i = objective(integers.weights.span(), integers.intercept);
+    INFO(bits << " bits: " << f << " and " << i);
+    CHECK(integers.success());
+    CHECK(std::abs(i / f - 1.0) < 0.01);
+  }
 }
 
 TEST_CASE("integer path: golden weights, the same on every machine and compiler") {

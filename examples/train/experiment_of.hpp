@@ -76,8 +76,10 @@ class Experiment {
       return train(store, kind, policy.name, rounding.name, seconds_since(start));
     };
     const auto drawn = [&](auto kind) {
-      return options_.levels == "optimal" ? packed(kind, zipml::optimal_levels, zipml::stochastic)
-                                          : packed(kind, zipml::uniform_levels, zipml::stochastic);
+      if (options_.levels == "uniform") return packed(kind, zipml::uniform_levels, zipml::stochastic);
+      if constexpr (!std::is_same_v<decltype(kind), zipml::SumCode>)
+        if (options_.model_bits != 32) return packed(kind, zipml::shared_optimal_levels, zipml::stochastic);
+      return packed(kind, zipml::optimal_levels, zipml::stochastic);
     };
     if (estimator == "naive" && options_.rounding == "nearest") {
       if (options_.levels == "lloyd-max")
@@ -107,7 +109,7 @@ class Experiment {
     result.rounding = rounding;
     result.model_bits = full ? 32 : options_.model_bits;
     if constexpr (!full)
-      if (result.model_bits != 32) result.residual_levels = zipml::residual_levels(store.planes(0));
+      if (result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(store);
     result.store_bytes = store.store_bytes();
     result.label_bytes = store.label_bytes();
     result.compression = 4.0 * static_cast<double>(store.rows()) * static_cast<double>(store.cols()) /

@@ -53,10 +53,16 @@ void reconcile(Options& options, const CLI::App& app) {
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
   if (options.estimator == "full" && app.count("--levels") > 0)
     usage("--levels needs packed samples: choose --bits 1 to 8");
-  if (options.levels != "uniform" && options.model_bits != 32)
-    usage("--levels " + options.levels +
-          " has a table for each column, which integer sums cannot use: leave out "
+  if (options.model_bits != 32) {
+    if (options.levels == "lloyd-max")
+      usage(
+          "--levels lloyd-max has a table for each column, which integer sums cannot use: leave out "
           "--model-bits");
+    if (options.levels == "optimal" && (options.estimator == "sum-code" || options.rounding == "nearest"))
+      usage(
+          "--levels optimal with --model-bits is one table for all columns, for stochastic rounding and any "
+          "estimator but sum-code");
+  }
   if (options.estimator == "full" && app.count("--outliers") > 0)
     usage("--outliers needs packed samples: choose --bits 1 to 8");
   if (options.estimator == "full" && options.fresh)
@@ -96,9 +102,10 @@ Options parse_options(int argc, char** argv) {
                  "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
   app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
-  app.add_option("--levels", options.levels,
-                 "uniform, or fitted to each column: of least variance, or of least squared error (implies "
-                 "--rounding nearest)")
+  app.add_option(
+         "--levels", options.levels,
+         "uniform, or fitted to each column: of least variance (with --model-bits one table for all), or "
+         "of least squared error (implies --rounding nearest)")
       ->check(CLI::IsMember({"uniform", "optimal", "lloyd-max"}));
   app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
       ->check(CLI::IsMember({"stochastic", "nearest"}));

@@ -35,6 +35,29 @@ struct Recommendation {
   int measured = 0;             ///< representations that were tried
 };
 
+/// Calls f(estimator, levels policy, rounding) with those that were recommended and returns its result, one
+/// type for all.
+///
+///     const auto model = zipml::visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
+///       return zipml::visit_bits(best.bits, [&](auto b) {
+///         const zipml::QuantizeOptions options{.outliers = best.outliers};
+///         return sgd.fit(zipml::quantize<b()>(data, estimator, levels, rounding, options)).model;
+///       });
+///     });
+template <class F>
+auto visit_representation(const Recommendation& best, F&& f) {
+  const bool fitted = best.levels != uniform_levels.name;
+  if (best.estimator == naive.name)
+    return fitted ? f(naive, lloyd_max_levels, nearest) : f(naive, uniform_levels, nearest);
+  if (best.estimator == sum_code.name)
+    return fitted ? f(sum_code, optimal_levels, stochastic) : f(sum_code, uniform_levels, stochastic);
+  if (best.estimator != variance_corrected.name)
+    throw Error("this representation is never recommended", "naive, variance-corrected or sum-code",
+                "'" + best.estimator + "'");
+  return fitted ? f(variance_corrected, optimal_levels, stochastic)
+                : f(variance_corrected, uniform_levels, stochastic);
+}
+
 namespace detail {
 
 struct Representation {

@@ -11,9 +11,9 @@
 ///     margins     z_im  = sum_j code_ij x_jm            for the rows of a range of groups
 ///     accumulate  g_jm += sum_i code_ij r_im
 ///
-/// for m models at once, in int8 with exact int32 sums or in float32; for tables of levels and for float32
-/// rows in float32. kernels/scalar.hpp is the specification; another policy derives from it and replaces what
-/// it does faster:
+/// for m models at once, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
+/// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. kernels/scalar.hpp is
+/// the specification; another policy derives from it and replaces what it does faster:
 ///
 ///     struct MyKernels : ScalarKernels {
 ///       static constexpr const char* name = "mine";
@@ -97,11 +97,33 @@ struct ModelBlock {
   T* operator[](int m) const { return data + m * stride; }
 };
 
-/// Levels by table: entry [column * levels + code], in standardised units.
+/// Levels by table: entry [column * stride + code]; a stride of 0 is one table for all columns.
 struct TableView {
   const float* tables = nullptr;
-  int levels = 0;
+  Index stride = 0;
 };
+
+/// One table for all columns on the grid of bytes: what integer kernels read instead of the code.
+struct CodeTable {
+  const std::uint8_t* entries;  ///< increasing
+  int count;                    ///< codes, at most 256
+};
+
+/// Tables of 2 to 4 bits are looked up by register shuffles, in bytes. (Those of 1 bit are affine: a store
+/// does without them.)
+constexpr bool is_shuffled(const PlaneList& planes) {
+  return !planes.has_draw_plane && planes.code_bits >= 2 && planes.code_bits <= 4;
+}
+/// R and the largest model entry for a CodeTable, part of the contract as residual_levels is. Entries of a
+/// byte make large products: a pair of maddubs is 2 * 255 * 63 = 32,130 in the margins, and 2 * 255 * 7 =
+/// 3,570 in the accumulation, 9 of which fit int16.
+constexpr int table_residual_levels(const PlaneList& planes) { return is_shuffled(planes) ? 7 : 127; }
+constexpr int table_model_levels(const PlaneList& planes) {
+  return is_shuffled(planes) ? 63 : max_model_code;
+}
+static_assert(2 * 255 * 63 <= 32767 && 9 * 2 * 255 * 7 <= 32767);
+static_assert(Index{max_model_code} * 255 * max_int8_columns < (Index{1} << 31));
+static_assert(Index{127} * 255 * max_int8_rows < (Index{1} << 31));
 
 /// Rows [first, first + count) of a float32 matrix.
 struct DenseRows {
@@ -118,11 +140,14 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
                                 ModelBlock<const std::int8_t> model8, std::int32_t* out32,
                                 const std::int8_t* residuals8, ModelBlock<std::int32_t> gradient32,
                                 ModelBlock<const float> model, float* out, const float* residuals,
-                                ModelBlock<float> gradient, TableView table, const DenseRows& rows) {
+                                ModelBlock<float> gradient, TableView table, CodeTable codes,
+                                const DenseRows& rows) {
   { K::name } -> std::convertible_to<const char*>;
   { K::available() } -> std::same_as<bool>;
   K::margins(view, planes, groups, model8, out32);
   K::accumulate(view, planes, groups, residuals8, gradient32);
+  K::margins(view, planes, codes, groups, model8, out32);
+  K::accumulate(view, planes, codes, groups, residuals8, gradient32);
   K::margins(view, planes, groups, model, out);
   K::accumulate(view, planes, groups, residuals, gradient);
   K::margins(view, planes, table, groups, model, out);
@@ -140,6 +165,8 @@ class KernelTable {
       : name(K::name),
         margins8_(K::margins),
         accumulate8_(K::accumulate),
+        code_margins_(K::margins),
+        code_accumulate_(K::accumulate),
         margins32_(K::margins),
         accumulate32_(K::accumulate),
         table_margins_(K::margins),
@@ -156,6 +183,14 @@ class KernelTable {
   void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                   const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) const {
     accumulate8_(view, planes, groups, residuals, gradients);
+  }
+  void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+               ModelBlock<const std::int8_t> models, std::int32_t* out) const {
+    code_margins_(view, planes, table, groups, models, out);
+  }
+  void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                  const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) const {
+    code_accumulate_(view, planes, table, groups, residuals, gradients);
   }
   void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                ModelBlock<const float> models, float* out) const {
@@ -185,6 +220,10 @@ class KernelTable {
                     std::int32_t*);
   void (*accumulate8_)(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
                        ModelBlock<std::int32_t>);
+  void (*code_margins_)(const PackedView&, const PlaneList&, CodeTable, GroupRange,
+                        ModelBlock<const std::int8_t>, std::int32_t*);
+  void (*code_accumulate_)(const PackedView&, const PlaneList&, CodeTable, GroupRange, const std::int8_t*,
+                           ModelBlock<std::int32_t>);
   void (*margins32_)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const float>, float*);
   void (*accumulate32_)(const PackedView&, const PlaneList&, GroupRange, const float*, ModelBlock<float>);
   void (*table_margins_)(const PackedView&, const PlaneList&, TableView, GroupRange, ModelBlock<const float>,

@@ -39,7 +39,7 @@ struct ScalarKernels {
         const float* x = models[m];
         float sum = 0.0f;
         for (Index j = 0; j < d; ++j)
-          sum += table.tables[j * table.levels + code_of(view, planes, groups, i, j)] * x[j];
+          sum += table.tables[j * table.stride + code_of(view, planes, groups, i, j)] * x[j];
         out[m * groups.rows() + i] = sum;
       }
   }
@@ -52,7 +52,30 @@ struct ScalarKernels {
         if (r == 0.0f) continue;
         float* g = gradients[m];
         for (Index j = 0; j < d; ++j)
-          g[j] += r * table.tables[j * table.levels + code_of(view, planes, groups, i, j)];
+          g[j] += r * table.tables[j * table.stride + code_of(view, planes, groups, i, j)];
+      }
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    const Index d = view.layout.cols;
+    for (Index i = 0; i < groups.rows(); ++i)
+      for (int m = 0; m < models.count; ++m) {
+        const std::int8_t* x = models[m];
+        std::int32_t sum = 0;
+        for (Index j = 0; j < d; ++j) sum += table.entries[code_of(view, planes, groups, i, j)] * x[j];
+        out[m * groups.rows() + i] = sum;
+      }
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+    const Index d = view.layout.cols;
+    for (Index i = 0; i < groups.rows(); ++i)
+      for (int m = 0; m < gradients.count; ++m) {
+        const std::int32_t r = residuals[m * groups.rows() + i];
+        if (r == 0) continue;
+        std::int32_t* g = gradients[m];
+        for (Index j = 0; j < d; ++j) g[j] += r * table.entries[code_of(view, planes, groups, i, j)];
       }
   }
 

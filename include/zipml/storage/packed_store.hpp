@@ -73,6 +73,38 @@ struct TableDecoder {
   Index bytes() const { return static_cast<Index>(tables.bytes()); }
 };
 
+/// One table of 2^bits entries on the grid 0 .. 255 for all columns: the levels of column j are
+/// offset_j + step_j * entry, in the user's units.
+struct SharedLevels {
+  Buffer<std::uint8_t> entries;  ///< increasing
+  Buffer<UniformGrid> grids;     ///< d, the 256 points of each column
+  ColumnTables tables;           ///< the same levels, column by column
+
+  Index size() const { return grids.size(); }
+  LevelTable operator[](Index j) const { return tables[j]; }
+};
+
+/// Codes that stand for a byte, the same in all columns, which then is affine: values are offset_j + step_j *
+/// entries[code], in standardised units. Integer kernels read them. Where the entries are evenly spaced they
+/// are the codes themselves, and the list is empty.
+struct SharedTableDecoder : AffineDecoder {
+  using ColumnLevels = SharedLevels;  ///< what columns are rounded to
+
+  Buffer<std::uint8_t> entries;  ///< 2^b, or empty
+  Buffer<float> entry_values;    ///< the same as floats
+
+  float entry(int code) const { return entries.empty() ? static_cast<float>(code) : entry_values[code]; }
+  float value(Index /*i*/, Index j, int code) const { return value_of(offset[j], step[j], entry(code)); }
+  void decode(Index i, Index d, float* codes) const {
+    if (!entries.empty())
+      for (Index j = 0; j < d; ++j) codes[j] = entry_values[static_cast<Index>(codes[j])];
+    AffineDecoder::decode(i, d, codes);
+  }
+  Index bytes() const {
+    return AffineDecoder::bytes() + static_cast<Index>(entries.bytes() + entry_values.bytes());
+  }
+};
+
 template <class Encoding, class Decoder>
 class PackedStore;
 

@@ -119,13 +119,15 @@ class Packer : public Redraw<Encoding, Decoder> {
         columns_(std::move(columns)),
         levels_(std::move(levels)),
         inside_(features.cols) {
+    static_assert(!shared || Encoding::summed == 1,
+                  "zipml: means of draws are on no shared table: use optimal_levels with the sum code");
     if constexpr (!affine) {
       if (options.scaling != Scaling::column_range)
         throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
     }
     for (Index j = 0; j < features.cols; ++j) {
       inside_[j] = {columns_[j].min, columns_[j].max};
-      if constexpr (!affine)
+      if constexpr (!affine && !shared)
         if (!levels_.fitted) inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
     }
   }
@@ -156,6 +158,7 @@ class Packer : public Redraw<Encoding, Decoder> {
 
  private:
   static constexpr bool affine = std::same_as<Decoder, AffineDecoder>;
+  static constexpr bool shared = std::same_as<Decoder, SharedTableDecoder>;
 
   void make_decoder(Store& store) const {
     const Index d = features_.cols;
@@ -175,6 +178,27 @@ class Packer : public Redraw<Encoding, Decoder> {
       if (by_row_) {
         store.decoder.row_offset = Buffer<float>(features_.rows);
         store.decoder.row_step = Buffer<float>(features_.rows);
+      }
+    } else if constexpr (shared) {
+      const Buffer<std::uint8_t>& entries = levels_.entries;
+      bool even = true;  // evenly spaced, as two levels always are: then a code times the gap
+      for (Index k = 1; k < entries.size(); ++k)
+        even = even && entries[k] - entries[k - 1] == entries[1] - entries[0];
+      const double gap = even ? static_cast<double>(entries[1] - entries[0]) : 1.0;
+      const double first = even ? static_cast<double>(entries[0]) : 0.0;
+      store.decoder.offset = Buffer<float>(d);
+      store.decoder.step = Buffer<float>(d);
+      for (Index j = 0; j < d; ++j) {
+        const double step = static_cast<double>(levels_.grids[j].step());
+        store.decoder.offset[j] =
+            standardised(static_cast<double>(levels_.grids[j].offset()) + pinned(step * first), j);
+        store.decoder.step[j] = static_cast<float>(step * gap / map.scale[j]);
+      }
+      if (!even) {
+        store.decoder.entries = entries;
+        store.decoder.entry_values = Buffer<float>(entries.size());
+        for (Index k = 0; k < entries.size(); ++k)
+          store.decoder.entry_values[k] = static_cast<float>(entries[k]);
       }
     } else {
       const int count = summed * (levels_.count - 1) + 1;

@@ -14,6 +14,8 @@
 /// r, hence the gradient stays unbiased (ZipML 2017, section 2.3: independent roundings of sample, model and
 /// gradient).
 ///
+/// One table for all columns (SharedTableDecoder): the same with entries t_k in the place of codes k.
+///
 /// Outliers add correction * x^_j to the margin of their row and r^_i * correction to the gradient of their
 /// column, in store order; a correction of the diagonal is subtracted once per batch, g_j - bias_j x^_j.
 
@@ -43,10 +45,20 @@ inline constexpr bool has_integer_path = requires(const Store store) {
   store.decoder.step;
 };
 
+/// Largest magnitude of the integer residuals over this store: the R of the kernels' contract.
+template <class Store>
+int residual_levels_of(const Store& store) {
+  const PlaneList planes = store.planes(0);
+  if constexpr (requires { store.decoder.entries; })
+    if (!store.decoder.entries.empty()) return table_residual_levels(planes);
+  return residual_levels(planes);
+}
+
 template <class Store>
 class GradientDevice {
   static constexpr bool dense = std::is_base_of_v<DenseStore, Store>;
   static constexpr bool affine = has_integer_path<Store>;
+  static constexpr bool shared = requires(const Store s) { s.decoder.entries; };
 
  public:
   /// `store` must outlive the device. Throws Error when the integer path is asked of a store that has none.
@@ -66,8 +78,8 @@ class GradientDevice {
     if (integer_ && (model_bits_ < 1 || model_bits_ > 8))
       throw Error("the model channel has no such width", "1 to 8 bits, or 32", std::to_string(model_bits_));
     if (integer_ && !affine)
-      throw Error("this store has no integer path", "uniform levels for a model of at most 8 bits",
-                  dense ? "float32 samples" : "tables of levels");
+      throw Error("this store has no integer path", "uniform or shared levels for a model of at most 8 bits",
+                  dense ? "float32 samples" : "a table of levels for each column");
     if (integer_ && d_ > max_int8_columns)
       throw Error("rows are too long for int32 margins",
                   std::to_string(max_int8_columns) + " columns at most", std::to_string(d_));
@@ -161,8 +173,7 @@ class GradientDevice {
       integer_margins(store_.planes(draw), margins32_.data());
       to_float(margins32_.data(), z);
     } else {
-      kernels_.margins(view(), store_.planes(draw), groups_, ModelBlock<const float>{folded_.data(), padded_},
-                       z);
+      float_margins(store_.planes(draw), z);
     }
     finish_margins(z);
     return pass_margins(draw);
@@ -172,12 +183,11 @@ class GradientDevice {
   ZIPML_NOINLINE void margins_of_all_draws() {
     if constexpr (affine && Store::draws > 1) {
       const PlaneList base = store_.base_planes();
-      if (base.count > 0) {
+      if (base.count > 0 && !has_table()) {
         if (integer_)
           integer_margins(base, shared32_.data());
         else
-          kernels_.margins(view(), base, groups_, ModelBlock<const float>{folded_.data(), padded_},
-                           shared_.data());
+          float_margins(base, shared_.data());
         for (int draw = 0; draw < Store::draws; ++draw) {
           PlaneList plane;
           plane.push_draw_plane(base.code_bits + draw);
@@ -187,7 +197,7 @@ class GradientDevice {
             for (Index i = 0; i < groups_.rows(); ++i) margins32_[i] += shared32_[i];
             to_float(margins32_.data(), z);
           } else {
-            kernels_.margins(view(), plane, groups_, ModelBlock<const float>{folded_.data(), padded_}, z);
+            float_margins(plane, z);
             for (Index i = 0; i < groups_.rows(); ++i) z[i] += shared_[i];
           }
           finish_margins(z);
@@ -225,8 +235,11 @@ class GradientDevice {
         residual_sum_ += detail::sum(r, used);
         accumulate_outliers(r + lead_);
         if (store_.decoder.scales_rows()) scale_residuals(r);
-        kernels_.accumulate(view(), store_.planes(draw), groups_, r,
-                            ModelBlock<float>{gradient_.data(), padded_});
+        const ModelBlock<float> gradient{gradient_.data(), padded_};
+        if (has_table())
+          kernels_.accumulate(view(), store_.planes(draw), shared_values(), groups_, r, gradient);
+        else
+          kernels_.accumulate(view(), store_.planes(draw), groups_, r, gradient);
       }
     }
   }
@@ -263,8 +276,34 @@ class GradientDevice {
 
   float* slots_of(int draw) { return margins_.data() + draw * slots_; }
 
+  /// Whether codes stand for the entries of a table that all columns share.
+  bool has_table() const {
+    if constexpr (shared) return !store_.decoder.entries.empty();
+    return false;
+  }
+  CodeTable code_table() const {
+    if constexpr (shared)
+      return {store_.decoder.entries.data(), static_cast<int>(store_.decoder.entries.size())};
+    return {};
+  }
+  TableView shared_values() const {
+    if constexpr (shared) return {store_.decoder.entry_values.data(), 0};
+    return {};
+  }
+
   void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
-    kernels_.margins(view(), planes, groups_, ModelBlock<const std::int8_t>{model8_.data(), padded_}, out);
+    const ModelBlock<const std::int8_t> model{model8_.data(), padded_};
+    if (has_table())
+      kernels_.margins(view(), planes, code_table(), groups_, model, out);
+    else
+      kernels_.margins(view(), planes, groups_, model, out);
+  }
+  void float_margins(const PlaneList& planes, float* out) requires(affine) {
+    const ModelBlock<const float> model{folded_.data(), padded_};
+    if (has_table())
+      kernels_.margins(view(), planes, shared_values(), groups_, model, out);
+    else
+      kernels_.margins(view(), planes, groups_, model, out);
   }
   void to_float(const std::int32_t* sums, float* z) const {
     for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * model_scale_;
@@ -329,8 +368,10 @@ class GradientDevice {
     if (!integer_) {
       base_ += detail::dot(offset, x_.data(), scratch_.data(), d_);
     } else {
-      model_scale_ = quantize_symmetric(folded_.data(), d_, symmetric_levels(model_bits_), model_bits_ == 1,
-                                        random_, {Stream::model, batch_, 0, 0}, model8_.data());
+      int levels = symmetric_levels(model_bits_);
+      if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
+      model_scale_ = quantize_symmetric(folded_.data(), d_, levels, model_bits_ == 1, random_,
+                                        {Stream::model, batch_, 0, 0}, model8_.data());
       // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
       for (Index j = 0; j < d_; ++j) folded_[j] = model_scale_ * static_cast<float>(model8_[j]);
       detail::barrier();
@@ -376,8 +417,9 @@ class GradientDevice {
       scaled[i] = scales_rows ? r[lead_ + i] * store_.decoder.row_step[pass_first_ + i] : r[lead_ + i];
     std::fill_n(residuals8_.data(), groups_.rows(), std::int8_t{0});
     const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
-    const float scale = quantize_symmetric(scaled, pass_count_, residual_levels(planes), false, random_,
-                                           place, residuals8_.data() + lead_);
+    const int levels = has_table() ? table_residual_levels(planes) : residual_levels(planes);
+    const float scale =
+        quantize_symmetric(scaled, pass_count_, levels, false, random_, place, residuals8_.data() + lead_);
     std::int64_t code_sum = 0;
     for (Index i = 0; i < pass_count_; ++i) {
       const int code = residuals8_[lead_ + i];
@@ -395,8 +437,11 @@ class GradientDevice {
       outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
     }
     std::fill(gradient32_.begin(), gradient32_.end(), 0);
-    kernels_.accumulate(view(), planes, groups_, residuals8_.data(),
-                        ModelBlock<std::int32_t>{gradient32_.data(), padded_});
+    const ModelBlock<std::int32_t> gradient{gradient32_.data(), padded_};
+    if (has_table())
+      kernels_.accumulate(view(), planes, code_table(), groups_, residuals8_.data(), gradient);
+    else
+      kernels_.accumulate(view(), planes, groups_, residuals8_.data(), gradient);
     for (Index j = 0; j < d_; ++j) scratch_[j] = static_cast<float>(gradient32_[j]) * scale;
     detail::barrier();
     for (Index j = 0; j < d_; ++j) gradient_[j] += scratch_[j];
