@@ -69,13 +69,14 @@ struct Bias {
   double apart = 0.0;  // distance of the two models / distance of ridge from the optimum
 };
 
-template <class Loss>
+/// Least squares throughout: ls-svm is least squares on labels of -1 and +1, and the excess, being a ratio,
+/// is the same for labels that are shifted and scaled.
 class Comparison {
  public:
   Comparison(const Options& options, const zipml::Dataset& data)
       : options_(options),
         data_(data),
-        objective_(data, Loss{}, zipml::L2(options.l2)),
+        objective_(data, zipml::SquaredLoss{}, zipml::L2(options.l2)),
         optimum_(*zipml::exact_solution(objective_)) {}
 
   std::vector<Row> rows() {
@@ -155,7 +156,7 @@ class Comparison {
   Row row(const char* name, int bits, double outliers, Estimator estimator, Policy policy,
           Rounding rounding) {
     Row result{.name = name, .levels = policy.name, .bits = bits, .outliers = outliers};
-    const zipml::Sgd sgd{Loss{}, zipml::L2(options_.l2)};
+    const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::L2(options_.l2)};
     for (int seed = 1; seed <= options_.seeds; ++seed) {
       const zipml::QuantizeOptions quantization{.seed = static_cast<std::uint64_t>(seed),
                                                 .outliers = outliers};
@@ -177,7 +178,7 @@ class Comparison {
 
   const Options& options_;
   const zipml::Dataset& data_;
-  zipml::Objective<Loss, zipml::L2> objective_;
+  zipml::Objective<zipml::SquaredLoss, zipml::L2> objective_;
   zipml::Optimum optimum_;
 };
 
@@ -278,9 +279,8 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
   if (pclose(plot) != 0) throw zipml::Error("gnuplot failed (Debian: gnuplot-nox)");
 }
 
-template <class Loss>
 void compare(const Options& options, const zipml::Dataset& data) {
-  Comparison<Loss> comparison(options, data);
+  Comparison comparison(options, data);
   std::printf(
       "%s: %td rows, %td columns, %s, l2 %g; optimum %.6g; %d seeds, %d epochs, %s "
       "kernels\n\n",
@@ -341,10 +341,9 @@ int main(int argc, char** argv) {
       load.label = options.label;
       data = zipml::load(options.file, load);
     }
-    if (svm)
-      compare<zipml::LeastSquaresSvm>(options, data);
-    else
-      compare<zipml::SquaredLoss>(options, data);
+    if (svm)  // says what is wrong with labels that are not two classes
+      (void)zipml::LeastSquaresSvm{}.label_map(zipml::label_statistics(data.labels.data(), data.rows));
+    compare(options, data);
     if (std::fflush(stdout) != 0) throw zipml::Error("cannot write the results");
   } catch (const std::exception& error) {
     std::fprintf(stderr, "compare_representations: %s\n", error.what());

@@ -401,9 +401,10 @@ Packer<Encoding, typename Policy::Decoder, R> make_packer(const MatrixView& feat
 /// The store of `Encoding` at `bits` bits a draw: rounds every value in every draw, O(n d draws).
 /// Throws Error on n = 0, on values or labels that are not finite, on a range beyond float32.
 template <class Encoding, LevelsPolicy Policy, class R>
-PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features, const VectorRef& labels,
-                                                     const Policy& policy, R, int bits,
-                                                     const QuantizeOptions& options) {
+ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features,
+                                                                    const VectorRef& labels,
+                                                                    const Policy& policy, R, int bits,
+                                                                    const QuantizeOptions& options) {
   return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
 }
 
@@ -412,9 +413,10 @@ PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features,
 /// then approaches the true optimum instead of the solution that one set of draws defines; each epoch pays
 /// for reading and rounding the float32 samples.
 template <class Encoding, LevelsPolicy Policy, class R>
-PackedStore<Encoding, typename Policy::Decoder> pack_fresh(const MatrixView& features,
-                                                           const VectorRef& labels, const Policy& policy, R,
-                                                           int bits, const QuantizeOptions& options) {
+ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack_fresh(const MatrixView& features,
+                                                                          const VectorRef& labels,
+                                                                          const Policy& policy, R, int bits,
+                                                                          const QuantizeOptions& options) {
   using Packer = detail::Packer<Encoding, typename Policy::Decoder, R>;
   auto packer =
       std::make_shared<Packer>(detail::make_packer<Encoding, Policy, R>(features, policy, bits, options));

@@ -10,24 +10,43 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+namespace detail {
+
+/// Reads decoded rows of a store, without its type: what follows is compiled once for all stores.
+struct RowReader {
+  const void* store;
+  void (*read)(const void* store, Index i, float* out);
+  Index rows;
+  Index cols;
+
+  template <class Store>
+  explicit RowReader(const Store& s)
+      : store(&s),
+        read([](const void* self, Index i, float* out) {
+          static_cast<const Store*>(self)->decode_row(i, 0, out);
+        }),
+        rows(s.rows()),
+        cols(s.cols()) {}
+  void operator()(Index i, float* out) const { read(store, i, out); }
+};
+
 /// Norms over the rows of a store, all of them up to 2^24 values, then a strided selection; top eigenvalue by
 /// a dozen steps of the power method on the first rows (a random sample of the data). A 1 is appended to each
 /// row for the intercept. O(values).
-template <SampleStore Store>
-ZIPML_NOINLINE Curvature measure_curvature(const Store& store) {
+inline Curvature measure_curvature(const RowReader& row_of) {
   constexpr Index norm_values = Index{1} << 24;
   constexpr Index power_values = Index{1} << 19;
   Curvature curvature;
-  const Index d = store.cols();
+  const Index d = row_of.cols;
   const Index stride =
-      std::max<Index>(1, store.rows() / std::max<Index>(256, norm_values / std::max<Index>(d, 1)));
+      std::max<Index>(1, row_of.rows / std::max<Index>(256, norm_values / std::max<Index>(d, 1)));
   Buffer<float> row(d);
   Buffer<double> squares(d);
   Buffer<double> weighted(d);
   double norms = 0.0;
   Index count = 0;
-  for (Index i = 0; i < store.rows(); i += stride, ++count) {
-    store.decode_row(i, 0, row.data());
+  for (Index i = 0; i < row_of.rows; i += stride, ++count) {
+    row_of(i, row.data());
     double norm = 1.0;
     for (Index j = 0; j < d; ++j) norm += pinned(static_cast<double>(row[j]) * static_cast<double>(row[j]));
     for (Index j = 0; j < d; ++j) {
@@ -42,9 +61,9 @@ ZIPML_NOINLINE Curvature measure_curvature(const Store& store) {
     if (squares[j] > 0.0)
       curvature.weighted_norm = std::max(curvature.weighted_norm, weighted[j] / squares[j]);
 
-  const Index n = std::min(store.rows(), std::clamp<Index>(power_values / std::max<Index>(d, 1), 256, 16384));
+  const Index n = std::min(row_of.rows, std::clamp<Index>(power_values / std::max<Index>(d, 1), 256, 16384));
   Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
-  for (Index i = 0; i < n; ++i) store.decode_row(i, 0, rows.data() + i * d);
+  for (Index i = 0; i < n; ++i) row_of(i, rows.data() + i * d);
   // An underestimate by a few per cent, which the norms in the step rule cover.
   Buffer<float> direction(d);
   Buffer<float> image(d);
@@ -67,6 +86,14 @@ ZIPML_NOINLINE Curvature measure_curvature(const Store& store) {
   }
   curvature.top_eigenvalue = std::max(curvature.top_eigenvalue, 1.0);  // the intercept's own
   return curvature;
+}
+
+}  // namespace detail
+
+/// What a safe step on this store depends on. O(values), of 2^24 at most.
+template <SampleStore Store>
+Curvature measure_curvature(const Store& store) {
+  return detail::measure_curvature(detail::RowReader(store));
 }
 
 }  // namespace zipml::inline ZIPML_ABI

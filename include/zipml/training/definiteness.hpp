@@ -109,11 +109,24 @@ struct Spectrum {
                          ///< when the matrix is not positive definite
 };
 
+/// y = M x without the type of what computes it: Lanczos' method is compiled once for all stores.
+class LinearMap {
+ public:
+  template <class F>
+  explicit LinearMap(const F& map)
+      : map_(&map),
+        apply_([](const void* self, const double* x, double* y) { (*static_cast<const F*>(self))(x, y); }) {}
+  void operator()(const double* x, double* y) const { apply_(map_, x, y); }
+
+ private:
+  const void* map_;
+  void (*apply_)(const void*, const double*, double*);
+};
+
 /// At most `steps` steps of Lanczos from `v` (normalised here), with full reorthogonalisation (Golub, Van
 /// Loan, section 10.1); exact when steps reach the dimension. Ends early when an eigenvalue is below
 /// `enough`.
-template <class Apply>
-Spectrum lanczos(Buffer<double> v, int steps, double enough, const Apply& apply) {
+inline Spectrum lanczos(Buffer<double> v, int steps, double enough, const LinearMap& apply) {
   const Index size = v.size();
   Spectrum spectrum;
   List<Buffer<double>> basis;
@@ -230,7 +243,7 @@ ZIPML_NOINLINE Definiteness measure_definiteness(const KernelTable& kernels, con
       for (Index j = 0; j + 1 < matrix.size(); ++j) y[j] += pinned(penalty * x[j]);
     };
     const double enough = rows < store.rows() ? 0.0 : to_the_end ? -1e300 : -0.01;
-    const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, apply);
+    const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, detail::LinearMap(apply));
     Definiteness result;
     result.smallest_eigenvalue = spectrum.smallest;
     result.scale = std::max(spectrum.scale, 1.0);
