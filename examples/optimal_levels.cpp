@@ -9,7 +9,6 @@
 #include <cstdio>
 #include <string>
 #include <vector>
-#include <zipml/quantization/adaquant.hpp>
 #include <zipml/zipml.hpp>
 
 namespace {

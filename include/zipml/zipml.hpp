@@ -7,6 +7,7 @@
 #include <zipml/data/load.hpp>
 #include <zipml/data/model_file.hpp>
 #include <zipml/estimators/quantize.hpp>
+#include <zipml/quantization/adaquant.hpp>
 #include <zipml/training/objective.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/sgd.hpp>
