@@ -285,6 +285,22 @@ TEST_CASE("a lattice has a closed form, and its ties do not cost time or exactne
   }
 }
 
+TEST_CASE("where more levels cost no less, fewer come back, and soon") {
+  // Positions without values between a few that weigh: bins of a grid.
+  for (const int stride : {1, 3, 10, 100}) {
+    const LevelCandidates c(1000, [stride](Index i) {
+      return LevelCandidates::Bin{static_cast<double>(i), i % stride == 0 ? 1.0 : 0.0};
+    });
+    const Index distinct = 999 / stride + 1;
+    for (const Index levels : {3, 11, 90, 101, 400}) {
+      const FoundLevels found = find_optimal_levels(c, levels);
+      INFO("stride " << stride << " levels " << levels);
+      CHECK(static_cast<Index>(found.levels.size()) <= levels);
+      CHECK((found.cost == 0.0) == (levels >= distinct + (999 % stride == 0 ? 0 : 1)));
+    }
+  }
+}
+
 TEST_CASE("a level can be asked for") {
   for (const int kind : {0, 3, 6}) {
     auto v = sample(kind, 40, 41);
@@ -457,6 +473,7 @@ TEST_CASE("what has no levels is a named error") {
   CHECK_THROWS_WITH(candidates_of({1.0, 2.0}, {1.0}), Catch::Contains("differ in number"));
   CHECK_THROWS_WITH(candidates_of({1.0, 2.0}, {1.0, 0.0}), Catch::Contains("weight"));
   CHECK_THROWS_WITH(candidates_of({1.0, 2.0}, {1.0, nan}), Catch::Contains("weight"));
+  CHECK_THROWS_WITH(candidates_of({-1e200, 0.0, 1e200}), Catch::Contains("too far apart"));
   const LevelCandidates two = candidates_of({1.0, 2.0});
   CHECK_THROWS_WITH(find_optimal_levels(two, 1), Catch::Contains("two levels"));
   CHECK_THROWS_WITH(find_lloyd_max_levels(two, 0), Catch::Contains("needs a level"));

@@ -221,6 +221,9 @@ class LevelCandidates {
                         : middle == 0    ? 0.0
                                          : weights_[0]) -
                        weight.value();
+    if (!std::isfinite(nodes_[0].squares) || !std::isfinite(nodes_[size_ - 1].squares))
+      throw Error("values to place levels on are too far apart to be squared", "squares that fit a double",
+                  number_text(position(0)) + " to " + number_text(position(size_ - 1)));
     nodes_[middle] = {centre_, 0.0, 0.0};
     if (!weights_.empty()) weights_[middle] = 0.0;
   }

@@ -67,6 +67,8 @@ class LinkPathSearch {
         next = std::max(next, fee * 1.05);
         more = std::move(path);
       }
+      if (known && (fewer.nodes.empty() || more.nodes.empty()))  // a stretch of T that is not like k^-2
+        next = fewer.nodes.empty() ? fee * 1e3 : fee * 1e-3;
       if (!fewer.nodes.empty() && !more.nodes.empty()) {
         // Where the two paths cost the same, others of the lower hull of T lie below both, or the paths
         // between them are as good.
