@@ -301,6 +301,28 @@ TEST_CASE("where more levels cost no less, fewer come back, and soon") {
   }
 }
 
+TEST_CASE("the scale of values and weights does not matter") {
+  std::vector<double> v;
+  for (int i = 0; i < 12'000; ++i) v.push_back(std::pow(i, 1.5));
+  const FoundLevels expected = find_optimal_levels(candidates_of(v), 16);
+  for (const double scale : {1e-94, 1e-30, 1e30, 1e70}) {
+    std::vector<double> scaled;
+    for (const double x : v) scaled.push_back(x * scale);
+    const FoundLevels found = find_optimal_levels(candidates_of(scaled), 16);
+    CHECK(found.levels.size() == 16);
+    CHECK(found.cost / scale / scale == Approx(expected.cost));
+  }
+  for (const double weight : {1e-200, 1e200})
+    CHECK(find_optimal_levels(candidates_of(v, std::vector<double>(v.size(), weight)), 16).cost / weight ==
+          Approx(expected.cost));
+  // A cluster that lies so far from the median that its costs are rounding alone: some table, soon.
+  std::vector<double> far(51, 0.0);
+  for (int i = 0; i < 49; ++i) far.push_back(1.7e9 + i);
+  CHECK(find_optimal_levels(candidates_of(far), 16).levels.size() <= 16);
+  CHECK(find_adaquant_levels(candidates_of(far), std::numeric_limits<Index>::max()).levels.size() == 50);
+  CHECK(find_optimal_levels(candidates_of(far), std::numeric_limits<Index>::max()).levels.size() == 50);
+}
+
 TEST_CASE("a level can be asked for") {
   for (const int kind : {0, 3, 6}) {
     auto v = sample(kind, 40, 41);
@@ -514,4 +536,7 @@ TEST_CASE("a vector's levels: sorted when short, binned when long") {
     CHECK(found.cost <= exact * (n > 4096 ? 1.002 : 1.0));
     CHECK(found.levels.size() == 16);
   }
+  for (std::size_t i = 0; i < v.size(); ++i)
+    v[i] = 1000.0f + static_cast<float>(uniform(98, i));  // far from zero
+  CHECK(find_levels_of(v, 16).cost <= 1.01 * find_optimal_levels(LevelCandidates::of_values(v), 16).cost);
 }

@@ -346,6 +346,24 @@ TEST_CASE("columns of few values are exact on fitted levels, and their rounding 
   check(quantize<3>(a, y, naive, OptimalLevelsPolicy{.zero = true}));  // 0 comes to the values
 }
 
+TEST_CASE("outliers do not reach the levels that are fitted without them") {
+  RowMajorMatrix a = uniform_matrix(1000, 2);
+  const auto clean =
+      quantize<4>(a, Eigen::VectorXf::Zero(1000), variance_corrected, optimal_levels, {.standardize = false});
+  for (const float far : {1e9f, 1e30f}) {
+    a(7, 1) = far;
+    const auto store = quantize<4>(a, Eigen::VectorXf::Zero(1000), variance_corrected, optimal_levels,
+                                   {.standardize = false, .outliers = 0.01});
+    CHECK(store.outliers.count() >= 1);
+    CHECK(store.bias[1] < 1.05f * clean.bias[1]);
+    CHECK(store.bias[1] > 0.8f * clean.bias[1]);
+  }
+  a.col(0).head(500).setConstant(-3e38f);
+  a.col(0).tail(500).setConstant(3e38f);
+  CHECK_THROWS_WITH(quantize<4>(a, Eigen::VectorXf::Zero(1000), naive, optimal_levels),
+                    Catch::Contains("fits float32"));
+}
+
 TEST_CASE("a shared table lies on the grid of bytes, is the best one there, and decodes to its levels") {
   const Index n = 4000;
   RowMajorMatrix a = uniform_matrix(n, 4);

@@ -103,6 +103,13 @@ struct LevelTable {
 
   float value(int code) const { return values[code]; }
 
+  /// Throws Error when the lowest and the highest level are farther apart than float32 reaches.
+  void require_range() const {
+    if (!(static_cast<double>(values[count - 1]) - static_cast<double>(values[0]) <= 3.4e38))
+      throw Error("levels need a range that fits float32", "lowest <= highest, 3.4e38 apart at most",
+                  number_text(values[0]) + " to " + number_text(values[count - 1]));
+  }
+
   /// O(log count) by bisection. Among repeated levels the lowest code is taken.
   Position lower(float x) const {
     const float v = std::clamp(x, values[0], values[count - 1]);
@@ -138,6 +145,7 @@ class TableLevels {
                     "level " + std::to_string(k) + " >= " + number_text(table_[k - 1]),
                     number_text(table_[k]));
     }
+    LevelTable{table_.data(), count}.require_range();
   }
 
   const Table& table() const { return table_; }

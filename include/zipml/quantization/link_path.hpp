@@ -52,7 +52,8 @@ class LinkPathSearch {
     }
     Path fewer;
     Path more;
-    for (;;) {
+    const double nothing = 1e-30 * std::fabs(cost_(nodes_[0], nodes_[end_]));
+    for (int step = 0; step < 200; ++step) {  // a handful; noise of costs must not make it endless
       Path path = sweep(fee);
       if (path.links() == links) return std::move(path.nodes);
       const bool known = path.links() == fewer.links() || path.links() == more.links();
@@ -60,7 +61,7 @@ class LinkPathSearch {
       const double ratio = static_cast<double>(path.links()) / static_cast<double>(links);
       double next = fee * std::clamp(ratio * ratio * ratio, 1e-6, 1e6);
       if (path.links() < links) {
-        if (!(fee > 1e-280)) return std::move(path.nodes);  // more links would cost no less
+        if (!(fee > nothing)) return std::move(path.nodes);  // more links would cost no less
         next = std::min(next, fee * 0.95);
         fewer = std::move(path);
       } else {
@@ -73,11 +74,19 @@ class LinkPathSearch {
         // Where the two paths cost the same, others of the lower hull of T lie below both, or the paths
         // between them are as good.
         const double crossing = (fewer.cost - more.cost) / static_cast<double>(more.links() - fewer.links());
-        if (known && fee == crossing_) return join(fewer.nodes, more.nodes, links);
+        if (known && fee == crossing_) break;
         if (known || !(next > more.fee && next < fewer.fee)) next = crossing_ = crossing;
       }
       fee = next;
     }
+    if (more.nodes.empty()) return std::move(fewer.nodes);
+    if (fewer.nodes.empty()) {  // all links cost nothing: any selection does
+      List<Index> some;
+      for (Index k = 0; k <= links; ++k)
+        some.push_back(more.nodes[static_cast<std::size_t>(k * more.links() / links)]);
+      return some;
+    }
+    return join(fewer.nodes, more.nodes, links);
   }
 
   /// Moves `fee`, for which the best path has `links` links, towards the middle of such fees.
@@ -88,11 +97,11 @@ class LinkPathSearch {
     double outside[2] = {fee / (1.0 + reach), fee * (1.0 + reach)};
     for (int side = 0; side < 2; ++side)
       for (int step = 0; step < 5; ++step) {
-        const double middle = std::sqrt(inside[side] * outside[side]);
+        const double middle = std::sqrt(inside[side]) * std::sqrt(outside[side]);
         const bool good = sweep(middle).links() == links;
         (good ? inside : outside)[side] = middle;
       }
-    fee = std::sqrt(inside[0] * inside[1]);
+    fee = std::sqrt(inside[0]) * std::sqrt(inside[1]);
   }
 
  private:
@@ -220,6 +229,7 @@ SomeNodes coarse_nodes(const Cost& cost, Index last, Index wanted) {
 template <class Cost>
 List<Index> link_path(const Cost& cost, Index last, Index links) {
   if (links == 1 || last <= 1) return last == 0 ? List<Index>{0} : List<Index>{0, last};
+  links = std::min(links, last);
   const auto k = static_cast<double>(links);
   double fee = 2.0 * cost(0, last) / (k * k * k);
   const Index coarse = std::clamp<Index>(32 * links, 1024, Index{1} << 14);

@@ -47,8 +47,9 @@ inline List<Index> best_chain(const LevelCandidates& candidates, Index first, In
 
 /// The table of at most `levels` levels on the candidates that minimises sum_i w_i (x_i - l(x_i)) (u(x_i) -
 /// x_i), l and u the neighbouring levels: the lowest and the highest candidate and those between that serve
-/// best. Exact, up to the rounding of double sums; 0 when there are no more candidates than levels. O(n)
-/// evaluations of the cost in practice (see link_path.hpp). Throws Error for fewer than 2 levels.
+/// best. Exact, up to the rounding of double sums (see LevelCandidates); 0 when there are no more candidates
+/// than levels. O(n) evaluations of the cost in practice (see link_path.hpp). Throws Error for fewer than 2
+/// levels.
 ///
 ///     const auto found = zipml::find_optimal_levels(zipml::LevelCandidates::of_values(column), 16);
 inline FoundLevels find_optimal_levels(const LevelCandidates& candidates, Index levels) {

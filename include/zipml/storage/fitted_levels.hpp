@@ -14,8 +14,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// Histograms of the columns of a stream of rows, from which every table is fitted: rows may come from
 /// memory, a file or a stream, in any order, over any number of collectors that are then merged, and the
-/// levels are the same. `columns` tells where each column's values lie (its mean, as the histogram's centre)
-/// and which of them count (min to max: outliers that are kept elsewhere do not).
+/// levels are the same. `columns` tells where each column's values lie (its mean, moved into the range, as
+/// the histogram's centre) and which of them count (min to max: outliers that are kept elsewhere do not).
 ///
 ///     LevelsCollector collector(columns);
 ///     for (...) collector.add(row);
@@ -53,6 +53,11 @@ class LevelsCollector {
     if (other.histograms_.size() != histograms_.size())
       throw Error("collectors of different columns cannot merge",
                   std::to_string(histograms_.size()) + " columns", std::to_string(other.histograms_.size()));
+    for (std::size_t j = 0; j < histograms_.size(); ++j)
+      if (histograms_[j].centre() != other.histograms_[j].centre() ||
+          ranges_[j].min != other.ranges_[j].min || ranges_[j].max != other.ranges_[j].max)
+        throw Error("collectors with different statistics cannot merge", "those of the same columns",
+                    "others in column " + std::to_string(j + 1));
     for (std::size_t j = 0; j < histograms_.size(); ++j) histograms_[j].merge(other.histograms_[j]);
   }
 
@@ -90,7 +95,9 @@ class LevelsCollector {
       : cols_(static_cast<Index>(columns.size())), first_(first) {
     for (Index j = first; j < first + count; ++j) {
       const ColumnStatistics& column = columns[static_cast<std::size_t>(j)];
-      histograms_.emplace_back(centred ? static_cast<float>(column.mean) : 0.0f);
+      // Outliers beyond the range move the mean, but not out of the range.
+      const auto mean = static_cast<float>(column.mean);
+      histograms_.emplace_back(centred ? std::clamp(mean, column.min, column.max) : 0.0f);
       ranges_.push_back({column.min, column.max});
     }
   }
@@ -227,7 +234,9 @@ inline constexpr SharedOptimalLevelsPolicy shared_optimal_levels{};
 inline FoundLevels find_levels_of(std::span<const float> vector, Index levels) {
   constexpr std::size_t short_enough = 4096;
   if (vector.size() <= short_enough) return find_optimal_levels(LevelCandidates::of_values(vector), levels);
-  ValueHistogram histogram;
+  double sum = 0.0;
+  for (const float v : vector) sum += static_cast<double>(v);
+  ValueHistogram histogram(static_cast<float>(sum / static_cast<double>(vector.size())));
   histogram.add(vector.data(), static_cast<Index>(vector.size()));
   return find_optimal_levels(histogram.candidates(), levels);
 }

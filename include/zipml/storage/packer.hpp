@@ -127,6 +127,7 @@ class Packer : public Redraw<Encoding, Decoder> {
     }
     for (Index j = 0; j < features.cols; ++j) {
       inside_[j] = {columns_[j].min, columns_[j].max};
+      if constexpr (!affine) levels_[j].require_range();
       if constexpr (!affine && !shared)
         if (!levels_.fitted) inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
     }

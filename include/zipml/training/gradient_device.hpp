@@ -20,7 +20,9 @@
 /// column, in store order; a correction of the diagonal is subtracted once per batch, g_j - bias_j x^_j.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <type_traits>
 
@@ -89,10 +91,10 @@ class GradientDevice {
       if (integer_) {
         rounded_x_ = Buffer<float>(padded_);
         inverse_step_ = Buffer<float>(padded_);
-        for (Index j = 0; j < d_; ++j) inverse_step_[j] = step(j) > 0.0f ? 1.0f / step(j) : 0.0f;
+        for (Index j = 0; j < d_; ++j) inverse_step_[j] = finite_ratio(1.0f, step(j));
       }
       ratio_ = Buffer<float>(padded_);
-      for (Index j = 0; j < d_; ++j) ratio_[j] = step(j) > 0.0f ? store.decoder.offset[j] / step(j) : 0.0f;
+      for (Index j = 0; j < d_; ++j) ratio_[j] = finite_ratio(store.decoder.offset[j], step(j));
     }
     if constexpr (!dense)
       if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(d_);
@@ -270,6 +272,11 @@ class GradientDevice {
 
  private:
   float step(Index j) const { return store_.decoder.step[j]; }
+  /// 0 for a column without steps, or with steps so small that float32 cannot divide by them.
+  static float finite_ratio(float a, float b) {
+    const float ratio = b > 0.0f ? a / b : 0.0f;
+    return std::fabs(ratio) <= std::numeric_limits<float>::max() ? ratio : 0.0f;
+  }
 
   /// The model that the margins are those of: x, or x^ on the integer path.
   const float* model() const { return integer_ ? rounded_x_.data() : x_.data(); }
