@@ -34,49 +34,55 @@ struct ScalarKernels {
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
     const Index d = view.layout.cols;
-    for (Index i = 0; i < groups.rows(); ++i)
+    for (Index i = 0; i < groups.rows(); ++i) {
+      const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < models.count; ++m) {
         const float* x = models[m];
         float sum = 0.0f;
-        for (Index j = 0; j < d; ++j)
-          sum += table.tables[j * table.stride + code_of(view, planes, groups, i, j)] * x[j];
+        for (Index j = 0; j < d; ++j) sum += table.tables[j * table.stride + codes[j]] * x[j];
         out[m * groups.rows() + i] = sum;
       }
+    }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
     const Index d = view.layout.cols;
-    for (Index i = 0; i < groups.rows(); ++i)
+    for (Index i = 0; i < groups.rows(); ++i) {
+      const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < gradients.count; ++m) {
         const float r = residuals[m * groups.rows() + i];
         if (r == 0.0f) continue;
         float* g = gradients[m];
-        for (Index j = 0; j < d; ++j)
-          g[j] += r * table.tables[j * table.stride + code_of(view, planes, groups, i, j)];
+        for (Index j = 0; j < d; ++j) g[j] += r * table.tables[j * table.stride + codes[j]];
       }
+    }
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     const Index d = view.layout.cols;
-    for (Index i = 0; i < groups.rows(); ++i)
+    for (Index i = 0; i < groups.rows(); ++i) {
+      const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < models.count; ++m) {
         const std::int8_t* x = models[m];
         std::int32_t sum = 0;
-        for (Index j = 0; j < d; ++j) sum += table.entries[code_of(view, planes, groups, i, j)] * x[j];
+        for (Index j = 0; j < d; ++j) sum += table.entries[codes[j]] * x[j];
         out[m * groups.rows() + i] = sum;
       }
+    }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
     const Index d = view.layout.cols;
-    for (Index i = 0; i < groups.rows(); ++i)
+    for (Index i = 0; i < groups.rows(); ++i) {
+      const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < gradients.count; ++m) {
         const std::int32_t r = residuals[m * groups.rows() + i];
         if (r == 0) continue;
         std::int32_t* g = gradients[m];
-        for (Index j = 0; j < d; ++j) g[j] += r * table.entries[code_of(view, planes, groups, i, j)];
+        for (Index j = 0; j < d; ++j) g[j] += r * table.entries[codes[j]];
       }
+    }
   }
 
   static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
@@ -162,13 +168,29 @@ struct ScalarKernels {
     int mask;
   };
 
-  static int code_of(const PackedView& view, const PlaneList& planes, GroupRange groups, Index i, Index j) {
-    int code = 0;
-    for (int p = 0; p < planes.count; ++p)
-      code += Row(view, planes[p], groups.first + i / group_rows, static_cast<int>(i % group_rows))[j]
-              << planes[p].shift;
-    return code;
-  }
+  /// The codes of row i of a range of groups.
+  struct RowCodes {
+    RowCodes(const PackedView& view, const PlaneList& planes, GroupRange groups, Index i)
+        : count(planes.count) {
+      for (int p = 0; p < count; ++p) {
+        const Row row(view, planes[p], groups.first + i / group_rows, static_cast<int>(i % group_rows));
+        bytes[p] = row.bytes;
+        shift[p] = row.shift;
+        mask[p] = row.mask;
+        weight[p] = planes[p].shift;
+      }
+    }
+    int operator[](Index j) const {
+      int code = 0;
+      for (int p = 0; p < count; ++p) code += (bytes[p][j] >> shift[p] & mask[p]) << weight[p];
+      return code;
+    }
+    int count;
+    const std::uint8_t* bytes[max_planes];
+    int shift[max_planes];
+    int mask[max_planes];
+    int weight[max_planes];
+  };
 };
 
 static_assert(KernelPolicy<ScalarKernels>);
