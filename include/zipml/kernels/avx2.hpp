@@ -15,7 +15,7 @@
 ///     cvtepu8_epi32        vpmovzxbd     4,  1       3,  1       code to float
 ///     cvtepi32_ps          vcvtdq2ps     3,  2       4,  2
 ///     fmadd_ps             vfmadd*ps     4,  2       4,  2       eight independent sums hide the latency
-///     i32gather_ps         vgatherdps    20, 1/8     20, 1/5     tables of levels per column
+///     setr_ps              vinsertps     1,  2       1,  1       tables of levels per column: eight loads
 ///
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0. Panels are
 /// not aligned.
@@ -764,10 +764,17 @@ struct Avx2Kernels : ScalarKernels {
   // ---- integers, levels by a table of bytes that is too wide for shuffles
   // ----------------------------------------------------------------------------------
 
-  /// Entries as int32, for gathers. Behind the last column codes are of another panel: any code finds an
+  /// Entries as int32. Behind the last column codes are of another panel: any code finds an
   /// entry.
   struct WideTable {
     alignas(32) std::int32_t entries[512];
+    /// Eight loads: a gather of so small a table is no faster.
+    ZIPML_TARGET_AVX2 __m256i look_up(__m256i codes) const {
+      alignas(32) std::int32_t c[8];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(c), codes);
+      return _mm256_setr_epi32(entries[c[0]], entries[c[1]], entries[c[2]], entries[c[3]], entries[c[4]],
+                               entries[c[5]], entries[c[6]], entries[c[7]]);
+    }
     explicit WideTable(CodeTable table) {
       for (int k = 0; k < 512; ++k) entries[k] = table.entries[k < table.count ? k : table.count - 1];
     }
@@ -792,8 +799,7 @@ struct Avx2Kernels : ScalarKernels {
         __m256i codes[8];
         read_codes<0>(planes, panels, d, j, view.end, codes);
         for (int r = 0; r < 8; ++r)
-          acc[r] = _mm256_add_epi32(
-              acc[r], _mm256_mullo_epi32(_mm256_i32gather_epi32(wide.entries, codes[r], 4), x_i32x8));
+          acc[r] = _mm256_add_epi32(acc[r], _mm256_mullo_epi32(wide.look_up(codes[r]), x_i32x8));
       }
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), row_sums(acc));
     }
@@ -812,8 +818,8 @@ struct Avx2Kernels : ScalarKernels {
         __m256i* to = reinterpret_cast<__m256i*>(gradient + j);
         __m256i sum = _mm256_loadu_si256(to);
         for (int r = 0; r < 8; ++r)
-          sum = _mm256_add_epi32(sum, _mm256_mullo_epi32(_mm256_i32gather_epi32(wide.entries, codes[r], 4),
-                                                         _mm256_set1_epi32(residuals[r])));
+          sum = _mm256_add_epi32(sum,
+                                 _mm256_mullo_epi32(wide.look_up(codes[r]), _mm256_set1_epi32(residuals[r])));
         _mm256_storeu_si256(to, sum);
       }
     }
@@ -827,8 +833,13 @@ struct Avx2Kernels : ScalarKernels {
       (void)tables, (void)first_level, (void)valid;
       return _mm256_cvtepi32_ps(codes);
     } else {
-      return _mm256_mask_i32gather_ps(_mm256_setzero_ps(), tables, _mm256_add_epi32(codes, first_level),
-                                      valid, 4);
+      // Eight loads: a gather is no faster, and QEMU 7.2 gets some wrong. Columns behind d read an entry of
+      // the first one and meet a padded 0 or a padded gradient.
+      alignas(32) std::int32_t place[8];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(place),
+                         _mm256_and_si256(_mm256_add_epi32(codes, first_level), _mm256_castps_si256(valid)));
+      return _mm256_setr_ps(tables[place[0]], tables[place[1]], tables[place[2]], tables[place[3]],
+                            tables[place[4]], tables[place[5]], tables[place[6]], tables[place[7]]);
     }
   }
 
