@@ -1,9 +1,12 @@
 // Kernels in cache: margins and accumulation of 64 rows x 4,096 columns, every instruction set, width and
 // arithmetic.
 //
-// Names: margins/<isa>/<bits>/<int8|int8-table|float>, accumulate/<isa>/<bits>/<int8|int8-table|float>; 32
-// bits for float32 rows. int8-table: codes stand for the entries of a table of bytes that all columns share;
-// time_vs_uniform is against int8 of the same width, both taking turns.
+// Names: margins/<isa>/<bits>/<kind>, accumulate/<isa>/<bits>/<kind>; 32 bits for float32 rows. Kinds:
+//   int8, float   of the codes
+//   int8-table    codes stand for the entries of a table of bytes that all columns share; time_vs_uniform is
+//   against
+//                 int8 of the same width, both taking turns
+//   float-table   codes stand for the levels of a table of floats for each column
 
 #include <benchmark/benchmark.h>
 
@@ -92,6 +95,30 @@ void shared_table(benchmark::State& state, int bits, bool accumulate) {
   state.counters["time_vs_uniform"] = table_seconds / uniform_seconds;
 }
 
+/// Levels by a table of floats for each column.
+template <class Kernels>
+void column_tables(benchmark::State& state, int bits, bool accumulate) {
+  const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
+  const PackedView view{store.codes().data(), store.codes().end(), store.layout()};
+  const PlaneList planes = store.planes(0);
+  const GroupRange groups{0, rows / group_rows};
+  Buffer<float> tables(columns << bits);
+  for (Index k = 0; k < tables.size(); ++k) tables[k] = static_cast<float>(k % 7);
+  const TableView table{tables.data(), Index{1} << bits};
+  Buffer<float> model(columns);
+  Buffer<float> residuals(rows);
+  Buffer<float> margins(rows);
+  Buffer<float> gradient(columns);
+  for (auto _ : state) {
+    if (accumulate)
+      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+    else
+      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+    benchmark::ClobberMemory();
+  }
+  report(state, bits);
+}
+
 template <class Kernels>
 void dense(benchmark::State& state, bool accumulate) {
   const DenseStore store = bench::dense(rows, columns);
@@ -127,6 +154,9 @@ int main(int argc, char** argv) {
         benchmark::RegisterBenchmark((name + std::to_string(bits) + "/int8-table").c_str(),
                                      [=](benchmark::State& s) { shared_table<Kernels>(s, bits, accumulate); })
             ->UseManualTime();
+        benchmark::RegisterBenchmark(
+            (name + std::to_string(bits) + "/float-table").c_str(),
+            [=](benchmark::State& s) { column_tables<Kernels>(s, bits, accumulate); });
         benchmark::RegisterBenchmark(
             (name + std::to_string(bits) + "/float").c_str(),
             [=](benchmark::State& s) { packed<Kernels, float, float>(s, bits, accumulate); });

@@ -4,15 +4,16 @@
 // a single draw visible: naive lands where ridge regression with the mean variance of the rounding as penalty
 // does.
 
-#include <CLI/CLI.hpp>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <tuple>
 #include <vector>
 #include <zipml/realised_system.hpp>
 #include <zipml/zipml.hpp>
+
+#include "gnuplot.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -240,21 +241,19 @@ void write_csv(const std::string& path, const std::vector<Row>& rows) {
 
 /// Excess against stored bits, one line per representation and share of outliers, drawn by gnuplot.
 void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title) {
-  std::FILE* plot = popen("gnuplot", "w");
-  if (plot == nullptr) throw zipml::Error("cannot start gnuplot (Debian: gnuplot-nox)");
+  Gnuplot picture(path);
+  std::FILE* plot = picture.stream();
   using Line = std::tuple<std::string, std::string, double>;  // representation, levels, outliers
   std::vector<Line> lines;
   for (const Row& r : rows) {
     const Line line{r.name, r.levels, r.outliers};
     if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
   }
-  std::string quoted;
-  for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
   std::fprintf(plot,
-               "set terminal svg size 900,600 background 'white'\nset output '%s'\nset logscale y\nset grid\n"
+               "set logscale y\nset grid\n"
                "set xlabel 'stored bits per value'\nset ylabel 'excess over the exact optimum (%%)'\n"
-               "set format y '%%g'\nset key outside right\nset title '%s' noenhanced\nplot ",
-               quoted.c_str(), title.c_str());
+               "set format y '%%g'\nset key outside right\nset title %s noenhanced\nplot ",
+               Gnuplot::quoted(title).c_str());
   const std::vector<std::string> names{"naive", "nearest", "double-sampling", "sum-code",
                                        "variance-corrected"};
   const char* const colours[] = {"#888888", "#e69f00", "#56b4e9", "#009e73", "#d55e00"};
@@ -276,7 +275,7 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
         std::fprintf(plot, "%g %g\n", r.stored_bits.mean(), 100.0 * std::max(r.solved.mean(), 1e-7));
     std::fprintf(plot, "e\n");
   }
-  if (pclose(plot) != 0) throw zipml::Error("gnuplot failed (Debian: gnuplot-nox)");
+  picture.finish();
 }
 
 void compare(const Options& options, const zipml::Dataset& data) {
@@ -292,12 +291,25 @@ void compare(const Options& options, const zipml::Dataset& data) {
   if (!options.svg.empty()) write_svg(options.svg, rows, data.source);
 }
 
+void run(const Options& options) {
+  const bool svm = options.loss == "ls-svm";
+  zipml::Dataset data;
+  if (options.file.empty()) {
+    const zipml::GeneratedOptions size{.rows = options.rows, .test_rows = 0};
+    data = svm ? zipml::two_class(size).train : zipml::skewed(size).train;
+  } else {
+    zipml::LoadOptions load;
+    load.label = options.label;
+    data = zipml::load(options.file, load);
+  }
+  if (svm)  // says what is wrong with labels that are not two classes
+    (void)zipml::LeastSquaresSvm{}.label_map(zipml::label_statistics(data.labels.data(), data.rows));
+  compare(options, data);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
-#ifdef SIGPIPE
-  std::signal(SIGPIPE, SIG_IGN);
-#endif
   Options options;
   CLI::App app{
       "Compares the representations of samples: excess over the exact optimum against stored bits.\n"
@@ -323,31 +335,5 @@ int main(int argc, char** argv) {
   app.add_option("--epochs", options.epochs, "of SGD; 0 solves only")->check(CLI::Range(0, 100'000));
   app.add_option("--csv", options.csv, "write the table to this file");
   app.add_option("--svg", options.svg, "draw it, with gnuplot");
-  try {
-    app.parse(argc, argv);
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    std::fprintf(stderr, "compare_representations: %s\nTry --help.\n", error.what());
-    return 2;
-  }
-  try {
-    const bool svm = options.loss == "ls-svm";
-    zipml::Dataset data;
-    if (options.file.empty()) {
-      const zipml::GeneratedOptions size{.rows = options.rows, .test_rows = 0};
-      data = svm ? zipml::two_class(size).train : zipml::skewed(size).train;
-    } else {
-      zipml::LoadOptions load;
-      load.label = options.label;
-      data = zipml::load(options.file, load);
-    }
-    if (svm)  // says what is wrong with labels that are not two classes
-      (void)zipml::LeastSquaresSvm{}.label_map(zipml::label_statistics(data.labels.data(), data.rows));
-    compare(options, data);
-    if (std::fflush(stdout) != 0) throw zipml::Error("cannot write the results");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "compare_representations: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  return run_program("compare_representations", app, argc, argv, [&options] { run(options); });
 }

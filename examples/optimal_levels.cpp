@@ -2,14 +2,15 @@
 // of a file, or of a generated set, prints the tables and what they cost, and draws them under the column's
 // density.
 
-#include <CLI/CLI.hpp>
 #include <algorithm>
 #include <cmath>
-#include <csignal>
 #include <cstdio>
 #include <string>
 #include <vector>
 #include <zipml/zipml.hpp>
+
+#include "gnuplot.hpp"
+#include "program.hpp"
 
 namespace {
 
@@ -102,10 +103,8 @@ Table uniform(const std::vector<float>& values, int bits, double variance_of_col
 
 /// The column's density, and the tables as rows of marks below it.
 void draw(const std::string& path, const Column& column, const std::vector<Table>& tables, int bits) {
-  std::FILE* plot = popen("gnuplot", "w");
-  if (plot == nullptr) throw zipml::Error("cannot start gnuplot (Debian: gnuplot-nox)");
-  std::string quoted;
-  for (const char c : path) quoted += c == '\'' ? std::string("''") : std::string(1, c);
+  Gnuplot picture(path);
+  std::FILE* plot = picture.stream();
   const auto low = static_cast<double>(column.values.front());
   const auto high = static_cast<double>(column.values.back());
   constexpr int bins = 240;
@@ -117,12 +116,13 @@ void draw(const std::string& path, const Column& column, const std::vector<Table
         1.0 / (static_cast<double>(column.values.size()) * width);
   }
   std::fprintf(plot,
-               "set terminal svg size 900,600 background 'white'\nset output '%s'\nset multiplot\n"
+               "set multiplot\n"
                "set lmargin 14\nset rmargin 3\nset xrange [%g:%g]\nset grid x\nunset key\n"
-               "set title '%s, %d bits' noenhanced\nset origin 0,0.38\nset size 1,0.62\nset logscale y\n"
+               "set title %s noenhanced\nset origin 0,0.38\nset size 1,0.62\nset logscale y\n"
                "set ylabel 'density'\nset format y '%%g'\nset style fill solid 0.5\nset boxwidth %g\nplot "
                "'-' using 1:2 with boxes lc rgb '#56b4e9'\n",
-               quoted.c_str(), low - 2 * width, high + 2 * width, column.name.c_str(), bits, width);
+               low - 2 * width, high + 2 * width,
+               Gnuplot::quoted(column.name + ", " + std::to_string(bits) + " bits").c_str(), width);
   for (int b = 0; b < bins; ++b)
     if (density[static_cast<std::size_t>(b)] > 0.0)
       std::fprintf(plot, "%.9g %.9g\n", low + (b + 0.5) * width, density[static_cast<std::size_t>(b)]);
@@ -139,7 +139,7 @@ void draw(const std::string& path, const Column& column, const std::vector<Table
     for (const double level : tables[t].levels)
       std::fprintf(plot, "%.9g %zu\n", level, tables.size() - 1 - t);
   std::fprintf(plot, "e\nunset multiplot\n");
-  if (pclose(plot) != 0) throw zipml::Error("gnuplot failed (Debian: gnuplot-nox)");
+  picture.finish();
 }
 
 void run(const Options& options) {
@@ -213,9 +213,6 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-#ifdef SIGPIPE
-  std::signal(SIGPIPE, SIG_IGN);
-#endif
   Options options;
   CLI::App app{
       "Fits uniform, variance-optimal and Lloyd-Max levels to a column.\n"
@@ -232,21 +229,9 @@ int main(int argc, char** argv) {
       ->check(CLI::Range(0.0, 0.49));
   app.add_flag("--zero", options.zero, "one of the optimal levels is 0");
   app.add_option("--svg", options.svg, "draw density and levels, with gnuplot");
-  try {
-    app.parse(argc, argv);
+  app.callback([&options] {
     if (options.zero && options.bits < 2)
       throw CLI::ValidationError("--zero needs a level more: --bits 2 or more");
-  } catch (const CLI::ParseError& error) {
-    if (error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success)) return app.exit(error);
-    std::fprintf(stderr, "optimal_levels: %s\nTry --help.\n", error.what());
-    return 2;
-  }
-  try {
-    run(options);
-    if (std::fflush(stdout) != 0) throw zipml::Error("cannot write the results");
-  } catch (const std::exception& error) {
-    std::fprintf(stderr, "optimal_levels: %s\n", error.what());
-    return 1;
-  }
-  return 0;
+  });
+  return run_program("optimal_levels", app, argc, argv, [&options] { run(options); });
 }

@@ -39,6 +39,10 @@ if(NOT out MATCHES "optimal +0.0000 +0.0000" OR NOT out MATCHES "optimal: 1 2 4 
   message(FATAL_ERROR "four values have four exact levels:\n${out}")
 endif()
 run(0 ${csv} --column label --bits 1)
+
+# Text from a file is text: neither a quote nor a command for gnuplot.
+file(WRITE ${csv} "dog's age,y\n1,0\n2,1\n5,0\n")
+run(0 ${csv} --column "dog's age" --bits 1 ${picture})
 run(1 ${csv} --column weight)
 if(NOT err MATCHES "no such column.*'weight'")
   message(FATAL_ERROR "a column that is missing is named: ${err}")

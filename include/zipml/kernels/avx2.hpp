@@ -82,33 +82,33 @@ struct Avx2Kernels : ScalarKernels {
                       ModelBlock<const float> models, float* out) {
     visit_single(planes, [&](auto width) {
       for (int m = 0; m < models.count; ++m)
-        float_margins<width(), false>(view, planes, {}, groups, models[m], out + m * groups.rows());
+        float_margins<width()>(view, planes, groups, models[m], out + m * groups.rows());
     });
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
     visit_single(planes, [&](auto width) {
       for (int m = 0; m < gradients.count; ++m)
-        float_rows<width(), false>(view, planes, {}, groups, residuals + m * groups.rows(), gradients[m]);
+        float_rows<width()>(view, planes, groups, residuals + m * groups.rows(), gradients[m]);
     });
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
     for (int m = 0; m < models.count; ++m)
-      float_margins<0, true>(view, planes, table, groups, models[m], out + m * groups.rows());
+      level_margins(view, planes, table, groups, models[m], out + m * groups.rows());
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
     for (int m = 0; m < gradients.count; ++m)
-      float_rows<0, true>(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
+      level_rows(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     if (!is_shuffled(planes)) {
       for (int m = 0; m < models.count; ++m)
-        gathered_margins(view, planes, table, groups, models[m], out + m * groups.rows());
+        entry_margins(view, planes, table, groups, models[m], out + m * groups.rows());
       return;
     }
     for (int m = 0; m < models.count; ++m, out += groups.rows()) switch (planes.code_bits) {
@@ -127,7 +127,7 @@ struct Avx2Kernels : ScalarKernels {
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
     if (!is_shuffled(planes)) {
       for (int m = 0; m < gradients.count; ++m)
-        add_gathered(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
+        add_entries(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
       return;
     }
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) switch (planes.code_bits) {
@@ -631,29 +631,23 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  /// The bits of a plane of width W for the 8 rows of a group in 8 columns.
+  /// Adds the bits of a plane of width W, moved to their weight, to the codes of the 8 rows of a group in 8
+  /// columns.
   template <int W>
-  ZIPML_TARGET_AVX2 static void read_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
-                                          __m256i (&bits)[8]) {
+  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+                                         __m128i weight, __m256i (&codes)[8]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
       const __m256i bytes = load8(panels + k * d, end);
-      for (int r = 0; r < per_byte; ++r)
-        bits[k * per_byte + r] = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
+      for (int r = 0; r < per_byte; ++r) {
+        const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
+        codes[k * per_byte + r] = _mm256_add_epi32(codes[k * per_byte + r], _mm256_sll_epi32(bits, weight));
+      }
     }
   }
 
-  /// Adds them, moved to their weight, to the codes.
-  template <int W>
-  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
-                                         __m128i weight, __m256i (&codes)[8]) {
-    __m256i bits[8];
-    read_bits<W>(panels, d, end, bits);
-    for (int r = 0; r < 8; ++r) codes[r] = _mm256_add_epi32(codes[r], _mm256_sll_epi32(bits[r], weight));
-  }
-
-  /// The same times x, added to the sums of the rows: without eight codes in registers at once.
+  /// The bits times x, added to the sums of the rows: without eight codes in registers at once.
   template <int W>
   ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
                                               __m256 x, __m256 (&acc)[8]) {
@@ -695,7 +689,7 @@ struct Avx2Kernels : ScalarKernels {
   /// Bits of the 8 rows times their factors, added up.
   template <int W>
   ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d, const std::uint8_t* end,
-                                         const float* factors, __m256 (&sums)[2]) {
+                                         const __m256 (&factors)[8], __m256 (&sums)[2]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
@@ -703,15 +697,14 @@ struct Avx2Kernels : ScalarKernels {
       for (int r = 0; r < per_byte; ++r) {
         const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
         const int row = k * per_byte + r;
-        sums[row % 2] =
-            _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), _mm256_broadcast_ss(factors + row), sums[row % 2]);
+        sums[row % 2] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), factors[row], sums[row % 2]);
       }
     }
   }
 
   /// The same for all planes of a code.
   ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const GroupPanels& panels, Index d,
-                                           Index j, const std::uint8_t* end, const float (*factors)[8],
+                                           Index j, const std::uint8_t* end, const __m256 (*factors)[8],
                                            __m256 (&sums)[2]) {
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
@@ -732,14 +725,9 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  /// Codes of the 8 rows of a group, columns j .. j + 7. Width: that of a single plane, or 0 for any planes.
-  template <int Width>
+  /// Codes of the 8 rows of a group, columns j .. j + 7.
   ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const GroupPanels& panels, Index d,
                                            Index j, const std::uint8_t* end, __m256i (&codes)[8]) {
-    if constexpr (Width > 0) {
-      read_bits<Width>(panels.plane[0] + j, d, end, codes);
-      return;
-    }
     for (__m256i& code : codes) code = _mm256_setzero_si256();
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
@@ -761,14 +749,123 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  // ---- integers, levels by a table of bytes that is too wide for shuffles
+  /// Width: that of a code that is one plane, or 0.
+  template <int Width>
+  ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
+                                              GroupRange groups, const float* x, float* out) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      __m256 acc[8];
+      for (__m256& a : acc) a = _mm256_setzero_ps();
+      for (Index j = 0; j < d; j += 8) {
+        const __m256 x_f32x8 = _mm256_load_ps(x + j);
+        if constexpr (Width > 0)
+          multiply_bits<Width>(panels.plane[0] + j, d, view.end, x_f32x8, acc);
+        else
+          multiply_planes(planes, panels, d, j, view.end, x_f32x8, acc);
+      }
+      _mm256_storeu_ps(out, row_sums(acc));
+    }
+  }
+
+  template <int Width>
+  ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                           const float* residuals, float* gradient) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      __m256 factors[Width > 0 ? 1 : max_planes][8];  // residuals times the weight of a plane
+      for (int p = 0; p < (Width > 0 ? 1 : planes.count); ++p)
+        for (int r = 0; r < 8; ++r)
+          factors[p][r] = _mm256_set1_ps(residuals[r] * static_cast<float>(1 << planes[p].shift));
+      for (Index j = 0; j < d; j += 8) {
+        __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
+        if constexpr (Width > 0)
+          add_rows<Width>(panels.plane[0] + j, d, view.end, factors[0], sums);
+        else
+          add_planes(planes, panels, d, j, view.end, factors, sums);
+        _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
+      }
+    }
+  }
+
+  ZIPML_TARGET_AVX2 static __m256 row_sums(const __m256* v) {
+    const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
+    const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
+    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+
+  // ---- float model, levels by a table for each column
   // ----------------------------------------------------------------------------------
 
-  /// Entries as int32. Behind the last column codes are of another panel: any code finds an
-  /// entry.
+  /// The tables of eight columns. Columns behind d take the first entry, and meet a padded 0 or a padded
+  /// gradient.
+  struct ColumnLevels {
+    const float* tables;
+    __m256i first;   // entry of each column
+    __m256i inside;  // all ones before d
+
+    ZIPML_TARGET_AVX2 ColumnLevels(TableView table, Index d, Index j)
+        : tables(table.tables + j * table.stride) {
+      const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      first = _mm256_mullo_epi32(lane, _mm256_set1_epi32(static_cast<int>(table.stride)));
+      inside = _mm256_cmpgt_epi32(_mm256_set1_epi32(d - j < 8 ? static_cast<int>(d - j) : 8), lane);
+    }
+    /// Eight loads, here and in WideTable: a gather gains a tenth at most on Zen 5, and QEMU 7.2 gets some
+    /// wrong.
+    ZIPML_TARGET_AVX2 __m256 look_up(__m256i codes) const {
+      alignas(32) std::int32_t k[8];
+      _mm256_store_si256(reinterpret_cast<__m256i*>(k),
+                         _mm256_and_si256(_mm256_add_epi32(codes, first), inside));
+      return _mm256_setr_ps(tables[k[0]], tables[k[1]], tables[k[2]], tables[k[3]], tables[k[4]],
+                            tables[k[5]], tables[k[6]], tables[k[7]]);
+    }
+  };
+
+  ZIPML_TARGET_AVX2 static void level_margins(const PackedView& view, const PlaneList& planes,
+                                              TableView table, GroupRange groups, const float* x,
+                                              float* out) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      __m256 acc[8];
+      for (__m256& a : acc) a = _mm256_setzero_ps();
+      for (Index j = 0; j < d; j += 8) {
+        const ColumnLevels levels(table, d, j);
+        const __m256 x_f32x8 = _mm256_load_ps(x + j);
+        __m256i codes[8];
+        read_codes(planes, panels, d, j, view.end, codes);
+        for (int r = 0; r < 8; ++r) acc[r] = _mm256_fmadd_ps(levels.look_up(codes[r]), x_f32x8, acc[r]);
+      }
+      _mm256_storeu_ps(out, row_sums(acc));
+    }
+  }
+
+  ZIPML_TARGET_AVX2 static void level_rows(const PackedView& view, const PlaneList& planes, TableView table,
+                                           GroupRange groups, const float* residuals, float* gradient) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      for (Index j = 0; j < d; j += 8) {
+        const ColumnLevels levels(table, d, j);
+        __m256i codes[8];
+        read_codes(planes, panels, d, j, view.end, codes);
+        __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
+        for (int r = 0; r < 8; ++r)
+          sums[r % 2] =
+              _mm256_fmadd_ps(levels.look_up(codes[r]), _mm256_broadcast_ss(residuals + r), sums[r % 2]);
+        _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
+      }
+    }
+  }
+
+  // ---- integers, levels by a table of bytes that shuffles cannot hold: 1 bit, 5 to 8 bits, draw planes
+  // ----------------------------------------------------------------------------------
+
+  /// Entries as int32. Behind the last column codes are those of another panel, so that any code finds one.
   struct WideTable {
     alignas(32) std::int32_t entries[512];
-    /// Eight loads: a gather of so small a table is no faster.
     ZIPML_TARGET_AVX2 __m256i look_up(__m256i codes) const {
       alignas(32) std::int32_t c[8];
       _mm256_store_si256(reinterpret_cast<__m256i*>(c), codes);
@@ -785,9 +882,9 @@ struct Avx2Kernels : ScalarKernels {
     return _mm256_cvtepi8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(values)));
   }
 
-  ZIPML_TARGET_AVX2 static void gathered_margins(const PackedView& view, const PlaneList& planes,
-                                                 CodeTable table, GroupRange groups, const std::int8_t* x,
-                                                 std::int32_t* out) {
+  ZIPML_TARGET_AVX2 static void entry_margins(const PackedView& view, const PlaneList& planes,
+                                              CodeTable table, GroupRange groups, const std::int8_t* x,
+                                              std::int32_t* out) {
     const Index d = view.layout.cols;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
@@ -797,7 +894,7 @@ struct Avx2Kernels : ScalarKernels {
       for (Index j = 0; j < d; j += 8) {
         const __m256i x_i32x8 = widen8(x + j);
         __m256i codes[8];
-        read_codes<0>(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, view.end, codes);
         for (int r = 0; r < 8; ++r)
           acc[r] = _mm256_add_epi32(acc[r], _mm256_mullo_epi32(wide.look_up(codes[r]), x_i32x8));
       }
@@ -805,16 +902,16 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  ZIPML_TARGET_AVX2 static void add_gathered(const PackedView& view, const PlaneList& planes, CodeTable table,
-                                             GroupRange groups, const std::int8_t* residuals,
-                                             std::int32_t* gradient) {
+  ZIPML_TARGET_AVX2 static void add_entries(const PackedView& view, const PlaneList& planes, CodeTable table,
+                                            GroupRange groups, const std::int8_t* residuals,
+                                            std::int32_t* gradient) {
     const Index d = view.layout.cols;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const GroupPanels panels = panels_of(view, planes, groups.first + g);
       for (Index j = 0; j < d; j += 8) {
         __m256i codes[8];
-        read_codes<0>(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, view.end, codes);
         __m256i* to = reinterpret_cast<__m256i*>(gradient + j);
         __m256i sum = _mm256_loadu_si256(to);
         for (int r = 0; r < 8; ++r)
@@ -823,101 +920,6 @@ struct Avx2Kernels : ScalarKernels {
         _mm256_storeu_si256(to, sum);
       }
     }
-  }
-
-  /// The values that codes stand for: the codes themselves, or the levels of eight columns by table.
-  template <bool Table>
-  ZIPML_TARGET_AVX2 static __m256 values_of(__m256i codes, const float* tables, __m256i first_level,
-                                            __m256 valid) {
-    if constexpr (!Table) {
-      (void)tables, (void)first_level, (void)valid;
-      return _mm256_cvtepi32_ps(codes);
-    } else {
-      // Eight loads: a gather is no faster, and QEMU 7.2 gets some wrong. Columns behind d read an entry of
-      // the first one and meet a padded 0 or a padded gradient.
-      alignas(32) std::int32_t place[8];
-      _mm256_store_si256(reinterpret_cast<__m256i*>(place),
-                         _mm256_and_si256(_mm256_add_epi32(codes, first_level), _mm256_castps_si256(valid)));
-      return _mm256_setr_ps(tables[place[0]], tables[place[1]], tables[place[2]], tables[place[3]],
-                            tables[place[4]], tables[place[5]], tables[place[6]], tables[place[7]]);
-    }
-  }
-
-  /// All ones in the lanes of columns before d.
-  ZIPML_TARGET_AVX2 static __m256 columns_before(Index d, Index j) {
-    const __m256i lane = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
-    const int left = d - j < 8 ? static_cast<int>(d - j) : 8;
-    return _mm256_castsi256_ps(_mm256_cmpgt_epi32(_mm256_set1_epi32(left), lane));
-  }
-
-  template <int Width, bool Table>
-  ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
-                                              TableView table, GroupRange groups, const float* x,
-                                              float* out) {
-    const Index d = view.layout.cols;
-    const __m256i first_level = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                                   _mm256_set1_epi32(static_cast<int>(table.stride)));
-    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
-      __m256 acc[8];
-      for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (Index j = 0; j < d; j += 8) {
-        const __m256 x_f32x8 = _mm256_load_ps(x + j);
-        const __m256 valid = columns_before(d, j);
-        const float* tables = Table ? table.tables + j * table.stride : nullptr;
-        if constexpr (Width > 0) {
-          multiply_bits<Width>(panels.plane[0] + j, d, view.end, x_f32x8, acc);
-        } else if constexpr (!Table) {
-          multiply_planes(planes, panels, d, j, view.end, x_f32x8, acc);
-        } else {
-          __m256i codes[8];
-          read_codes<0>(planes, panels, d, j, view.end, codes);
-          for (int r = 0; r < 8; ++r)
-            acc[r] = _mm256_fmadd_ps(values_of<Table>(codes[r], tables, first_level, valid), x_f32x8, acc[r]);
-        }
-      }
-      _mm256_storeu_ps(out, row_sums(acc));
-    }
-  }
-
-  template <int Width, bool Table>
-  ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes, TableView table,
-                                           GroupRange groups, const float* residuals, float* gradient) {
-    const Index d = view.layout.cols;
-    const __m256i first_level = _mm256_mullo_epi32(_mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7),
-                                                   _mm256_set1_epi32(static_cast<int>(table.stride)));
-    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
-      __m256 factors[8];
-      for (int r = 0; r < 8; ++r) factors[r] = _mm256_broadcast_ss(residuals + r);
-      alignas(32) float weighted[max_planes][8];  // residuals times the weight of a plane
-      if constexpr (Width == 0 && !Table)
-        for (int p = 0; p < planes.count; ++p)
-          for (int r = 0; r < 8; ++r)
-            weighted[p][r] = residuals[r] * static_cast<float>(1 << planes[p].shift);
-      for (Index j = 0; j < d; j += 8) {
-        const __m256 valid = columns_before(d, j);
-        const float* tables = Table ? table.tables + j * table.stride : nullptr;
-        __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
-        if constexpr (Width == 0 && !Table) {
-          add_planes(planes, panels, d, j, view.end, weighted, sums);
-          _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
-          continue;
-        }
-        __m256i codes[8];
-        read_codes<Width>(planes, panels, d, j, view.end, codes);
-        for (int r = 0; r < 8; ++r)
-          sums[r % 2] = _mm256_fmadd_ps(values_of<Table>(codes[r], tables, first_level, valid), factors[r],
-                                        sums[r % 2]);
-        _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
-      }
-    }
-  }
-
-  ZIPML_TARGET_AVX2 static __m256 row_sums(const __m256* v) {
-    const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
-    const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
-    return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
   }
 
   // ---- float32 rows

@@ -73,7 +73,8 @@ class LevelsCollector {
     return tables;
   }
 
-  /// The tables of a matrix in memory, so many columns at a time that their histograms take some 10 MB.
+  /// The tables of a matrix in memory, 64 columns at a time, so that histograms take no
+  /// more memory than that of these.
   template <class Policy>
   static ColumnTables fit(const Policy& policy, const MatrixView& rows,
                           std::span<const ColumnStatistics> columns, bool centred, int bits) {
@@ -119,9 +120,10 @@ inline void fill_table(const FoundLevels& found, std::span<float> table) {
 }  // namespace detail
 
 /// Per column, the 2^bits levels that minimise the variance of stochastic rounding, on the edges of a
-/// histogram (quantization/value_histogram.hpp): at 16 levels within 0.01 % of the exact optimum on normal
+/// histogram (quantization/value_histogram.hpp): at 16 levels within 0.02 % of the exact optimum on normal
 /// data; exact on columns of up to 256 distinct values, and without variance when there are no more of them
-/// than levels. ZipML 2017, section 3. O(n d) for the histograms, about 1 ms a column for the search.
+/// than levels. ZipML 2017, section 3. O(n d) for the histograms, then a search of some
+/// thousand edges a column.
 struct OptimalLevelsPolicy {
   using Decoder = TableDecoder;
   static constexpr const char* name = "optimal";
@@ -227,8 +229,9 @@ struct SharedOptimalLevelsPolicy {
 inline constexpr SharedOptimalLevelsPolicy shared_optimal_levels{};
 
 /// The optimal levels of one vector, of a model or a gradient say: as find_optimal_levels, by sorting where
-/// it is short and by a histogram where it is long. Levels are refitted as the vector changes: 0.2 ms at
-/// 1,000 entries and 16 levels. Throws Error for an empty vector or entries that are not finite.
+/// it is short and by a histogram where it is long. Fast enough to refit levels as the vector
+/// changes (bench/levels_bench.cpp, levels/vector). Throws Error for an empty vector or entries that are not
+/// finite.
 ///
 ///     const auto found = zipml::find_levels_of({x.data(), d}, 16);
 inline FoundLevels find_levels_of(std::span<const float> vector, Index levels) {

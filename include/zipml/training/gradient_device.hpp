@@ -424,9 +424,8 @@ class GradientDevice {
       scaled[i] = scales_rows ? r[lead_ + i] * store_.decoder.row_step[pass_first_ + i] : r[lead_ + i];
     std::fill_n(residuals8_.data(), groups_.rows(), std::int8_t{0});
     const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
-    const int levels = has_table() ? table_residual_levels(planes) : residual_levels(planes);
-    const float scale =
-        quantize_symmetric(scaled, pass_count_, levels, false, random_, place, residuals8_.data() + lead_);
+    const float scale = quantize_symmetric(scaled, pass_count_, residual_levels_of(store_), false, random_,
+                                           place, residuals8_.data() + lead_);
     std::int64_t code_sum = 0;
     for (Index i = 0; i < pass_count_; ++i) {
       const int code = residuals8_[lead_ + i];
