@@ -1,4 +1,5 @@
-// Kernels in cache: margins and accumulation of 64 rows x 4,096 columns, every instruction set, width and
+// Kernels in cache: margins and accumulation of 64 rows x 4,096 columns
+// (ZIPML_BENCH_ROWS, ZIPML_BENCH_COLUMNS), every instruction set, width and
 // arithmetic.
 //
 // Names: margins/<isa>/<bits>/<kind>, accumulate/<isa>/<bits>/<kind>; 32 bits for float32 rows. Kinds:
@@ -18,8 +19,13 @@ namespace {
 
 using namespace zipml;
 
-constexpr Index rows = 64;
-constexpr Index columns = 4096;
+/// Rows and columns: ZIPML_BENCH_ROWS, ZIPML_BENCH_COLUMNS, else 64 x 4,096.
+Index size_from(const char* variable, Index otherwise) {
+  const char* text = std::getenv(variable);
+  return text != nullptr && std::atol(text) > 0 ? std::atol(text) : otherwise;
+}
+const Index rows = round_up(size_from("ZIPML_BENCH_ROWS", 64), group_rows);
+const Index columns = round_up(size_from("ZIPML_BENCH_COLUMNS", 4096), model_padding);
 
 void report(benchmark::State& state, double stored_bits) {
   const auto values = static_cast<double>(rows * columns);
@@ -33,7 +39,7 @@ void report(benchmark::State& state, double stored_bits) {
 template <class Kernels, class T, class Sum>
 void packed(benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
-  const PackedView view{store.codes().data(), store.codes().end(), store.layout()};
+  const PackedView view{store.codes().data(), store.layout()};
   const PlaneList planes = store.planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<T> model(columns);
@@ -57,7 +63,7 @@ template <class Kernels>
 void shared_table(benchmark::State& state, int bits, bool accumulate) {
   using Clock = std::chrono::steady_clock;
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
-  const PackedView view{store.codes().data(), store.codes().end(), store.layout()};
+  const PackedView view{store.codes().data(), store.layout()};
   const PlaneList planes = store.planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<std::uint8_t> entries(1 << bits);
@@ -99,7 +105,7 @@ void shared_table(benchmark::State& state, int bits, bool accumulate) {
 template <class Kernels>
 void column_tables(benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
-  const PackedView view{store.codes().data(), store.codes().end(), store.layout()};
+  const PackedView view{store.codes().data(), store.layout()};
   const PlaneList planes = store.planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<float> tables(columns << bits);

@@ -25,10 +25,16 @@
 #endif
 
 #if ZIPML_X86
-/// Functions with this attribute may use AVX2 and FMA whatever the file is compiled for; they are only called
-/// after `cpu_has_avx2()`. A feature list, because g++ 12 rejects arch=haswell here.
+/// Functions with these attributes may use an instruction set whatever the file is compiled for; they are
+/// only called after kernels/cpu.hpp has found it. Feature lists, because g++ 12 rejects arch=haswell here.
 #define ZIPML_TARGET_AVX2 __attribute__((target("avx2,fma")))
+#define ZIPML_TARGET_AVX_VNNI __attribute__((target("avx2,fma,avxvnni")))
+#define ZIPML_TARGET_AVX512 \
+  __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")))
 #endif
+
+// For bodies that several functions with other target attributes share.
+#define ZIPML_ALWAYS_INLINE inline __attribute__((always_inline))
 
 // For functions that are called once a batch or once a fit, from code that is instantiated for each loss,
 // step and estimator: one copy for all of them.

@@ -50,6 +50,8 @@ class Random {
   explicit constexpr Random(std::uint64_t seed)
       : key_{static_cast<std::uint32_t>(seed), static_cast<std::uint32_t>(seed >> 32)} {}
 
+  constexpr PhiloxKey key() const { return key_; }
+
   /// Four words: those of columns 4*group .. 4*group + 3.
   constexpr PhiloxWords words(Stream stream, std::uint32_t draw, std::uint32_t group,
                               std::uint64_t row) const {

@@ -18,6 +18,10 @@
 #include <zipml/config.hpp>
 #include <zipml/error.hpp>
 
+#if defined(__linux__)
+#include <sys/mman.h>
+#endif
+
 namespace zipml::inline ZIPML_ABI {
 
 /// Signed, as Eigen's: counts rows, columns and bytes.
@@ -50,21 +54,43 @@ inline Index checked_product(Index a, Index b, const char* what) {
   return a * b;
 }
 
-/// Zero-initialised array of a trivial type, aligned to 64 bytes (a cache line, an AVX-512 register).
+namespace detail {
+
+/// Memory of at least a large page asks for large pages: batches in random order otherwise miss the address
+/// cache with nearly every row.
+inline constexpr std::size_t large_page = std::size_t{2} << 20;
+
+inline std::align_val_t alignment_for(std::size_t bytes) {
+  return std::align_val_t{bytes >= 2 * large_page ? large_page : 64};
+}
+
+inline void* allocate_zeroed(std::size_t bytes) {
+  void* memory = ::operator new (bytes, alignment_for(bytes));
+#if defined(__linux__)
+  // A wish: without large pages the memory is what it was.
+  if (bytes >= 2 * large_page) madvise(memory, bytes, MADV_HUGEPAGE);
+#endif
+  std::memset(memory, 0, bytes);
+  return memory;
+}
+
+}  // namespace detail
+
+/// Zero-initialised array of a trivial type, aligned to 64 bytes (a cache line, an AVX-512 register), with 64
+/// readable zero bytes behind its last element, so that kernels may load whole registers there.
 /// Owned storage of the library: not an Eigen type, because Eigen's allocation depends on the -m flags.
 template <class T>
 class Buffer {
   static_assert(std::is_trivially_copyable_v<T>);
 
  public:
-  static constexpr std::size_t alignment = 64;
+  static constexpr Index slack = 64;  ///< bytes behind the last element
 
   Buffer() = default;
   explicit Buffer(Index size) : size_(size) {
     if (size == 0) return;
-    const Index bytes = checked_product(size, static_cast<Index>(sizeof(T)), "a buffer");
-    data_ = static_cast<T*>(::operator new (static_cast<std::size_t>(bytes), std::align_val_t{alignment}));
-    std::memset(static_cast<void*>(data_), 0, static_cast<std::size_t>(bytes));
+    checked_product(size, static_cast<Index>(sizeof(T)), "a buffer");
+    data_ = static_cast<T*>(detail::allocate_zeroed(allocated()));
   }
   Buffer(const Buffer& other) : Buffer(other.size_) {
     if (size_ > 0) std::memcpy(static_cast<void*>(data_), other.data_, bytes());
@@ -76,7 +102,7 @@ class Buffer {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~Buffer() { ::operator delete (static_cast<void*>(data_), std::align_val_t{alignment}); }
+  ~Buffer() { ::operator delete (static_cast<void*>(data_), detail::alignment_for(allocated())); }
 
   Index size() const { return size_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }
@@ -93,6 +119,8 @@ class Buffer {
   std::span<T> span() { return {data_, static_cast<std::size_t>(size_)}; }
 
  private:
+  std::size_t allocated() const { return bytes() + static_cast<std::size_t>(slack); }
+
   T* data_ = nullptr;
   Index size_ = 0;
 };

@@ -20,6 +20,9 @@
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0. Panels are
 /// not aligned.
 
+#include <zipml/kernels/cpu.hpp>
+#include <zipml/kernels/philox_lanes.hpp>
+#include <zipml/kernels/planes.hpp>
 #include <zipml/kernels/scalar.hpp>
 
 #if ZIPML_X86
@@ -27,7 +30,6 @@
 #include <immintrin.h>
 
 #include <cstring>
-#include <type_traits>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -35,59 +37,44 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx2Kernels : ScalarKernels {
   static constexpr const char* name = "avx2";
   static bool available() {
-    return __builtin_cpu_supports("avx2") != 0 && __builtin_cpu_supports("fma") != 0;
+    return cpu_features().avx2;
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     for (int m = 0; m < models.count; ++m, out += groups.rows()) {
       std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
-      for (int p = 0; p < planes.count; ++p) switch (planes[p].width) {
-          case 1:
-            add_margins<1>(view, planes[p], groups, models[m], out);
-            break;
-          case 2:
-            add_margins<2>(view, planes[p], groups, models[m], out);
-            break;
-          case 4:
-            add_margins<4>(view, planes[p], groups, models[m], out);
-            break;
-          default:
-            add_margins<8>(view, planes[p], groups, models[m], out);
-            break;
-        }
+      for (int p = 0; p < planes.count; ++p)
+        detail::visit_width(planes[p].width, [&](auto width) {
+          add_margins<width()>(view, planes[p], groups, models[m], out);
+        });
     }
   }
 
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
-      for (int p = 0; p < planes.count; ++p) switch (planes[p].width) {
-          case 1:
-            add_table_rows<1>(view, planes[p], groups, residuals, gradients[m]);
-            break;
-          case 2:
-            add_table_rows<2>(view, planes[p], groups, residuals, gradients[m]);
-            break;
-          case 4:
+      for (int p = 0; p < planes.count; ++p)
+        detail::visit_width(planes[p].width, [&](auto width) {
+          if constexpr (width() <= 2)
+            add_table_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
+          else if constexpr (width() == 4)
             add_rows4(view, planes[p], groups, residuals, gradients[m]);
-            break;
-          default:
+          else
             add_rows8(view, planes[p], groups, residuals, gradients[m]);
-            break;
-        }
+        });
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    visit_single(planes, [&](auto width) {
+    detail::visit_single(planes, [&](auto width) {
       for (int m = 0; m < models.count; ++m)
         float_margins<width()>(view, planes, groups, models[m], out + m * groups.rows());
     });
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    visit_single(planes, [&](auto width) {
+    detail::visit_single(planes, [&](auto width) {
       for (int m = 0; m < gradients.count; ++m)
         float_rows<width()>(view, planes, groups, residuals + m * groups.rows(), gradients[m]);
     });
@@ -150,46 +137,79 @@ struct Avx2Kernels : ScalarKernels {
     for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
   }
 
- private:
+  ZIPML_TARGET_AVX2 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
+                                                std::int8_t* codes) {
+    const detail::PhiloxPlace place = detail::philox_place(how.random, how.place);
+    const auto bound = static_cast<float>(how.levels);
+    const __m256 highest = _mm256_set1_ps(bound), lowest = _mm256_set1_ps(-bound);
+    const __m256 scale = _mm256_set1_ps(how.scale), steps = _mm256_set1_ps(16777216.0f);
+    Index j = 0;
+    for (; j + 32 <= n; j += 32) {
+      __m256i words[4];
+      detail::philox_words(place, static_cast<std::uint32_t>((how.place.first_column + j) / 4), words);
+      __m256i code[4];
+      for (int i = 0; i < 4; ++i) {
+        __m256 t = _mm256_div_ps(_mm256_loadu_ps(v + j + 8 * i), scale);
+        t = _mm256_min_ps(_mm256_max_ps(t, lowest), highest);
+        const __m256i random = _mm256_srli_epi32(words[i], 8);
+        if (how.two_level) {
+          const __m256 share = _mm256_div_ps(_mm256_add_ps(t, highest), _mm256_set1_ps(2.0f * bound));
+          const __m256i up = _mm256_cmpgt_epi32(_mm256_cvttps_epi32(_mm256_mul_ps(share, steps)), random);
+          code[i] = _mm256_blendv_epi8(_mm256_set1_epi32(-how.levels), _mm256_set1_epi32(how.levels), up);
+        } else {
+          const __m256 low = _mm256_floor_ps(t);
+          const __m256i threshold = _mm256_cvttps_epi32(_mm256_mul_ps(_mm256_sub_ps(t, low), steps));
+          code[i] = _mm256_sub_epi32(_mm256_cvttps_epi32(low), _mm256_cmpgt_epi32(threshold, random));
+        }
+      }
+      // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
+      const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]),
+                                               _mm256_packs_epi32(code[2], code[3]));
+      _mm256_storeu_si256(
+          reinterpret_cast<__m256i*>(codes + j),
+          _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    }
+    if (j == n) return;
+    VectorRounding rest = how;
+    rest.place.first_column += j;
+    ScalarKernels::round_symmetric(v + j, n - j, rest, codes + j);
+  }
+
+  ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
+
+ protected:
   // ---- loads
   // -----------------------------------------------------------------------------------------------------
 
-  /// 32 bytes of a panel. Behind its last column they belong to the next panel and are multiplied by a padded
-  /// 0 or land in a padded gradient; only behind the last byte of the store is there nothing to read.
-  ZIPML_TARGET_AVX2 static __m256i load32(const std::uint8_t* bytes, const std::uint8_t* end) {
-    if (end - bytes >= 32) [[likely]]
-      return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
-    alignas(32) std::uint8_t copy[32] = {};
-    if (end > bytes) std::memcpy(copy, bytes, static_cast<std::size_t>(end - bytes));
-    return _mm256_load_si256(reinterpret_cast<const __m256i*>(copy));
+  /// 32 bytes of a panel. Behind its last column they belong to the next panel, or to the readable bytes behind
+  /// the store, and are multiplied by a padded 0 or land in a padded gradient.
+  ZIPML_TARGET_AVX2 static __m256i load32(const std::uint8_t* bytes) {
+    return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   }
 
   /// 8 bytes of a panel, widened to int32.
-  ZIPML_TARGET_AVX2 static __m256i load8(const std::uint8_t* bytes, const std::uint8_t* end) {
-    std::uint64_t word = 0;
-    if (end - bytes >= 8) [[likely]]
-      std::memcpy(&word, bytes, 8);
-    else if (end > bytes)
-      std::memcpy(&word, bytes, static_cast<std::size_t>(end - bytes));
-    return _mm256_cvtepu8_epi32(_mm_cvtsi64_si128(static_cast<long long>(word)));
+  ZIPML_TARGET_AVX2 static __m256i load8(const std::uint8_t* bytes) {
+    return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
   }
 
   // ---- integer margins
   // -------------------------------------------------------------------------------------------
 
-  /// Pair sums of maddubs that fit int16: floor(32767 / (2 * 127 * (2^W - 1))).
+  /// The bits of a row are multiplied where they stand in their nibble, which saves shifts: values of up to
+  /// 8, 12, 15 for W = 1, 2, 4. Pair sums of maddubs that fit int16:
   template <int W>
-  static constexpr Index margin_budget = 32767 / (2 * max_model_code * ((1 << W) - 1));
-  static_assert(margin_budget<1> == 129 && margin_budget<2> == 43 && margin_budget<4> == 8);
+  static constexpr Index margin_budget = 32767 / (2 * max_model_code * (((1 << W) - 1) << (4 - W)));
+  static_assert(margin_budget<1> == 16 && margin_budget<2> == 10 && margin_budget<4> == 8);
 
   /// Eight rows at once: one load of the model serves them all, and their sums are added up together.
   template <int W>
   ZIPML_TARGET_AVX2 static void add_margins(const PackedView& view, const Plane& plane, GroupRange groups,
                                             const std::int8_t* x, std::int32_t* out) {
     constexpr int per_byte = 8 / W;
+    constexpr int per_nibble = W == 8 ? 1 : 4 / W;
     const Index d = view.layout.cols;
-    const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << W) - 1));
     const __m256i ones_i16x16 = _mm256_set1_epi16(1);
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       __m256i acc_i32x8[8];
@@ -200,12 +220,14 @@ struct Avx2Kernels : ScalarKernels {
           const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
           const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
           for (int r = 0; r < 8; ++r) {
-            const __m256i codes_u8x32 = load32(panels + r * d + j, view.end);
-            const __m256i a = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(codes_u8x32));
-            const __m256i b = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(codes_u8x32, 1));
+            const std::uint8_t* codes = panels + r * d + j;
+            const __m256i a = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
+            const __m256i b =
+                _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16)));
             acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(a, low));
             acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(b, high));
           }
+          for (int k = 0; k < 2; ++k) ahead.touch();
         }
       } else {
         constexpr Index segment = 32 * margin_budget<W>;
@@ -216,22 +238,32 @@ struct Avx2Kernels : ScalarKernels {
           for (Index j = begin; j < end; j += 32) {
             const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
             for (int k = 0; k < W; ++k) {
-              const __m256i codes_u8x32 = load32(panels + k * d + j, view.end);
+              const __m256i codes_u8x32 = load32(panels + k * d + j);
+              const __m256i nibbles[2] = {codes_u8x32, _mm256_srli_epi16(codes_u8x32, 4)};
               for (int r = 0; r < per_byte; ++r) {
-                const __m256i bits = _mm256_and_si256(_mm256_srli_epi16(codes_u8x32, r * W), mask);
+                const int position = r % per_nibble * W;
+                const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << position));
+                const __m256i bits = _mm256_and_si256(nibbles[r / per_nibble], mask);
                 const int row = k * per_byte + r;
                 acc_i16x16[row] = _mm256_add_epi16(acc_i16x16[row], _mm256_maddubs_epi16(bits, x_i8x32));
               }
             }
+            if (W == 4 || j % 64 == 0) ahead.touch();
           }
           for (int r = 0; r < 8; ++r)
             acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(acc_i16x16[r], ones_i16x16));
         }
       }
-      const __m256i sums = _mm256_slli_epi32(row_sums(acc_i32x8), plane.shift);
+      // The sum of a row is a multiple of 2^position of its bits.
+      __m256i positions = _mm256_setzero_si256();
+      if constexpr (W == 1) positions = _mm256_setr_epi32(0, 1, 2, 3, 0, 1, 2, 3);
+      if constexpr (W == 2) positions = _mm256_setr_epi32(0, 2, 0, 2, 0, 2, 0, 2);
+      const __m256i sums =
+          _mm256_sll_epi32(_mm256_srav_epi32(row_sums(acc_i32x8), positions), _mm_cvtsi32_si128(plane.shift));
       __m256i* to = reinterpret_cast<__m256i*>(out);
       _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
     }
+    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// The sums of eight vectors, in their order.
@@ -260,6 +292,7 @@ struct Avx2Kernels : ScalarKernels {
     const __m256i ones_u8x32 = _mm256_set1_epi8(1);
     alignas(32) std::int8_t tables[table_groups * W * 2 * 16];
     const std::uint8_t* panels[table_groups];
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
     for (Index first = 0; first < groups.count; first += table_groups) {
       const Index count = groups.count - first < table_groups ? groups.count - first : table_groups;
       for (Index g = 0; g < count; ++g) {
@@ -274,7 +307,7 @@ struct Avx2Kernels : ScalarKernels {
         const std::int8_t* table = tables;
         for (Index g = 0; g < count; ++g) {
           for (int k = 0; k < W; ++k, table += 32) {
-            const __m256i codes = load32(panels[g] + k * d + j, view.end);
+            const __m256i codes = load32(panels[g] + k * d + j);
             const __m256i table_a =
                 _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
             const __m256i table_b =
@@ -286,10 +319,12 @@ struct Avx2Kernels : ScalarKernels {
             acc_high =
                 _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
           }
+          if (W == 2 || g % 2 == 0) ahead.touch();
         }
         flush(acc_low, acc_high, plane.shift, gradient + j);
       }
     }
+    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// Entry n of the table: the sum over the 4 / W rows of a nibble n of residual * bits of that row.
@@ -328,6 +363,7 @@ struct Avx2Kernels : ScalarKernels {
     static_assert(budget_groups * 4 * 2 * 15 * 31 <= 32767);
     const Index d = view.layout.cols;
     const __m256i nibble = _mm256_set1_epi8(15);
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
     for (Index first = 0; first < groups.count; first += budget_groups) {
       const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
       const std::uint8_t* panels[budget_groups];
@@ -338,7 +374,7 @@ struct Avx2Kernels : ScalarKernels {
         const std::int8_t* r = residuals + first * group_rows;
         for (Index g = 0; g < count; ++g)
           for (int k = 0; k < 4; ++k, r += 2) {
-            const __m256i codes = load32(panels[g] + k * d + j, view.end);
+            const __m256i codes = load32(panels[g] + k * d + j);
             const __m256i a = _mm256_and_si256(codes, nibble);
             const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
             short pair;
@@ -346,10 +382,12 @@ struct Avx2Kernels : ScalarKernels {
             const __m256i factors = _mm256_set1_epi16(pair);
             acc_low = _mm256_add_epi16(acc_low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
             acc_high = _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
+            if (k % 2 == 0) ahead.touch();
           }
         flush(acc_low, acc_high, plane.shift, gradient + j);
       }
     }
+    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// Planes of 8 bits: 255 * 127 * 2 would saturate maddubs, so codes of two rows are widened and multiplied
@@ -358,6 +396,7 @@ struct Avx2Kernels : ScalarKernels {
                                           const std::int8_t* residuals, std::int32_t* gradient) {
     const Index d = view.layout.cols;
     const __m256i zero = _mm256_setzero_si256();
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
     for (Index g = 0; g < groups.count; ++g) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       __m256i factors[4];  // (r, r') of two rows as int16 pairs
@@ -369,8 +408,8 @@ struct Avx2Kernels : ScalarKernels {
       for (Index j = 0; j < d; j += 32) {
         __m256i acc[4] = {zero, zero, zero, zero};
         for (int k = 0; k < 4; ++k) {
-          const __m256i a = load32(panels + 2 * k * d + j, view.end);
-          const __m256i b = load32(panels + (2 * k + 1) * d + j, view.end);
+          const __m256i a = load32(panels + 2 * k * d + j);
+          const __m256i b = load32(panels + (2 * k + 1) * d + j);
           const __m256i low = _mm256_unpacklo_epi8(a, b);
           const __m256i high = _mm256_unpackhi_epi8(a, b);
           acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(low, zero), factors[k]));
@@ -385,8 +424,10 @@ struct Avx2Kernels : ScalarKernels {
           add_to(gradient + j + 4 * i, _mm256_castsi256_si128(sums));
           add_to(gradient + j + 16 + 4 * i, _mm256_extracti128_si256(sums, 1));
         }
+        for (int k = 0; k < 2; ++k) ahead.touch();
       }
     }
+    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   ZIPML_TARGET_AVX2 static void add_to(std::int32_t* gradient, __m128i sums) {
@@ -434,18 +475,18 @@ struct Avx2Kernels : ScalarKernels {
   /// widest plane, `bit` those of the plane of 1 bit (3 bits only).
   template <int Bits>
   ZIPML_TARGET_AVX2 static void read_levels(const std::uint8_t* wide, const std::uint8_t* bit, Index d,
-                                            Index j, int half, const std::uint8_t* end,
+                                            Index j, int half,
                                             const ShuffledTable& table, __m256i (&levels)[4]) {
     const __m256i nibble = _mm256_set1_epi8(15);
     if constexpr (Bits == 4) {
       for (int k = 0; k < 2; ++k) {
-        const __m256i codes = load32(wide + (2 * half + k) * d + j, end);
+        const __m256i codes = load32(wide + (2 * half + k) * d + j);
         levels[2 * k] = _mm256_shuffle_epi8(table.low, _mm256_and_si256(codes, nibble));
         levels[2 * k + 1] =
             _mm256_shuffle_epi8(table.low, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
       }
     } else {
-      const __m256i codes = load32(wide + half * d + j, end);
+      const __m256i codes = load32(wide + half * d + j);
       if constexpr (Bits == 2) {
         const __m256i a = _mm256_and_si256(codes, nibble);
         const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
@@ -460,7 +501,7 @@ struct Avx2Kernels : ScalarKernels {
         const __m256i odd = _mm256_broadcastsi128_si256(
             _mm_setr_epi8(0, 0, 4, 4, 0, 0, 4, 4, 0x40, 0x40, 0x44, 0x44, 0x40, 0x40, 0x44, 0x44));
         const __m256i pairs = _mm256_set1_epi8(0x33);
-        const __m256i bits = load32(bit + j, end);
+        const __m256i bits = load32(bit + j);
         const __m256i four = _mm256_and_si256(half == 0 ? bits : _mm256_srli_epi16(bits, 4), nibble);
         const __m256i rows02 =
             _mm256_or_si256(_mm256_and_si256(codes, pairs), _mm256_shuffle_epi8(even, four));
@@ -491,7 +532,7 @@ struct Avx2Kernels : ScalarKernels {
         const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
         for (int half = 0; half < 2; ++half) {
           __m256i levels[4];
-          read_levels<Bits>(wide, bit, d, j, half, view.end, shuffles, levels);
+          read_levels<Bits>(wide, bit, d, j, half, shuffles, levels);
           for (int r = 0; r < 4; ++r) {
             const __m256i pairs = _mm256_maddubs_epi16(levels[r], x_i8x32);
             acc_i32x8[4 * half + r] =
@@ -531,7 +572,7 @@ struct Avx2Kernels : ScalarKernels {
         for (Index g = 0; g < count; ++g)
           for (int half = 0; half < 2; ++half) {
             __m256i levels[4];
-            read_levels<Bits>(wide[g], bit[g], d, j, half, view.end, shuffles, levels);
+            read_levels<Bits>(wide[g], bit[g], d, j, half, shuffles, levels);
             for (int k = 0; k < 2; ++k) {
               const __m256i a = levels[2 * k];
               const __m256i b = levels[2 * k + 1];
@@ -585,7 +626,7 @@ struct Avx2Kernels : ScalarKernels {
         __m256i acc_high = _mm256_setzero_si256();
         for (Index g = 0; g < count; ++g)
           for (int k = 0; k < 2; ++k) {
-            const __m256i codes = load32(panels[g] + k * d + j, view.end);
+            const __m256i codes = load32(panels[g] + k * d + j);
             for (int upper = 0; upper < 2; ++upper) {
               const __m256i index =
                   _mm256_and_si256(upper == 0 ? codes : _mm256_srli_epi16(codes, 4), nibble);
@@ -603,43 +644,15 @@ struct Avx2Kernels : ScalarKernels {
   // ---- float model
   // -----------------------------------------------------------------------------------------------
 
-  /// First panels of a group in each plane of a code.
-  struct GroupPanels {
-    const std::uint8_t* plane[max_planes];
-  };
-
-  static GroupPanels panels_of(const PackedView& view, const PlaneList& planes, Index group) {
-    GroupPanels panels{};
-    for (int p = 0; p < planes.count; ++p) panels.plane[p] = view.group(planes[p], group);
-    return panels;
-  }
-
-  /// Calls f with the width of a code that is one plane, or with 0.
-  template <class F>
-  static void visit_single(const PlaneList& planes, const F& f) {
-    switch (planes.count == 1 && planes[0].shift == 0 ? planes[0].width : 0) {
-      case 1:
-        return f(std::integral_constant<int, 1>{});
-      case 2:
-        return f(std::integral_constant<int, 2>{});
-      case 4:
-        return f(std::integral_constant<int, 4>{});
-      case 8:
-        return f(std::integral_constant<int, 8>{});
-      default:
-        return f(std::integral_constant<int, 0>{});
-    }
-  }
-
   /// Adds the bits of a plane of width W, moved to their weight, to the codes of the 8 rows of a group in 8
   /// columns.
   template <int W>
-  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d,
                                          __m128i weight, __m256i (&codes)[8]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
-      const __m256i bytes = load8(panels + k * d, end);
+      const __m256i bytes = load8(panels + k * d);
       for (int r = 0; r < per_byte; ++r) {
         const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
         codes[k * per_byte + r] = _mm256_add_epi32(codes[k * per_byte + r], _mm256_sll_epi32(bits, weight));
@@ -649,12 +662,12 @@ struct Avx2Kernels : ScalarKernels {
 
   /// The bits times x, added to the sums of the rows: without eight codes in registers at once.
   template <int W>
-  ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+  ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d,
                                               __m256 x, __m256 (&acc)[8]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
-      const __m256i bytes = load8(panels + k * d, end);
+      const __m256i bytes = load8(panels + k * d);
       for (int r = 0; r < per_byte; ++r) {
         const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
         acc[k * per_byte + r] = _mm256_fmadd_ps(_mm256_cvtepi32_ps(bits), x, acc[k * per_byte + r]);
@@ -663,24 +676,24 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// The same for all planes of a code.
-  ZIPML_TARGET_AVX2 static void multiply_planes(const PlaneList& planes, const GroupPanels& panels, Index d,
-                                                Index j, const std::uint8_t* end, __m256 x,
+  ZIPML_TARGET_AVX2 static void multiply_planes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
+                                                Index j, __m256 x,
                                                 __m256 (&acc)[8]) {
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
       const __m256 weighted = _mm256_mul_ps(x, _mm256_set1_ps(static_cast<float>(1 << planes[p].shift)));
       switch (planes[p].width) {
         case 1:
-          multiply_bits<1>(bytes, d, end, weighted, acc);
+          multiply_bits<1>(bytes, d, weighted, acc);
           break;
         case 2:
-          multiply_bits<2>(bytes, d, end, weighted, acc);
+          multiply_bits<2>(bytes, d, weighted, acc);
           break;
         case 4:
-          multiply_bits<4>(bytes, d, end, weighted, acc);
+          multiply_bits<4>(bytes, d, weighted, acc);
           break;
         default:
-          multiply_bits<8>(bytes, d, end, weighted, acc);
+          multiply_bits<8>(bytes, d, weighted, acc);
           break;
       }
     }
@@ -688,12 +701,12 @@ struct Avx2Kernels : ScalarKernels {
 
   /// Bits of the 8 rows times their factors, added up.
   template <int W>
-  ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d, const std::uint8_t* end,
+  ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d,
                                          const __m256 (&factors)[8], __m256 (&sums)[2]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
-      const __m256i bytes = load8(panels + k * d, end);
+      const __m256i bytes = load8(panels + k * d);
       for (int r = 0; r < per_byte; ++r) {
         const __m256i bits = _mm256_and_si256(_mm256_srli_epi32(bytes, r * W), mask);
         const int row = k * per_byte + r;
@@ -703,47 +716,47 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// The same for all planes of a code.
-  ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const GroupPanels& panels, Index d,
-                                           Index j, const std::uint8_t* end, const __m256 (*factors)[8],
+  ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
+                                           Index j, const __m256 (*factors)[8],
                                            __m256 (&sums)[2]) {
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
       switch (planes[p].width) {
         case 1:
-          add_rows<1>(bytes, d, end, factors[p], sums);
+          add_rows<1>(bytes, d, factors[p], sums);
           break;
         case 2:
-          add_rows<2>(bytes, d, end, factors[p], sums);
+          add_rows<2>(bytes, d, factors[p], sums);
           break;
         case 4:
-          add_rows<4>(bytes, d, end, factors[p], sums);
+          add_rows<4>(bytes, d, factors[p], sums);
           break;
         default:
-          add_rows<8>(bytes, d, end, factors[p], sums);
+          add_rows<8>(bytes, d, factors[p], sums);
           break;
       }
     }
   }
 
   /// Codes of the 8 rows of a group, columns j .. j + 7.
-  ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const GroupPanels& panels, Index d,
-                                           Index j, const std::uint8_t* end, __m256i (&codes)[8]) {
+  ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
+                                           Index j, __m256i (&codes)[8]) {
     for (__m256i& code : codes) code = _mm256_setzero_si256();
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
       const __m128i weight = _mm_cvtsi32_si128(planes[p].shift);
       switch (planes[p].width) {
         case 1:
-          add_bits<1>(bytes, d, end, weight, codes);
+          add_bits<1>(bytes, d, weight, codes);
           break;
         case 2:
-          add_bits<2>(bytes, d, end, weight, codes);
+          add_bits<2>(bytes, d, weight, codes);
           break;
         case 4:
-          add_bits<4>(bytes, d, end, weight, codes);
+          add_bits<4>(bytes, d, weight, codes);
           break;
         default:
-          add_bits<8>(bytes, d, end, weight, codes);
+          add_bits<8>(bytes, d, weight, codes);
           break;
       }
     }
@@ -755,15 +768,15 @@ struct Avx2Kernels : ScalarKernels {
                                               GroupRange groups, const float* x, float* out) {
     const Index d = view.layout.cols;
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 acc[8];
       for (__m256& a : acc) a = _mm256_setzero_ps();
       for (Index j = 0; j < d; j += 8) {
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         if constexpr (Width > 0)
-          multiply_bits<Width>(panels.plane[0] + j, d, view.end, x_f32x8, acc);
+          multiply_bits<Width>(panels.plane[0] + j, d, x_f32x8, acc);
         else
-          multiply_planes(planes, panels, d, j, view.end, x_f32x8, acc);
+          multiply_planes(planes, panels, d, j, x_f32x8, acc);
       }
       _mm256_storeu_ps(out, row_sums(acc));
     }
@@ -774,7 +787,7 @@ struct Avx2Kernels : ScalarKernels {
                                            const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 factors[Width > 0 ? 1 : max_planes][8];  // residuals times the weight of a plane
       for (int p = 0; p < (Width > 0 ? 1 : planes.count); ++p)
         for (int r = 0; r < 8; ++r)
@@ -782,9 +795,9 @@ struct Avx2Kernels : ScalarKernels {
       for (Index j = 0; j < d; j += 8) {
         __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
         if constexpr (Width > 0)
-          add_rows<Width>(panels.plane[0] + j, d, view.end, factors[0], sums);
+          add_rows<Width>(panels.plane[0] + j, d, factors[0], sums);
         else
-          add_planes(planes, panels, d, j, view.end, factors, sums);
+          add_planes(planes, panels, d, j, factors, sums);
         _mm256_store_ps(gradient + j, _mm256_add_ps(sums[0], sums[1]));
       }
     }
@@ -828,14 +841,14 @@ struct Avx2Kernels : ScalarKernels {
                                               float* out) {
     const Index d = view.layout.cols;
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 acc[8];
       for (__m256& a : acc) a = _mm256_setzero_ps();
       for (Index j = 0; j < d; j += 8) {
         const ColumnLevels levels(table, d, j);
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         __m256i codes[8];
-        read_codes(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, codes);
         for (int r = 0; r < 8; ++r) acc[r] = _mm256_fmadd_ps(levels.look_up(codes[r]), x_f32x8, acc[r]);
       }
       _mm256_storeu_ps(out, row_sums(acc));
@@ -846,11 +859,11 @@ struct Avx2Kernels : ScalarKernels {
                                            GroupRange groups, const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       for (Index j = 0; j < d; j += 8) {
         const ColumnLevels levels(table, d, j);
         __m256i codes[8];
-        read_codes(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, codes);
         __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
         for (int r = 0; r < 8; ++r)
           sums[r % 2] =
@@ -888,13 +901,13 @@ struct Avx2Kernels : ScalarKernels {
     const Index d = view.layout.cols;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256i acc[8];
       for (__m256i& a : acc) a = _mm256_setzero_si256();
       for (Index j = 0; j < d; j += 8) {
         const __m256i x_i32x8 = widen8(x + j);
         __m256i codes[8];
-        read_codes(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, codes);
         for (int r = 0; r < 8; ++r)
           acc[r] = _mm256_add_epi32(acc[r], _mm256_mullo_epi32(wide.look_up(codes[r]), x_i32x8));
       }
@@ -908,10 +921,10 @@ struct Avx2Kernels : ScalarKernels {
     const Index d = view.layout.cols;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
-      const GroupPanels panels = panels_of(view, planes, groups.first + g);
+      const detail::GroupPanels panels(view, planes, groups.first + g);
       for (Index j = 0; j < d; j += 8) {
         __m256i codes[8];
-        read_codes(planes, panels, d, j, view.end, codes);
+        read_codes(planes, panels, d, j, codes);
         __m256i* to = reinterpret_cast<__m256i*>(gradient + j);
         __m256i sum = _mm256_loadu_si256(to);
         for (int r = 0; r < 8; ++r)
@@ -925,43 +938,29 @@ struct Avx2Kernels : ScalarKernels {
   // ---- float32 rows
   // ----------------------------------------------------------------------------------------------
 
-  /// `count` < 8 floats and zeros behind them. No masked load: that does not fault on a processor, but does
-  /// on emulators.
-  ZIPML_TARGET_AVX2 static __m256 load_tail(const float* values, Index count) {
-    alignas(32) float copy[8] = {};
-    std::memcpy(copy, values, static_cast<std::size_t>(count) * sizeof(float));
-    return _mm256_load_ps(copy);
-  }
-
   ZIPML_TARGET_AVX2 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
-    const Index whole = rows.cols / 8 * 8;
-    const Index tail = rows.cols - whole;
-    Index i = 0;
-    for (; i < rows.count; i += 8) {
+    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    for (Index i = 0; i < rows.count; i += 8) {
       // Behind the last row, the last one again: the same work, not stored.
       const float* row[8];
       for (Index k = 0; k < 8; ++k)
         row[k] = rows.values + (i + k < rows.count ? i + k : rows.count - 1) * rows.stride;
       __m256 acc[8];
       for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (Index j = 0; j < whole; j += 8) {
+      for (Index j = 0; j < rows.cols; j += 8) {
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         for (int k = 0; k < 8; ++k) acc[k] = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), x_f32x8, acc[k]);
-      }
-      if (tail > 0) {
-        const __m256 x_f32x8 = _mm256_load_ps(x + whole);
-        for (int k = 0; k < 8; ++k)
-          acc[k] = _mm256_fmadd_ps(load_tail(row[k] + whole, tail), x_f32x8, acc[k]);
+        for (int k = 0; k < 2; ++k) ahead.touch();
       }
       alignas(32) float sums[8];
       _mm256_store_ps(sums, row_sums(acc));
       for (Index k = 0; k < 8 && i + k < rows.count; ++k) out[i + k] = sums[k];
     }
+    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 
   ZIPML_TARGET_AVX2 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {
-    const Index whole = rows.cols / 8 * 8;
-    const Index tail = rows.cols - whole;
+    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
     for (Index i = 0; i < rows.count; i += 8) {
       const float* row[8];
       __m256 r[8];
@@ -970,19 +969,16 @@ struct Avx2Kernels : ScalarKernels {
         row[k] = rows.values + (inside ? i + k : rows.count - 1) * rows.stride;
         r[k] = _mm256_set1_ps(inside ? residuals[i + k] : 0.0f);
       }
-      for (Index j = 0; j < whole; j += 8) {
+      for (Index j = 0; j < rows.cols; j += 8) {
         __m256 a = _mm256_load_ps(gradient + j);
         __m256 b = _mm256_mul_ps(_mm256_loadu_ps(row[1] + j), r[1]);
         for (int k = 0; k < 8; k += 2) a = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), r[k], a);
         for (int k = 3; k < 8; k += 2) b = _mm256_fmadd_ps(_mm256_loadu_ps(row[k] + j), r[k], b);
         _mm256_store_ps(gradient + j, _mm256_add_ps(a, b));
-      }
-      if (tail > 0) {
-        __m256 a = _mm256_load_ps(gradient + whole);
-        for (int k = 0; k < 8; ++k) a = _mm256_fmadd_ps(load_tail(row[k] + whole, tail), r[k], a);
-        _mm256_store_ps(gradient + whole, a);
+        for (int k = 0; k < 2; ++k) ahead.touch();
       }
     }
+    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 };
 

@@ -10,13 +10,14 @@
 #include <tuple>
 
 #include <zipml/kernels/avx2.hpp>
+#include <zipml/kernels/avx512.hpp>
 #include <zipml/kernels/scalar.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 /// All kernel policies of this build, the best last.
 #if ZIPML_X86
-using AllKernels = std::tuple<ScalarKernels, Avx2Kernels>;
+using AllKernels = std::tuple<ScalarKernels, Avx2Kernels, Avx512Kernels>;
 #else
 using AllKernels = std::tuple<ScalarKernels>;
 #endif

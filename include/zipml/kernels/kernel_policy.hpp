@@ -13,7 +13,9 @@
 ///
 /// for m models at once, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. kernels/scalar.hpp is
-/// the specification; another policy derives from it and replaces what it does faster:
+/// the specification. Beside them stand the O(d) work of a batch (batch_math.hpp) and the rounding of model
+/// and residuals (storage/quantized_vector.hpp), the same bits everywhere. Another policy derives from the
+/// scalar one and replaces what it does faster:
 ///
 ///     struct MyKernels : ScalarKernels {
 ///       static constexpr const char* name = "mine";
@@ -27,7 +29,8 @@
 ///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
 ///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
 ///   code 0          rows of the last group behind the last row of the store have code 0
-/// Not promised: readable bytes behind the last byte of the store (PackedView::end), alignment of panels.
+///   readable tail   the 64 bytes behind codes and float32 rows may be read; as floats they are finite
+/// Not promised: alignment of panels.
 ///
 /// Budget of the integers. With |x| <= 127 and codes below 2^b:
 ///   int16 pair sum of maddubs: 2 * 127 * (2^w - 1) for a plane of width w: 254, 762, 3,810 for w = 1, 2, 4,
@@ -42,12 +45,15 @@
 #include <concepts>
 #include <cstdint>
 
+#include <zipml/kernels/batch_math.hpp>
 #include <zipml/storage/plane_layout.hpp>
+#include <zipml/storage/quantized_vector.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 /// Entries of a model or gradient are padded to a multiple of this.
 inline constexpr Index model_padding = 64;
+constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
 /// Magnitude of an int8 model entry: the symmetric range, since -128 has no counterpart.
 inline constexpr int max_model_code = 127;
@@ -72,11 +78,24 @@ constexpr int residual_levels(const PlaneList& planes) {
   return levels;
 }
 
+/// Memory that will be needed next: batches come in random order, which no processor foresees, but the loop
+/// knows the next one. Kernels ask for a line now and then while they work on this one.
+struct Ahead {
+  const char* next = nullptr;
+  const char* end = nullptr;
+
+  void touch() {
+    if (next >= end) return;
+    __builtin_prefetch(next, 0, 2);  // into the second-level cache
+    next += 64;
+  }
+};
+
 /// The codes of a packed store.
 struct PackedView {
   const std::uint8_t* codes;
-  const std::uint8_t* end;  ///< one behind the last readable byte
   PlaneLayout layout;
+  Ahead* ahead = nullptr;  ///< for kernels that help with it
 
   const std::uint8_t* group(const Plane& plane, Index g) const { return codes + layout.offset(plane, g); }
 };
@@ -131,6 +150,7 @@ struct DenseRows {
   Index stride;
   Index cols;
   Index count;
+  Ahead* ahead = nullptr;
 };
 
 /// The operations of a policy. Margins are written to out[m * rows + i], residuals are read from the same
@@ -141,7 +161,8 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
                                 const std::int8_t* residuals8, ModelBlock<std::int32_t> gradient32,
                                 ModelBlock<const float> model, float* out, const float* residuals,
                                 ModelBlock<float> gradient, TableView table, CodeTable codes,
-                                const DenseRows& rows) {
+                                const DenseRows& rows, const VectorRounding& rounding, float* values,
+                                std::int8_t* codes8, double* doubles, const GradientFrame& frame) {
   { K::name } -> std::convertible_to<const char*>;
   { K::available() } -> std::same_as<bool>;
   K::margins(view, planes, groups, model8, out32);
@@ -154,6 +175,14 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   K::accumulate(view, planes, table, groups, residuals, gradient);
   K::margins(rows, model, out);
   K::accumulate(rows, residuals, gradient);
+  K::round_symmetric(model.data, Index{}, rounding, codes8);
+  { K::fold(residuals, residuals, values, Index{}) } -> std::same_as<float>;
+  { K::unfold(residuals8, float{}, residuals, residuals, values, Index{}) } -> std::same_as<double>;
+  { K::dot(residuals, residuals, Index{}) } -> std::same_as<double>;
+  K::add_scaled(out32, float{}, values, Index{});
+  K::add_multiple(float{}, residuals, values, Index{});
+  K::add_to_doubles(residuals, doubles, Index{});
+  { K::finish_gradient(values, frame, values, Index{}) } -> std::same_as<float>;
 };
 
 /// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
@@ -172,7 +201,15 @@ class KernelTable {
         table_margins_(K::margins),
         table_accumulate_(K::accumulate),
         dense_margins_(K::margins),
-        dense_accumulate_(K::accumulate) {}
+        dense_accumulate_(K::accumulate),
+        round_symmetric(K::round_symmetric),
+        fold(K::fold),
+        unfold(K::unfold),
+        dot(K::dot),
+        add_scaled(K::add_scaled),
+        add_multiple(K::add_multiple),
+        add_to_doubles(K::add_to_doubles),
+        finish_gradient(K::finish_gradient) {}
 
   const char* name;
 
@@ -232,6 +269,16 @@ class KernelTable {
                             ModelBlock<float>);
   void (*dense_margins_)(const DenseRows&, ModelBlock<const float>, float*);
   void (*dense_accumulate_)(const DenseRows&, const float*, ModelBlock<float>);
+
+ public:
+  void (*round_symmetric)(const float*, Index, const VectorRounding&, std::int8_t*);
+  float (*fold)(const float*, const float*, float*, Index);
+  double (*unfold)(const std::int8_t*, float, const float*, const float*, float*, Index);
+  double (*dot)(const float*, const float*, Index);
+  void (*add_scaled)(std::int32_t*, float, float*, Index);
+  void (*add_multiple)(float, const float*, float*, Index);
+  void (*add_to_doubles)(const float*, double*, Index);
+  float (*finish_gradient)(float*, const GradientFrame&, float*, Index);
 };
 
 }  // namespace zipml::inline ZIPML_ABI

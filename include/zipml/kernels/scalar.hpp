@@ -105,6 +105,12 @@ struct ScalarKernels {
     }
   }
 
+  static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
+    zipml::round_symmetric(v, n, how, codes);
+  }
+
+  ZIPML_BATCH_MATH()
+
  private:
   /// sum of term(j), j < n, in 16 lanes that a compiler can keep in vector registers.
   template <class T, class Term>

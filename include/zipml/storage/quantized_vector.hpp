@@ -9,7 +9,6 @@
 
 #include <zipml/quantization/rounding.hpp>
 #include <zipml/random.hpp>
-#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -25,27 +24,30 @@ struct RandomPlace {
 /// bit has the two levels -1 and 1.
 constexpr int symmetric_levels(int bits) { return bits == 1 ? 1 : (1 << (bits - 1)) - 1; }
 
-/// Rounds v_j, j < n, stochastically to scale * code_j with codes in -levels .. levels, and returns the
-/// scale, max |v| / levels. E scale * code = v. A zero vector has scale 0 and codes 0. `two_level` uses only
-/// -levels and levels (the 1-bit channel). O(n); v must be finite.
-inline float quantize_symmetric(const float* v, Index n, int levels, bool two_level, const Random& random,
-                                RandomPlace place, std::int8_t* codes) {
-  const float largest = detail::max_abs(v, n);
-  const float scale = largest / static_cast<float>(levels);
-  if (!(scale > 0.0f)) {
-    std::fill_n(codes, n, std::int8_t{0});
-    return 0.0f;
-  }
-  const auto bound = static_cast<float>(levels);
+/// How round_symmetric rounds: to scale * code, scale > 0, codes in -levels .. levels; `two_level` uses only
+/// the two ends (the 1-bit channel).
+struct VectorRounding {
+  Random random;
+  RandomPlace place;
+  float scale;
+  int levels;
+  bool two_level = false;
+};
+
+/// Rounds v_j, j < n, stochastically: E scale * code_j = v_j where |v_j| <= scale * levels. O(n); v must be
+/// finite. Kernel policies do the same faster.
+inline void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
+  const auto bound = static_cast<float>(how.levels);
   for (Index first = 0; first < n; first += 4) {
-    const auto group = static_cast<std::uint32_t>((place.first_column + first) / 4);
-    const PhiloxWords words = random.words(place.stream, place.draw, group, place.row);
+    const auto group = static_cast<std::uint32_t>((how.place.first_column + first) / 4);
+    const PhiloxWords words = how.random.words(how.place.stream, how.place.draw, group, how.place.row);
     const Index end = std::min(first + 4, n);
     for (Index j = first; j < end; ++j) {
       const std::uint32_t word = words[static_cast<std::size_t>(j - first)];
-      const float t = std::clamp(v[j] / scale, -bound, bound);
-      if (two_level) {
-        codes[j] = static_cast<std::int8_t>(rounds_up((t + bound) / (2.0f * bound), word) ? levels : -levels);
+      const float t = std::clamp(v[j] / how.scale, -bound, bound);
+      if (how.two_level) {
+        const bool up = rounds_up((t + bound) / (2.0f * bound), word);
+        codes[j] = static_cast<std::int8_t>(up ? how.levels : -how.levels);
         continue;
       }
       const int towards_zero = static_cast<int>(t);
@@ -53,7 +55,6 @@ inline float quantize_symmetric(const float* v, Index n, int levels, bool two_le
       codes[j] = static_cast<std::int8_t>(low + (rounds_up(t - static_cast<float>(low), word) ? 1 : 0));
     }
   }
-  return scale;
 }
 
 }  // namespace zipml::inline ZIPML_ABI

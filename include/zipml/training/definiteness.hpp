@@ -46,7 +46,7 @@ class RealisedMatrix {
       : store_(store),
         device_(kernels, store, LabelMap{}, Channels{}, store.seed()),
         x_(store.cols()),
-        g_(store.cols()) {
+        g_(padded(store.cols())) {
     device_.set_correction(correction);
   }
   Index size() const { return store_.cols() + 1; }
@@ -61,7 +61,8 @@ class RealisedMatrix {
       device_.begin_batch(first, count, x_.data(), static_cast<float>(x[d]), 0);
       while (device_.next_pass()) Estimator{}(device_, QuadraticForm{});
       const auto share = static_cast<double>(count) / static_cast<double>(rows);
-      y[d] += pinned(share * static_cast<double>(device_.end_batch(g_.data())));
+      float largest = 0.0f;
+      y[d] += pinned(share * static_cast<double>(device_.end_batch(g_.data(), largest)));
       for (Index j = 0; j < d; ++j) y[j] += pinned(share * static_cast<double>(g_[j]));
     }
   }

@@ -22,6 +22,7 @@
 #include <algorithm>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 #include <limits>
 #include <span>
 #include <type_traits>
@@ -72,11 +73,10 @@ class GradientDevice {
         integer_(channels.model_bits != 32),
         model_bits_(channels.model_bits),
         d_(store.cols()),
-        padded_(round_up(std::max<Index>(d_, 1), model_padding)),
+        padded_(padded(d_)),
         labels_(store.rows()),
         x_(padded_),
-        gradient_(padded_),
-        scratch_(padded_) {
+        gradient_(padded_) {
     if (integer_ && (model_bits_ < 1 || model_bits_ > 8))
       throw Error("the model channel has no such width", "1 to 8 bits, or 32", std::to_string(model_bits_));
     if (integer_ && !affine)
@@ -88,16 +88,23 @@ class GradientDevice {
     for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
     if constexpr (affine) {
       folded_ = Buffer<float>(padded_);
+      step_ = Buffer<float>(padded_);
+      offset_ = Buffer<float>(padded_);
+      std::copy_n(store.decoder.step.data(), d_, step_.data());
+      std::copy_n(store.decoder.offset.data(), d_, offset_.data());
       if (integer_) {
         rounded_x_ = Buffer<float>(padded_);
         inverse_step_ = Buffer<float>(padded_);
-        for (Index j = 0; j < d_; ++j) inverse_step_[j] = finite_ratio(1.0f, step(j));
+        ratio_ = Buffer<float>(padded_);
+        for (Index j = 0; j < d_; ++j) {
+          inverse_step_[j] = finite_ratio(1.0f, step_[j]);
+          ratio_[j] = finite_ratio(offset_[j], step_[j]);
+          if (step_[j] == 0.0f) constant_columns_.push_back(j);
+        }
       }
-      ratio_ = Buffer<float>(padded_);
-      for (Index j = 0; j < d_; ++j) ratio_[j] = finite_ratio(store.decoder.offset[j], step(j));
     }
     if constexpr (!dense)
-      if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(d_);
+      if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(padded_);
     if (integer_) {
       model8_ = Buffer<std::int8_t>(padded_);
       gradient32_ = Buffer<std::int32_t>(padded_);
@@ -106,7 +113,10 @@ class GradientDevice {
 
   /// Subtracts diagonal_j x_j from the gradient of every batch: the bias terms of the store, or what is left
   /// of them when they are shrunk; a negative entry is a ridge. Empty: nothing.
-  void set_correction(const Buffer<float>& diagonal) { correction_ = diagonal; }
+  void set_correction(const Buffer<float>& diagonal) {
+    correction_ = Buffer<float>(diagonal.empty() ? 0 : padded_);
+    std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
+  }
 
   /// Receives model x (d standardised weights, finite) and intercept for the rows [first, first + count) of
   /// the store. `batch` counts the batches of a fit: the row of the random numbers.
@@ -116,8 +126,7 @@ class GradientDevice {
     end_ = first + count;
     batch_ = batch;
     base_ = static_cast<double>(intercept);
-    std::copy_n(x, d_, x_.data());
-    std::fill(gradient_.begin(), gradient_.end(), 0.0f);
+    std::memcpy(x_.data(), x, static_cast<std::size_t>(d_) * sizeof(float));
     std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
@@ -125,23 +134,20 @@ class GradientDevice {
     if constexpr (affine) fold_model();
   }
 
-  /// Asks for the rows [first, first + count) to be brought near: batches come in random order, which no
-  /// processor foresees, but the loop knows the next one while it works on this one.
-  void prefetch(Index first, Index count) const {
-    const char* begin;
-    Index bytes;
+  /// Asks for the rows [first, first + count) to be brought near while this batch is worked on.
+  void look_ahead(Index first, Index count) {
     if constexpr (dense) {
-      begin = reinterpret_cast<const char*>(store_.row(first));
-      bytes = count * d_ * static_cast<Index>(sizeof(float));
+      ahead_.next = reinterpret_cast<const char*>(store_.row(first));
+      ahead_.end = ahead_.next + count * d_ * static_cast<Index>(sizeof(float));
     } else {
       const Index row_bits = store_.layout().stored_bits * d_;
-      begin = reinterpret_cast<const char*>(store_.codes().data()) +
-              first / block_rows * block_rows / 8 * row_bits;
-      bytes = std::min((first % block_rows + count + 7) / 8 * row_bits,
-                       reinterpret_cast<const char*>(store_.codes().end()) - begin);
+      const char* codes = reinterpret_cast<const char*>(store_.codes().data());
+      ahead_.next = codes + first / block_rows * block_rows / 8 * row_bits;
+      ahead_.end = std::min(ahead_.next + (first % block_rows + count + 7) / 8 * row_bits,
+                            codes + store_.layout().bytes());
       store_.outliers.prefetch(first, count);
     }
-    for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(begin + k, 0, 2);
+    for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
 
   /// Moves to the next rows of the batch that are worked on together; false when there are none left. Float
@@ -246,32 +252,32 @@ class GradientDevice {
     }
   }
 
-  /// Writes the mean gradient of the batch (d values) and returns that of the intercept.
-  ZIPML_NOINLINE float end_batch(float* gradient) {
+  /// Writes the mean gradient of the batch (d values, padded) and returns that of the intercept. `largest` is
+  /// the gradient's largest magnitude.
+  ZIPML_NOINLINE float end_batch(float* gradient, float& largest) {
     const auto count = static_cast<float>(end_ - first_);
+    GradientFrame frame{};
     if constexpr (affine) {
-      const auto outer = static_cast<float>(residual_sum_);
-      const auto inner = static_cast<float>(inner_sum_);
-      float* g = gradient_.data();
-      for (Index j = 0; j < d_; ++j) g[j] += inner;
-      detail::multiply(store_.decoder.offset.data(), outer, scratch_.data(), d_);
-      detail::multiply(g, store_.decoder.step.data(), g, d_);
-      detail::barrier();
-      for (Index j = 0; j < d_; ++j) g[j] += scratch_[j];
+      frame.step = step_.data();
+      frame.offset = offset_.data();
     }
-    if (!outlier_gradient_.empty())
-      for (Index j = 0; j < d_; ++j) gradient_[j] += outlier_gradient_[j];
-    detail::multiply(gradient_.data(), 1.0f / count, gradient, d_);
-    if (!correction_.empty()) {
-      detail::multiply(correction_.data(), model(), scratch_.data(), d_);
-      detail::barrier();
-      for (Index j = 0; j < d_; ++j) gradient[j] -= scratch_[j];
-    }
+    frame.outliers = outlier_gradient_.data();
+    frame.diagonal = correction_.data();
+    frame.model = model();
+    frame.inner = static_cast<float>(inner_sum_);
+    frame.outer = static_cast<float>(residual_sum_);
+    frame.share = 1.0f / count;
+    clear_padding(gradient_.data());
+    largest = kernels_.finish_gradient(gradient_.data(), frame, gradient, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
 
  private:
-  float step(Index j) const { return store_.decoder.step[j]; }
+  /// What kernels leave behind column d is no gradient.
+  template <class T>
+  void clear_padding(T* gradient) const {
+    std::fill(gradient + d_, gradient + padded_, T{});
+  }
   /// 0 for a column without steps, or with steps so small that float32 cannot divide by them.
   static float finite_ratio(float a, float b) {
     const float ratio = b > 0.0f ? a / b : 0.0f;
@@ -360,40 +366,44 @@ class GradientDevice {
     }
   }
 
-  PackedView view() const requires(!dense) {
-    return {store_.codes().data(), store_.codes().end(), store_.layout()};
-  }
+  PackedView view() requires(!dense) { return {store_.codes().data(), store_.layout(), &ahead_}; }
   TableView table() const requires(!dense && !affine) {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
-  DenseRows dense_rows() const requires(dense) { return {store_.row(pass_first_), d_, d_, pass_count_}; }
+  DenseRows dense_rows() requires(dense) {
+    return {store_.row(pass_first_), d_, d_, pass_count_, &ahead_};
+  }
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
   void fold_model() requires(affine) {
-    const float* offset = store_.decoder.offset.data();
-    detail::multiply(store_.decoder.step.data(), x_.data(), folded_.data(), d_);
+    const float largest = kernels_.fold(step_.data(), x_.data(), folded_.data(), padded_);
     if (!integer_) {
-      base_ += detail::dot(offset, x_.data(), scratch_.data(), d_);
-    } else {
-      int levels = symmetric_levels(model_bits_);
-      if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
-      model_scale_ = quantize_symmetric(folded_.data(), d_, levels, model_bits_ == 1, random_,
-                                        {Stream::model, batch_, 0, 0}, model8_.data());
-      // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
-      for (Index j = 0; j < d_; ++j) folded_[j] = model_scale_ * static_cast<float>(model8_[j]);
-      detail::barrier();
-      detail::multiply(ratio_.data(), folded_.data(), scratch_.data(), d_);
-      const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
-      if (needs_rounded) detail::multiply(inverse_step_.data(), folded_.data(), rounded_x_.data(), d_);
-      for (Index j = 0; j < d_; ++j)
-        if (step(j) == 0.0f) {
-          scratch_[j] = offset[j] * x_[j];
-          rounded_x_[j] = x_[j];
-        }
-      detail::barrier();
-      base_ += detail::sum(scratch_.data(), d_);
+      base_ += kernels_.dot(offset_.data(), x_.data(), padded_);
+      if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
+      return;
     }
-    if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
+    int levels = symmetric_levels(model_bits_);
+    if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
+    model_scale_ = largest / static_cast<float>(levels);
+    if (model_scale_ > 0.0f) {
+      const VectorRounding how{random_, {Stream::model, batch_, 0, 0}, model_scale_, levels, model_bits_ == 1};
+      kernels_.round_symmetric(folded_.data(), d_, how, model8_.data());
+    } else {
+      std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
+    }
+    // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
+    const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
+    base_ += kernels_.unfold(model8_.data(), model_scale_, ratio_.data(), inverse_step_.data(),
+                             needs_rounded ? rounded_x_.data() : nullptr, padded_);
+    for (const Index j : constant_columns_) {
+      base_ += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x_[j]));
+      rounded_x_[j] = x_[j];
+    }
+    if (store_.decoder.scales_rows()) {
+      std::int64_t codes = 0;
+      for (Index j = 0; j < d_; ++j) codes += model8_[j];
+      folded_sum_ = static_cast<float>(static_cast<double>(model_scale_) * static_cast<double>(codes));
+    }
   }
 
   Index row_of_slot(Index slot) const {
@@ -423,9 +433,13 @@ class GradientDevice {
     for (Index i = 0; i < pass_count_; ++i)
       scaled[i] = scales_rows ? r[lead_ + i] * store_.decoder.row_step[pass_first_ + i] : r[lead_ + i];
     std::fill_n(residuals8_.data(), groups_.rows(), std::int8_t{0});
-    const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
-    const float scale = quantize_symmetric(scaled, pass_count_, residual_levels_of(store_), false, random_,
-                                           place, residuals8_.data() + lead_);
+    const int levels = residual_levels_of(store_);
+    const float scale = detail::max_abs(scaled, pass_count_) / static_cast<float>(levels);
+    if (scale > 0.0f) {
+      const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
+      kernels_.round_symmetric(scaled, pass_count_, {random_, place, scale, levels},
+                               residuals8_.data() + lead_);
+    }
     std::int64_t code_sum = 0;
     for (Index i = 0; i < pass_count_; ++i) {
       const int code = residuals8_[lead_ + i];
@@ -442,15 +456,13 @@ class GradientDevice {
       const float rounded = pinned(scale * static_cast<float>(residuals8_[lead_ + outlier.row]));
       outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
     }
-    std::fill(gradient32_.begin(), gradient32_.end(), 0);
     const ModelBlock<std::int32_t> gradient{gradient32_.data(), padded_};
     if (has_table())
       kernels_.accumulate(view(), planes, code_table(), groups_, residuals8_.data(), gradient);
     else
       kernels_.accumulate(view(), planes, groups_, residuals8_.data(), gradient);
-    for (Index j = 0; j < d_; ++j) scratch_[j] = static_cast<float>(gradient32_[j]) * scale;
-    detail::barrier();
-    for (Index j = 0; j < d_; ++j) gradient_[j] += scratch_[j];
+    clear_padding(gradient32_.data());
+    kernels_.add_scaled(gradient32_.data(), scale, gradient_.data(), padded_);
   }
 
   KernelTable kernels_;
@@ -480,9 +492,12 @@ class GradientDevice {
   Buffer<float> correction_;
   Buffer<float> gradient_;
   Buffer<float> outlier_gradient_;
-  Buffer<float> scratch_;
+  Buffer<float> step_;
+  Buffer<float> offset_;
+  List<Index> constant_columns_;
   Buffer<std::int8_t> model8_;
-  Buffer<std::int32_t> gradient32_;
+  Buffer<std::int32_t> gradient32_;  // 0 between passes
+  Ahead ahead_;
 
   // of the pass
   Index pass_first_ = 0;

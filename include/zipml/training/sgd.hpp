@@ -121,10 +121,9 @@ class Sgd<L, R, Step>::Run {
         seed_(options.seed.value_or(store.seed())),
         device_(kernels, store, label_map_, Channels{options.model_bits}, seed_),
         batch_(std::min(options.batch, store.rows())),
-        x_(store.cols()),
-        gradient_(store.cols()),
-        scratch_(store.cols()),
-        average_(store.cols()),
+        x_(padded(store.cols())),
+        gradient_(x_.size()),
+        average_(x_.size()),
         order_((store.rows() + batch_ - 1) / batch_) {}
 
   Fit train(std::span<const detail::ObserverRef> observers) {
@@ -233,19 +232,19 @@ class Sgd<L, R, Step>::Run {
       device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
       if (b + 1 < order_.size()) {
         const Index next = order_[b + 1] * batch_;
-        device_.prefetch(next, std::min(batch_, store_.rows() - next));
+        device_.look_ahead(next, std::min(batch_, store_.rows() - next));
       }
       while (device_.next_pass()) estimator_(device_, sgd_.loss_);
-      const float residual = device_.end_batch(gradient_.data());
-      if (!(std::fabs(residual) < runaway) || !(detail::max_abs(gradient_.data(), d) < runaway * runaway))
-        return false;
+      float largest = 0.0f;
+      const float residual = device_.end_batch(gradient_.data(), largest);
+      if (!(std::fabs(residual) < runaway) || !(largest < runaway * runaway)) return false;
       // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
       // step's bound.
       const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
-      detail::add_multiple(-s, gradient_.data(), x_.data(), scratch_.data(), d);
-      sgd_.regularizer_.prox(x_.span(), s);
+      kernels_.add_multiple(-s, gradient_.data(), x_.data(), x_.size());
+      sgd_.regularizer_.prox(x_.span().first(static_cast<std::size_t>(d)), s);
       c_ -= pinned(s * residual);
-      average_.add(x_.data(), c_);
+      average_.add(kernels_, x_.data(), c_);
       ++iteration_;
     }
     return detail::all_finite(x_.data(), d) && detail::all_finite(&c_, 1);
@@ -266,12 +265,12 @@ class Sgd<L, R, Step>::Run {
 
   void take_weights(Fit& fit) const {
     if (options_.average) {
-      fit.weights = average_.weights();
+      fit.weights = average_.weights(store_.cols());
       fit.intercept = average_.intercept();
       return;
     }
-    fit.weights = Buffer<double>(x_.size());
-    for (Index j = 0; j < x_.size(); ++j) fit.weights[j] = static_cast<double>(x_[j]);
+    fit.weights = Buffer<double>(store_.cols());
+    for (Index j = 0; j < store_.cols(); ++j) fit.weights[j] = static_cast<double>(x_[j]);
     fit.intercept = static_cast<double>(c_);
   }
 
@@ -317,10 +316,9 @@ class Sgd<L, R, Step>::Run {
   std::uint64_t seed_;
   GradientDevice<Store> device_;
   Index batch_;
-  Buffer<float> x_;  // the model store
+  Buffer<float> x_;  // the model store, padded as kernels want it
   float c_ = 0.0f;
   Buffer<float> gradient_;
-  Buffer<float> scratch_;
   TailAverage average_;
   Buffer<Index> order_;
   Index iteration_ = 0;

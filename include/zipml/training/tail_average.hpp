@@ -3,7 +3,7 @@
 /// Layer 6: the average of the late iterates, which removes the noise that a constant step leaves (Polyak,
 /// Juditsky 1992).
 
-#include <zipml/types.hpp>
+#include <zipml/kernels/kernel_policy.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -21,14 +21,16 @@ class TailAverage {
     next_restart_ *= 2;
   }
 
-  void add(const float* x, float intercept) {
-    for (Index j = 0; j < newer_.x.size(); ++j) newer_.x[j] += static_cast<double>(x[j]);
+  /// x has as many entries as the sums, a multiple of model_padding.
+  void add(const KernelTable& kernels, const float* x, float intercept) {
+    kernels.add_to_doubles(x, newer_.x.data(), newer_.x.size());
     newer_.c += static_cast<double>(intercept);
     newer_.count += 1.0;
   }
 
-  Buffer<double> weights() const {
-    Buffer<double> mean(newer_.x.size());
+  /// The first d entries of the average.
+  Buffer<double> weights(Index d) const {
+    Buffer<double> mean(d);
     for (Index j = 0; j < mean.size(); ++j) mean[j] = (older_.x[j] + newer_.x[j]) / count();
     return mean;
   }

@@ -1,0 +1,725 @@
+#pragma once
+/// \file
+/// Layer 3: kernels in AVX-512 (F, BW, VL, VNNI, VBMI). Integers equal the scalar kernels bit for bit; float
+/// sums differ from them by their order alone.
+///
+/// The instructions that carry the loops (512 bit; latency, and how many start per cycle):
+///
+///     intrinsic                instruction      Zen 5     Ice Lake   here
+///     dpbusd_epi32             vpdpbusd         4,  2     5,  1      4 codes x 4 int8 into int32, exact
+///     multishift_epi64_epi8    vpmultishiftqb   3,  2     3,  1      a byte of 4 rows to 4 bytes
+///     and_si512                vpandd           1,  4     1,  2      one row's bits
+///     shuffle_epi8             vpshufb          2,  2     1,  1      tables of residual sums, of levels
+///     unpacklo/hi_epi8         vpunpck*         2,  2     1,  1      rows side by side
+///     permutexvar_ps           vpermps          4,  2     3,  1      codes of up to 4 bits to floats
+///     fmadd_ps                 vfmadd*ps        4,  2     4,  2
+///
+/// Margins: the bits of a row are masked where they stand in their byte, not shifted down; the sum of that row is
+/// then a multiple of 2^position and shifted once, at the end. vpdpbusd multiplies by int8 without
+/// intermediate saturation, so that this needs no more room than |sum| <= 255 * 127 * d < 2^31.
+///
+/// Accumulation of planes of 2, 4 and 8 bits: four rows' codes of a column side by side in a dword, times the four
+/// residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1 bit hold four
+/// rows in a nibble and look their residuals' sum up.
+///
+/// 512 and not 256 bits: on Zen 5 both start as many instructions per cycle.
+///
+/// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable tail.
+
+#include <zipml/kernels/avx2.hpp>
+#include <zipml/kernels/philox_lanes.hpp>
+
+#if ZIPML_X86
+
+namespace zipml::inline ZIPML_ABI {
+
+/// See kernel_policy.hpp for the contract. Tables of levels for each column are those of AVX2.
+struct Avx512Kernels : Avx2Kernels {
+  static constexpr const char* name = "avx512";
+  static bool available() { return cpu_features().avx512; }
+
+  using Avx2Kernels::accumulate;
+  using Avx2Kernels::margins;
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    for (int m = 0; m < models.count; ++m, out += groups.rows())
+      for (int p = 0; p < planes.count; ++p)
+        detail::visit_width(planes[p].width, [&](auto width) {
+          if (p == 0)
+            plane_margins<width(), false>(view, planes[p], groups, models[m], out);
+          else
+            plane_margins<width(), true>(view, planes[p], groups, models[m], out);
+        });
+  }
+
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
+      for (int p = 0; p < planes.count; ++p)
+        detail::visit_width(planes[p].width, [&](auto width) {
+          if constexpr (width() == 1)
+            add_bit_rows(view, planes[p], groups, residuals, gradients[m]);
+          else
+            add_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
+        });
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    if (!is_shuffled(planes)) return Avx2Kernels::margins(view, planes, table, groups, models, out);
+    for (int m = 0; m < models.count; ++m, out += groups.rows())
+      visit_table_bits(planes, [&](auto bits) {
+        table_margins<bits()>(view, planes, table, groups, models[m], out);
+      });
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+    if (!is_shuffled(planes)) return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
+      visit_table_bits(planes, [&](auto bits) {
+        add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
+      });
+  }
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const float> models, float* out) {
+    detail::visit_single(planes, [&](auto width) {
+      for (int m = 0; m < models.count; ++m)
+        float_margins<width()>(view, planes, groups, models[m], out + m * groups.rows());
+    });
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const float* residuals, ModelBlock<float> gradients) {
+    detail::visit_single(planes, [&](auto width) {
+      for (int m = 0; m < gradients.count; ++m)
+        float_rows<width()>(view, planes, groups, residuals + m * groups.rows(), gradients[m]);
+    });
+  }
+
+  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
+    if (rows.cols <= 8) return Avx2Kernels::margins(rows, models, out);
+    for (int m = 0; m < models.count; ++m) dense_margins(rows, models[m], out + m * rows.count);
+  }
+  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
+    if (rows.cols <= 8) return Avx2Kernels::accumulate(rows, residuals, gradients);
+    for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
+  }
+
+  ZIPML_TARGET_AVX512 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
+                                                  std::int8_t* codes) {
+    const detail::PhiloxPlace place = detail::philox_place(how.random, how.place);
+    const auto bound = static_cast<float>(how.levels);
+    const __m512 highest = _mm512_set1_ps(bound), lowest = _mm512_set1_ps(-bound);
+    const __m512 scale = _mm512_set1_ps(how.scale), steps = _mm512_set1_ps(16777216.0f);
+    const __m512i one = _mm512_set1_epi32(1);
+    for (Index j = 0; j < n; j += 64) {
+      __m512i words[4];
+      detail::philox_words(place, static_cast<std::uint32_t>((how.place.first_column + j) / 4), words);
+      for (Index i = 0; i < 4 && j + 16 * i < n; ++i) {
+        const Index left = n - j - 16 * i;
+        const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
+        __m512 t = _mm512_div_ps(_mm512_maskz_loadu_ps(inside, v + j + 16 * i), scale);
+        t = _mm512_min_ps(_mm512_max_ps(t, lowest), highest);
+        const __m512i random = _mm512_srli_epi32(words[i], 8);
+        __m512i code;
+        if (how.two_level) {
+          const __m512 share = _mm512_div_ps(_mm512_add_ps(t, highest), _mm512_set1_ps(2.0f * bound));
+          const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(share, steps));
+          code = _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold),
+                                         _mm512_set1_epi32(-how.levels), _mm512_set1_epi32(how.levels));
+        } else {
+          const __m512 low = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+          const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_sub_ps(t, low), steps));
+          code = _mm512_cvttps_epi32(low);
+          code = _mm512_mask_add_epi32(code, _mm512_cmplt_epi32_mask(random, threshold), code, one);
+        }
+        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * i, inside, code);
+      }
+    }
+  }
+
+  ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
+
+ private:
+  ZIPML_TARGET_AVX512 static __m512i load64(const std::uint8_t* bytes) {
+    return _mm512_loadu_si512(bytes);
+  }
+
+  /// 2, 3 or 4: widths of the tables that shuffles hold.
+  template <class F>
+  static void visit_table_bits(const PlaneList& planes, const F& f) {
+    switch (planes.code_bits) {
+      case 2:
+        return f(std::integral_constant<int, 2>{});
+      case 3:
+        return f(std::integral_constant<int, 3>{});
+      default:
+        return f(std::integral_constant<int, 4>{});
+    }
+  }
+
+  // ---- integer margins
+  // -------------------------------------------------------------------------------------------
+
+  /// Sums of 16 vectors, in their order.
+  ZIPML_TARGET_AVX512 static __m512i sums_of_16(const __m512i* v) {
+    __m512i four[4];
+    for (int i = 0; i < 4; ++i) four[i] = four_sums(v + 4 * i);
+    return lane_sums(lane_sums(four[0], four[1]), lane_sums(four[2], four[3]));
+  }
+  /// Sums of 8 vectors, in the lower half.
+  ZIPML_TARGET_AVX512 static __m512i sums_of_8(const __m512i* v) {
+    const __m512i pairs = lane_sums(four_sums(v), four_sums(v + 4));
+    return lane_sums(pairs, pairs);
+  }
+  /// In each 128-bit lane, that lane's sums of four vectors.
+  ZIPML_TARGET_AVX512 static __m512i four_sums(const __m512i* v) {
+    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
+    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+  }
+  /// Lanes a0 + a1, a2 + a3, b0 + b1, b2 + b3.
+  ZIPML_TARGET_AVX512 static __m512i lane_sums(__m512i a, __m512i b) {
+    return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
+  }
+
+  /// Two groups of 8 rows at a time, so that one load of the model serves 16 rows.
+  template <int W, bool Add>
+  ZIPML_TARGET_AVX512 static void plane_margins(const PackedView& view, const Plane& plane, GroupRange groups,
+                                                const std::int8_t* x, std::int32_t* out) {
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    Index g = 0;
+    for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
+      group_margins<W, 2, Add>(view, plane, groups.first + g, x, out, ahead);
+    if (g < groups.count) group_margins<W, 1, Add>(view, plane, groups.first + g, x, out, ahead);
+    if (view.ahead != nullptr) *view.ahead = ahead;
+  }
+
+  template <int W, int Groups, bool Add>
+  ZIPML_TARGET_AVX512 static void group_margins(const PackedView& view, const Plane& plane, Index group,
+                                                const std::int8_t* x, std::int32_t* out, Ahead& ahead) {
+    constexpr int per_byte = 8 / W;
+    const Index d = view.layout.cols;
+    const std::uint8_t* panels[Groups];
+    for (int g = 0; g < Groups; ++g) panels[g] = view.group(plane, group + g);
+    __m512i masks[per_byte];
+    for (int r = 0; r < per_byte; ++r)
+      masks[r] = _mm512_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
+    __m512i acc[Groups * 8];
+    for (__m512i& a : acc) a = _mm512_setzero_si512();
+    for (Index j = 0; j < d; j += 64) {
+      const __m512i x_i8x64 = _mm512_load_si512(x + j);
+      for (int g = 0; g < Groups; ++g)
+        for (int k = 0; k < W; ++k) {
+          const __m512i codes = load64(panels[g] + k * d + j);
+          for (int r = 0; r < per_byte; ++r) {
+            __m512i& a = acc[g * 8 + k * per_byte + r];
+            a = _mm512_dpbusd_epi32(a, W == 8 ? codes : _mm512_and_si512(codes, masks[r]), x_i8x64);
+          }
+        }
+      for (int k = 0; k < Groups * (W + 1) / 2; ++k) ahead.touch();
+    }
+    // The sum of a row is a multiple of 2^position of its bits.
+    __m512i positions = _mm512_setzero_si512();
+    if constexpr (W == 1) positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    if constexpr (W == 2) positions = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
+    if constexpr (W == 4) positions = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
+    __m512i sums = Groups == 2 ? sums_of_16(acc) : sums_of_8(acc);
+    sums = _mm512_sll_epi32(_mm512_srav_epi32(sums, positions), _mm_cvtsi32_si128(plane.shift));
+    const auto rows = static_cast<__mmask16>(Groups == 2 ? 0xffff : 0xff);
+    if constexpr (Add) sums = _mm512_add_epi32(sums, _mm512_maskz_loadu_epi32(rows, out));
+    _mm512_mask_storeu_epi32(out, rows, sums);
+  }
+
+  // ---- integer accumulation
+  // --------------------------------------------------------------------------------------
+
+  static constexpr Index chunk_groups = 64;
+  static constexpr Index tile_blocks = 32;  ///< of 64 columns: 8 KB of sums
+
+  /// First panels of up to chunk_groups groups.
+  struct Panels {
+    const std::uint8_t* group[chunk_groups];
+    Panels(const PackedView& view, const Plane& plane, Index first, Index count) {
+      for (Index g = 0; g < count; ++g) group[g] = view.group(plane, first + g);
+    }
+  };
+
+  /// Four residuals of consecutive rows in every dword.
+  ZIPML_TARGET_AVX512 static __m512i four_residuals(const std::int8_t* r) {
+    int four;
+    std::memcpy(&four, r, 4);
+    return _mm512_set1_epi32(four);
+  }
+
+  /// multishift control: bytes 0 .. 3 take the fields of the first column, 4 .. 7 those of the next one.
+  /// A column has `column_bits` bits in the qword and fields of `width` bits; `part` is a pair of columns.
+  ZIPML_TARGET_AVX512 static __m512i field_control(int column_bits, int width, int part, int start = 0) {
+    std::uint64_t control = 0;
+    for (int byte = 0; byte < 8; ++byte) {
+      const int column = 2 * part + byte / 4;
+      control |= static_cast<std::uint64_t>((column * column_bits + byte % 4 * width + start) & 63) << (8 * byte);
+    }
+    return _mm512_set1_epi64(static_cast<long long>(control));
+  }
+
+  /// Adds int32 sums of 64 columns to the gradient: qword q of acc[m] holds columns 8 q + 2 m and the next one.
+  ZIPML_TARGET_AVX512 static void flush_pairs(const __m512i* acc, int shift, std::int32_t* gradient) {
+    const __m512i lanes[4] = {_mm512_unpacklo_epi64(acc[0], acc[1]), _mm512_unpacklo_epi64(acc[2], acc[3]),
+                              _mm512_unpackhi_epi64(acc[0], acc[1]), _mm512_unpackhi_epi64(acc[2], acc[3])};
+    flush_lanes(lanes, shift, gradient);
+  }
+  /// The same where lane q of lanes[m] holds columns 16 q + 4 m .. 16 q + 4 m + 3.
+  ZIPML_TARGET_AVX512 static void flush_lanes(const __m512i* lanes, int shift, std::int32_t* gradient) {
+    const __m512i a = _mm512_shuffle_i32x4(lanes[0], lanes[1], 0x44);
+    const __m512i b = _mm512_shuffle_i32x4(lanes[0], lanes[1], 0xee);
+    const __m512i c = _mm512_shuffle_i32x4(lanes[2], lanes[3], 0x44);
+    const __m512i d = _mm512_shuffle_i32x4(lanes[2], lanes[3], 0xee);
+    const __m512i columns[4] = {_mm512_shuffle_i32x4(a, c, 0x88), _mm512_shuffle_i32x4(a, c, 0xdd),
+                                _mm512_shuffle_i32x4(b, d, 0x88), _mm512_shuffle_i32x4(b, d, 0xdd)};
+    const __m128i by = _mm_cvtsi32_si128(shift);
+    for (int i = 0; i < 4; ++i) {
+      void* to = gradient + 16 * i;
+      _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), _mm512_sll_epi32(columns[i], by)));
+    }
+  }
+
+  /// Adds what 64 columns of one group bring to the sums of even and of odd steps (two, so that additions do not
+  /// wait for each other).
+  template <int W>
+  ZIPML_TARGET_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
+                                            const __m512i* controls, __m512i (&acc)[2][4]) {
+    const __m512i mask = _mm512_set1_epi8(W == 2 ? 3 : 15);
+    if constexpr (W == 2) {
+      for (int k = 0; k < 2; ++k) {
+        const __m512i codes = load64(panels + k * d);
+        const __m512i r = four_residuals(residuals + 4 * k);
+        for (int m = 0; m < 4; ++m) {
+          const __m512i rows = _mm512_and_si512(_mm512_multishift_epi64_epi8(controls[m], codes), mask);
+          acc[k][m] = _mm512_dpbusd_epi32(acc[k][m], rows, r);
+        }
+      }
+    } else if constexpr (W == 4) {
+      for (int k = 0; k < 2; ++k) {
+        const __m512i a = load64(panels + 2 * k * d);
+        const __m512i b = load64(panels + (2 * k + 1) * d);
+        const __m512i r = four_residuals(residuals + 4 * k);
+        const __m512i halves[2] = {_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)};
+        for (int m = 0; m < 4; ++m) {
+          const __m512i rows =
+              _mm512_and_si512(_mm512_multishift_epi64_epi8(controls[m % 2], halves[m / 2]), mask);
+          acc[k][m] = _mm512_dpbusd_epi32(acc[k][m], rows, r);
+        }
+      }
+    } else {
+      for (int k = 0; k < 2; ++k) {
+        __m512i row[4];
+        for (int i = 0; i < 4; ++i) row[i] = load64(panels + (4 * k + i) * d);
+        const __m512i r = four_residuals(residuals + 4 * k);
+        const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]);
+        const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]);
+        const __m512i high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+        const __m512i high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+        acc[k][0] = _mm512_dpbusd_epi32(acc[k][0], _mm512_unpacklo_epi16(low01, low23), r);
+        acc[k][1] = _mm512_dpbusd_epi32(acc[k][1], _mm512_unpackhi_epi16(low01, low23), r);
+        acc[k][2] = _mm512_dpbusd_epi32(acc[k][2], _mm512_unpacklo_epi16(high01, high23), r);
+        acc[k][3] = _mm512_dpbusd_epi32(acc[k][3], _mm512_unpackhi_epi16(high01, high23), r);
+      }
+    }
+  }
+
+  /// Sums of 64 columns in the order of add_group.
+  template <int W>
+  ZIPML_TARGET_AVX512 static void flush(const std::int32_t* tile, int shift, std::int32_t* gradient) {
+    __m512i sums[4];
+    for (int m = 0; m < 4; ++m) sums[m] = _mm512_load_si512(tile + 16 * m);
+    if constexpr (W == 2) {
+      flush_pairs(sums, shift, gradient);
+    } else if constexpr (W == 4) {
+      const __m512i lanes[4] = {_mm512_unpacklo_epi64(sums[0], sums[1]), _mm512_unpackhi_epi64(sums[0], sums[1]),
+                                _mm512_unpacklo_epi64(sums[2], sums[3]), _mm512_unpackhi_epi64(sums[2], sums[3])};
+      flush_lanes(lanes, shift, gradient);
+    } else {
+      flush_lanes(sums, shift, gradient);
+    }
+  }
+
+  /// Eight panels are read side by side, like eight streams, over a tile of columns whose sums stay in the
+  /// first-level cache. (Columns outside and all rows of the batch inside need no sums in memory, but at
+  /// d = 4,096 their lines fall into one set of the cache.)
+  template <int W>
+  ZIPML_TARGET_AVX512 static void add_rows(const PackedView& view, const Plane& plane, GroupRange groups,
+                                           const std::int8_t* residuals, std::int32_t* gradient) {
+    constexpr Index side_by_side = 8 / W;
+    const Index d = view.layout.cols;
+    __m512i controls[4];
+    for (int m = 0; m < 4; ++m) controls[m] = W == 4 ? field_control(16, 4, m % 2) : field_control(8, 2, m);
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    alignas(64) std::int32_t tile[4 * 16 * tile_blocks];
+    for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
+      const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
+      for (Index first = 0; first < groups.count; first += side_by_side) {
+        const Index count = groups.count - first < side_by_side ? groups.count - first : side_by_side;
+        const std::uint8_t* panels[side_by_side];
+        for (Index g = 0; g < count; ++g) panels[g] = view.group(plane, groups.first + first + g);
+        const std::int8_t* r = residuals + first * group_rows;
+        const auto add = [&](Index rows) __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi"))) {
+          for (Index j = begin; j < end; j += 64) {
+            std::int32_t* sums = tile + (j - begin);
+            __m512i acc[2][4];
+            for (int m = 0; m < 4; ++m) {
+              acc[0][m] = first == 0 ? _mm512_setzero_si512() : _mm512_load_si512(sums + 16 * m);
+              acc[1][m] = _mm512_setzero_si512();
+            }
+            for (Index g = 0; g < rows; ++g) {
+              add_group<W>(panels[g] + j, d, r + g * group_rows, controls, acc);
+              for (int k = 0; k < W / 2; ++k) ahead.touch();
+            }
+            for (int m = 0; m < 4; ++m)
+              _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
+          }
+        };
+        if (count == side_by_side)
+          add(side_by_side);
+        else
+          add(count);
+      }
+      for (Index j = begin; j < end; j += 64) flush<W>(tile + (j - begin), plane.shift, gradient + j);
+    }
+    if (view.ahead != nullptr) *view.ahead = ahead;
+  }
+
+  /// Planes of 1 bit: a nibble holds one column of 4 rows and indexes a table of their residuals' sums. Budget: an
+  /// entry is at most 4 * 31 = 124, a pair 248; 64 groups bring 64 pairs.
+  ZIPML_TARGET_AVX512 static void add_bit_rows(const PackedView& view, const Plane& plane, GroupRange groups,
+                                               const std::int8_t* residuals, std::int32_t* gradient) {
+    static_assert(4 * 31 <= 127 && chunk_groups * 2 * 124 <= 32767);
+    const Index d = view.layout.cols;
+    const __m512i nibble = _mm512_set1_epi8(15);
+    const __m512i ones_u8x64 = _mm512_set1_epi8(1);
+    alignas(64) std::int8_t tables[chunk_groups * 32];
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    for (Index first = 0; first < groups.count; first += chunk_groups) {
+      const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
+      const Panels panels(view, plane, groups.first + first, count);
+      for (Index half = 0; half < 2 * count; ++half)
+        residual_table<1>(residuals + first * group_rows + half * 4, tables + half * 16);
+      for (Index j = 0; j < d; j += 64) {
+        __m512i acc_low = _mm512_setzero_si512();
+        __m512i acc_high = _mm512_setzero_si512();
+        for (Index g = 0; g < count; ++g) {
+          const __m512i codes = load64(panels.group[g] + j);
+          const __m512i table_a = table16(tables + g * 32);
+          const __m512i table_b = table16(tables + g * 32 + 16);
+          const __m512i a = _mm512_shuffle_epi8(table_a, _mm512_and_si512(codes, nibble));
+          const __m512i b =
+              _mm512_shuffle_epi8(table_b, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+          acc_low = _mm512_add_epi16(acc_low, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpacklo_epi8(a, b)));
+          acc_high = _mm512_add_epi16(acc_high, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpackhi_epi8(a, b)));
+          if (g % 2 == 0) ahead.touch();
+        }
+        // Lane q of acc_low holds columns 16 q .. 16 q + 7.
+        const __m512i ones = _mm512_set1_epi16(1), zero = _mm512_setzero_si512();
+        const __m512i lanes[4] = {_mm512_madd_epi16(_mm512_unpacklo_epi16(acc_low, zero), ones),
+                                  _mm512_madd_epi16(_mm512_unpackhi_epi16(acc_low, zero), ones),
+                                  _mm512_madd_epi16(_mm512_unpacklo_epi16(acc_high, zero), ones),
+                                  _mm512_madd_epi16(_mm512_unpackhi_epi16(acc_high, zero), ones)};
+        flush_lanes(lanes, plane.shift, gradient + j);
+      }
+    }
+    if (view.ahead != nullptr) *view.ahead = ahead;
+  }
+
+  ZIPML_TARGET_AVX512 static __m512i table16(const void* entries) {
+    return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(entries)));
+  }
+
+  // ---- integers, levels by a table of bytes
+  // ----------------------------------------------------------------------------------
+
+  /// The table for shuffles by a code in the low bits of a nibble, whatever the others are.
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static __m512i entry_table(CodeTable table) {
+    std::uint8_t entries[16];
+    for (int n = 0; n < 16; ++n) entries[n] = table.entries[n & ((1 << Bits) - 1)];
+    return table16(entries);
+  }
+
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static void table_margins(const PackedView& view, const PlaneList& planes, CodeTable table,
+                                                GroupRange groups, const std::int8_t* x, std::int32_t* out) {
+    const Index d = view.layout.cols;
+    const __m512i entries = entry_table<Bits>(table);
+    const __m512i nibble = _mm512_set1_epi8(15);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const std::uint8_t* wide = view.group(planes[0], groups.first + g);
+      const std::uint8_t* bit = Bits == 3 ? view.group(planes[1], groups.first + g) : nullptr;
+      __m512i acc[8];
+      for (__m512i& a : acc) a = _mm512_setzero_si512();
+      for (Index j = 0; j < d; j += 64) {
+        const __m512i x_i8x64 = _mm512_load_si512(x + j);
+        const __m512i bits = Bits == 3 ? load64(bit + j) : _mm512_setzero_si512();
+        for (int row = 0; row < 8; ++row) {
+          constexpr int width = Bits == 4 ? 4 : 2;
+          constexpr int per_byte = 8 / width;
+          const __m512i codes = load64(wide + row / per_byte * d + j);
+          const int position = row % per_byte * width;
+          __m512i index;
+          if constexpr (Bits == 3) {
+            // 0xca: the upper bits from the wide plane, bit 0 from the other one.
+            const __m512i upper = position == 0 ? _mm512_slli_epi16(codes, 1) : _mm512_srli_epi16(codes, position - 1);
+            index = _mm512_ternarylogic_epi32(_mm512_set1_epi8(1), _mm512_srli_epi16(bits, row), upper, 0xca);
+          } else {
+            index = _mm512_srli_epi16(codes, position);
+          }
+          const __m512i levels = _mm512_shuffle_epi8(entries, _mm512_and_si512(index, nibble));
+          acc[row] = _mm512_dpbusd_epi32(acc[row], levels, x_i8x64);
+        }
+      }
+      _mm512_mask_storeu_epi32(out, 0xff, sums_of_8(acc));
+    }
+  }
+
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static void add_entries(const PackedView& view, const PlaneList& planes, CodeTable table,
+                                              GroupRange groups, const std::int8_t* residuals,
+                                              std::int32_t* gradient) {
+    const Index d = view.layout.cols;
+    const __m512i entries = entry_table<Bits>(table);
+    const __m512i nibble = _mm512_set1_epi8(15);
+    __m512i controls[4];
+    __m512i bit_controls[2][4];
+    for (int m = 0; m < 4; ++m) {
+      controls[m] = Bits == 4 ? field_control(16, 4, m % 2) : field_control(8, 2, m, Bits == 3 ? -1 : 0);
+      for (int k = 0; k < 2; ++k) bit_controls[k][m] = field_control(8, 1, m, 4 * k);
+    }
+    for (Index first = 0; first < groups.count; first += chunk_groups) {
+      const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
+      const Panels wide(view, planes[0], groups.first + first, count);
+      const Panels bit(view, planes[Bits == 3 ? 1 : 0], groups.first + first, count);
+      for (Index j = 0; j < d; j += 64) {
+        __m512i acc[2][4];
+        for (auto& half : acc)
+          for (__m512i& a : half) a = _mm512_setzero_si512();
+        for (Index g = 0; g < count; ++g)
+          for (int k = 0; k < 2; ++k) {
+            const __m512i r = four_residuals(residuals + (first + g) * group_rows + 4 * k);
+            __m512i source[2];
+            if constexpr (Bits == 4) {
+              const __m512i a = load64(wide.group[g] + 2 * k * d + j);
+              const __m512i b = load64(wide.group[g] + (2 * k + 1) * d + j);
+              source[0] = _mm512_unpacklo_epi8(a, b);
+              source[1] = _mm512_unpackhi_epi8(a, b);
+            } else {
+              source[0] = source[1] = load64(wide.group[g] + k * d + j);
+            }
+            const __m512i bits = Bits == 3 ? load64(bit.group[g] + j) : _mm512_setzero_si512();
+            for (int m = 0; m < 4; ++m) {
+              __m512i index = _mm512_multishift_epi64_epi8(controls[m], source[Bits == 4 ? m / 2 : 0]);
+              if constexpr (Bits == 3)
+                index = _mm512_ternarylogic_epi32(
+                    _mm512_set1_epi8(1), _mm512_multishift_epi64_epi8(bit_controls[k][m], bits), index, 0xca);
+              const __m512i levels = _mm512_shuffle_epi8(entries, _mm512_and_si512(index, nibble));
+              acc[k][m] = _mm512_dpbusd_epi32(acc[k][m], levels, r);
+            }
+          }
+        alignas(64) std::int32_t sums[64];
+        for (int m = 0; m < 4; ++m)
+          _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
+        flush<Bits == 4 ? 4 : 2>(sums, 0, gradient + j);
+      }
+    }
+  }
+
+  // ---- float model
+  // -----------------------------------------------------------------------------------------------
+
+  /// The values of the low W bits of each dword.
+  template <int W>
+  ZIPML_TARGET_AVX512 static __m512 to_floats(__m512i bits) {
+    if constexpr (W == 8) return _mm512_cvtepi32_ps(bits);
+    // vpermps reads the low four bits of an index: those above the code are another row's.
+    __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+    if constexpr (W == 1) values = _mm512_setr_ps(0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1, 0, 1);
+    if constexpr (W == 2) values = _mm512_setr_ps(0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3, 0, 1, 2, 3);
+    return _mm512_permutexvar_ps(bits, values);
+  }
+
+  ZIPML_TARGET_AVX512 static __m512i load16(const std::uint8_t* bytes) {
+    return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
+  }
+
+  template <int W>
+  ZIPML_TARGET_AVX512 static void multiply_bits(const std::uint8_t* panels, Index d, __m512 x, __m512 (&acc)[8]) {
+    constexpr int per_byte = 8 / W;
+    for (int k = 0; k < W; ++k) {
+      const __m512i bytes = load16(panels + k * d);
+      for (int r = 0; r < per_byte; ++r)
+        acc[k * per_byte + r] =
+            _mm512_fmadd_ps(to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))), x, acc[k * per_byte + r]);
+    }
+  }
+
+  template <int W>
+  ZIPML_TARGET_AVX512 static void add_bits_times(const std::uint8_t* panels, Index d, const __m512 (&factors)[8],
+                                                 __m512 (&sums)[2]) {
+    constexpr int per_byte = 8 / W;
+    for (int k = 0; k < W; ++k) {
+      const __m512i bytes = load16(panels + k * d);
+      for (int r = 0; r < per_byte; ++r) {
+        const int row = k * per_byte + r;
+        sums[row % 2] = _mm512_fmadd_ps(to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))), factors[row],
+                                        sums[row % 2]);
+      }
+    }
+  }
+
+  ZIPML_TARGET_AVX512 static __m256 sums_of_8(const __m512* v) {
+    __m512 four[2];
+    for (int i = 0; i < 2; ++i) {
+      const __m512* w = v + 4 * i;
+      const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(w[0], w[1]), _mm512_unpackhi_ps(w[0], w[1]));
+      const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(w[2], w[3]), _mm512_unpackhi_ps(w[2], w[3]));
+      const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b));
+      const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b));
+      four[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+    }
+    const __m512 pairs = _mm512_add_ps(_mm512_shuffle_f32x4(four[0], four[1], 0x88),
+                                       _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
+    return _mm512_castps512_ps256(
+        _mm512_add_ps(_mm512_shuffle_f32x4(pairs, pairs, 0x88), _mm512_shuffle_f32x4(pairs, pairs, 0xdd)));
+  }
+
+  /// Width: that of a code that is one plane, or 0.
+  template <int Width>
+  ZIPML_TARGET_AVX512 static void float_margins(const PackedView& view, const PlaneList& planes,
+                                                GroupRange groups, const float* x, float* out) {
+    const Index d = view.layout.cols;
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m512 acc[8];
+      for (__m512& a : acc) a = _mm512_setzero_ps();
+      for (Index j = 0; j < d; j += 16) {
+        const __m512 x_f32x16 = _mm512_load_ps(x + j);
+        if constexpr (Width > 0) {
+          multiply_bits<Width>(panels.plane[0] + j, d, x_f32x16, acc);
+        } else {
+          for (int p = 0; p < planes.count; ++p) {
+            const __m512 weighted =
+                _mm512_mul_ps(x_f32x16, _mm512_set1_ps(static_cast<float>(1 << planes[p].shift)));
+            switch (planes[p].width) {
+              case 1:
+                multiply_bits<1>(panels.plane[p] + j, d, weighted, acc);
+                break;
+              case 2:
+                multiply_bits<2>(panels.plane[p] + j, d, weighted, acc);
+                break;
+              case 4:
+                multiply_bits<4>(panels.plane[p] + j, d, weighted, acc);
+                break;
+              default:
+                multiply_bits<8>(panels.plane[p] + j, d, weighted, acc);
+                break;
+            }
+          }
+        }
+        if (j % 64 == 0)
+          for (int k = 0; k < (view.layout.stored_bits + 1) / 2; ++k) ahead.touch();
+      }
+      _mm256_storeu_ps(out, sums_of_8(acc));
+    }
+    if (view.ahead != nullptr) *view.ahead = ahead;
+  }
+
+  template <int Width>
+  ZIPML_TARGET_AVX512 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                             const float* residuals, float* gradient) {
+    const Index d = view.layout.cols;
+    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m512 factors[Width > 0 ? 1 : max_planes][8];  // residuals times the weight of a plane
+      for (int p = 0; p < (Width > 0 ? 1 : planes.count); ++p)
+        for (int r = 0; r < 8; ++r)
+          factors[p][r] = _mm512_set1_ps(residuals[r] * static_cast<float>(1 << planes[p].shift));
+      for (Index j = 0; j < d; j += 16) {
+        __m512 sums[2] = {_mm512_load_ps(gradient + j), _mm512_setzero_ps()};
+        if constexpr (Width > 0) {
+          add_bits_times<Width>(panels.plane[0] + j, d, factors[0], sums);
+        } else {
+          for (int p = 0; p < planes.count; ++p) switch (planes[p].width) {
+              case 1:
+                add_bits_times<1>(panels.plane[p] + j, d, factors[p], sums);
+                break;
+              case 2:
+                add_bits_times<2>(panels.plane[p] + j, d, factors[p], sums);
+                break;
+              case 4:
+                add_bits_times<4>(panels.plane[p] + j, d, factors[p], sums);
+                break;
+              default:
+                add_bits_times<8>(panels.plane[p] + j, d, factors[p], sums);
+                break;
+            }
+        }
+        _mm512_store_ps(gradient + j, _mm512_add_ps(sums[0], sums[1]));
+        if (j % 64 == 0)
+          for (int k = 0; k < (view.layout.stored_bits + 1) / 2; ++k) ahead.touch();
+      }
+    }
+    if (view.ahead != nullptr) *view.ahead = ahead;
+  }
+
+  // ---- float32 rows
+  // ----------------------------------------------------------------------------------------------
+
+  ZIPML_TARGET_AVX512 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
+    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    for (Index i = 0; i < rows.count; i += 8) {
+      // Behind the last row, the last one again: the same work, not stored.
+      const float* row[8];
+      for (Index k = 0; k < 8; ++k)
+        row[k] = rows.values + (i + k < rows.count ? i + k : rows.count - 1) * rows.stride;
+      __m512 acc[8];
+      for (__m512& a : acc) a = _mm512_setzero_ps();
+      for (Index j = 0; j < rows.cols; j += 16) {
+        const __m512 x_f32x16 = _mm512_load_ps(x + j);
+        for (int k = 0; k < 8; ++k) acc[k] = _mm512_fmadd_ps(_mm512_loadu_ps(row[k] + j), x_f32x16, acc[k]);
+        for (int k = 0; k < 4; ++k) ahead.touch();
+      }
+      const Index left = rows.count - i;
+      _mm256_mask_storeu_ps(out + i, static_cast<__mmask8>(left < 8 ? (1u << left) - 1u : 0xffu), sums_of_8(acc));
+    }
+    if (rows.ahead != nullptr) *rows.ahead = ahead;
+  }
+
+  ZIPML_TARGET_AVX512 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {
+    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    for (Index i = 0; i < rows.count; i += 8) {
+      const float* row[8];
+      __m512 r[8];
+      for (Index k = 0; k < 8; ++k) {
+        const bool inside = i + k < rows.count;
+        row[k] = rows.values + (inside ? i + k : rows.count - 1) * rows.stride;
+        r[k] = _mm512_set1_ps(inside ? residuals[i + k] : 0.0f);
+      }
+      for (Index j = 0; j < rows.cols; j += 16) {
+        __m512 a = _mm512_load_ps(gradient + j);
+        __m512 b = _mm512_mul_ps(_mm512_loadu_ps(row[1] + j), r[1]);
+        for (int k = 0; k < 8; k += 2) a = _mm512_fmadd_ps(_mm512_loadu_ps(row[k] + j), r[k], a);
+        for (int k = 3; k < 8; k += 2) b = _mm512_fmadd_ps(_mm512_loadu_ps(row[k] + j), r[k], b);
+        _mm512_store_ps(gradient + j, _mm512_add_ps(a, b));
+        for (int k = 0; k < 4; ++k) ahead.touch();
+      }
+    }
+    if (rows.ahead != nullptr) *rows.ahead = ahead;
+  }
+};
+
+static_assert(KernelPolicy<Avx512Kernels>);
+
+}  // namespace zipml::inline ZIPML_ABI
+
+#endif  // ZIPML_X86
