@@ -273,14 +273,15 @@ TEST_CASE("step rules: constant, inverse time, step decay all converge") {
 }
 
 TEST_CASE("tail averaging averages the tail") {
-  TailAverage average(1);
-  std::vector<float> iterates;
+  TailAverage average(model_padding);
+  const KernelTable kernels = kernels_of("scalar");
+  Buffer<float> x(model_padding);
   for (int epoch = 1; epoch <= 20; ++epoch) {
     average.begin_epoch(epoch);
-    const auto x = static_cast<float>(epoch);
-    average.add(&x, 2.0f * x);
+    x[0] = static_cast<float>(epoch);
+    average.add(kernels, x.data(), 2.0f * x[0]);
   }
-  CHECK(average.weights()[0] == Approx((9 + 20) / 2.0));  // epochs 9 .. 20
+  CHECK(average.weights(1)[0] == Approx((9 + 20) / 2.0));  // epochs 9 .. 20
   CHECK(average.intercept() == Approx(9 + 20));
 }
 

@@ -33,8 +33,11 @@
   __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")))
 #endif
 
-// For bodies that several functions with other target attributes share.
+// For bodies that several functions with other target attributes share, and for parts of a kernel that keep
+// arrays of registers: an array whose address is passed lives in memory.
 #define ZIPML_ALWAYS_INLINE inline __attribute__((always_inline))
+#define ZIPML_INLINE_AVX2 ZIPML_TARGET_AVX2 __attribute__((always_inline))
+#define ZIPML_INLINE_AVX512 ZIPML_TARGET_AVX512 __attribute__((always_inline))
 
 // For functions that are called once a batch or once a fit, from code that is instantiated for each loss,
 // step and estimator: one copy for all of them.

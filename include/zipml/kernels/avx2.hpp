@@ -183,12 +183,12 @@ struct Avx2Kernels : ScalarKernels {
 
   /// 32 bytes of a panel. Behind its last column they belong to the next panel, or to the readable bytes behind
   /// the store, and are multiplied by a padded 0 or land in a padded gradient.
-  ZIPML_TARGET_AVX2 static __m256i load32(const std::uint8_t* bytes) {
+  ZIPML_INLINE_AVX2 static __m256i load32(const std::uint8_t* bytes) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   }
 
   /// 8 bytes of a panel, widened to int32.
-  ZIPML_TARGET_AVX2 static __m256i load8(const std::uint8_t* bytes) {
+  ZIPML_INLINE_AVX2 static __m256i load8(const std::uint8_t* bytes) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
   }
 
@@ -209,7 +209,7 @@ struct Avx2Kernels : ScalarKernels {
     constexpr int per_nibble = W == 8 ? 1 : 4 / W;
     const Index d = view.layout.cols;
     const __m256i ones_i16x16 = _mm256_set1_epi16(1);
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       __m256i acc_i32x8[8];
@@ -263,11 +263,10 @@ struct Avx2Kernels : ScalarKernels {
       __m256i* to = reinterpret_cast<__m256i*>(out);
       _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// The sums of eight vectors, in their order.
-  ZIPML_TARGET_AVX2 static __m256i row_sums(const __m256i* v) {
+  ZIPML_INLINE_AVX2 static __m256i row_sums(const __m256i* v) {
     const __m256i a = _mm256_hadd_epi32(_mm256_hadd_epi32(v[0], v[1]), _mm256_hadd_epi32(v[2], v[3]));
     const __m256i b = _mm256_hadd_epi32(_mm256_hadd_epi32(v[4], v[5]), _mm256_hadd_epi32(v[6], v[7]));
     return _mm256_add_epi32(_mm256_permute2x128_si256(a, b, 0x20), _mm256_permute2x128_si256(a, b, 0x31));
@@ -292,7 +291,7 @@ struct Avx2Kernels : ScalarKernels {
     const __m256i ones_u8x32 = _mm256_set1_epi8(1);
     alignas(32) std::int8_t tables[table_groups * W * 2 * 16];
     const std::uint8_t* panels[table_groups];
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += table_groups) {
       const Index count = groups.count - first < table_groups ? groups.count - first : table_groups;
       for (Index g = 0; g < count; ++g) {
@@ -324,7 +323,6 @@ struct Avx2Kernels : ScalarKernels {
         flush(acc_low, acc_high, plane.shift, gradient + j);
       }
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// Entry n of the table: the sum over the 4 / W rows of a nibble n of residual * bits of that row.
@@ -363,7 +361,7 @@ struct Avx2Kernels : ScalarKernels {
     static_assert(budget_groups * 4 * 2 * 15 * 31 <= 32767);
     const Index d = view.layout.cols;
     const __m256i nibble = _mm256_set1_epi8(15);
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += budget_groups) {
       const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
       const std::uint8_t* panels[budget_groups];
@@ -387,7 +385,6 @@ struct Avx2Kernels : ScalarKernels {
         flush(acc_low, acc_high, plane.shift, gradient + j);
       }
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// Planes of 8 bits: 255 * 127 * 2 would saturate maddubs, so codes of two rows are widened and multiplied
@@ -396,7 +393,7 @@ struct Avx2Kernels : ScalarKernels {
                                           const std::int8_t* residuals, std::int32_t* gradient) {
     const Index d = view.layout.cols;
     const __m256i zero = _mm256_setzero_si256();
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       __m256i factors[4];  // (r, r') of two rows as int16 pairs
@@ -427,7 +424,6 @@ struct Avx2Kernels : ScalarKernels {
         for (int k = 0; k < 2; ++k) ahead.touch();
       }
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   ZIPML_TARGET_AVX2 static void add_to(std::int32_t* gradient, __m128i sums) {
@@ -803,7 +799,7 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  ZIPML_TARGET_AVX2 static __m256 row_sums(const __m256* v) {
+  ZIPML_INLINE_AVX2 static __m256 row_sums(const __m256* v) {
     const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
     const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
     return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
@@ -939,7 +935,7 @@ struct Avx2Kernels : ScalarKernels {
   // ----------------------------------------------------------------------------------------------
 
   ZIPML_TARGET_AVX2 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
-    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       // Behind the last row, the last one again: the same work, not stored.
       const float* row[8];
@@ -956,11 +952,10 @@ struct Avx2Kernels : ScalarKernels {
       _mm256_store_ps(sums, row_sums(acc));
       for (Index k = 0; k < 8 && i + k < rows.count; ++k) out[i + k] = sums[k];
     }
-    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 
   ZIPML_TARGET_AVX2 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {
-    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       const float* row[8];
       __m256 r[8];
@@ -978,7 +973,6 @@ struct Avx2Kernels : ScalarKernels {
         for (int k = 0; k < 2; ++k) ahead.touch();
       }
     }
-    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 };
 

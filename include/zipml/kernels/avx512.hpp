@@ -142,8 +142,20 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
 
  private:
-  ZIPML_TARGET_AVX512 static __m512i load64(const std::uint8_t* bytes) {
+  ZIPML_INLINE_AVX512 static __m512i load64(const std::uint8_t* bytes) {
     return _mm512_loadu_si512(bytes);
+  }
+
+  /// Zeros, written out: g++ makes a call to memset of a loop, and memory of the registers.
+  template <int N>
+  ZIPML_INLINE_AVX512 static void clear(__m512i* v) {
+    if constexpr (N > 1) clear<N - 1>(v);
+    v[N - 1] = _mm512_setzero_si512();
+  }
+  template <int N>
+  ZIPML_INLINE_AVX512 static void clear(__m512* v) {
+    if constexpr (N > 1) clear<N - 1>(v);
+    v[N - 1] = _mm512_setzero_ps();
   }
 
   /// 2, 3 or 4: widths of the tables that shuffles hold.
@@ -162,25 +174,24 @@ struct Avx512Kernels : Avx2Kernels {
   // ---- integer margins
   // -------------------------------------------------------------------------------------------
 
-  /// Sums of 16 vectors, in their order.
-  ZIPML_TARGET_AVX512 static __m512i sums_of_16(const __m512i* v) {
-    __m512i four[4];
-    for (int i = 0; i < 4; ++i) four[i] = four_sums(v + 4 * i);
-    return lane_sums(lane_sums(four[0], four[1]), lane_sums(four[2], four[3]));
+  /// Sums of 16 vectors, in their order. (Arrays are indexed by constants alone: else g++ keeps them in memory.)
+  ZIPML_INLINE_AVX512 static __m512i sums_of(const __m512i (&v)[16]) {
+    return lane_sums(lane_sums(four_sums(v[0], v[1], v[2], v[3]), four_sums(v[4], v[5], v[6], v[7])),
+                     lane_sums(four_sums(v[8], v[9], v[10], v[11]), four_sums(v[12], v[13], v[14], v[15])));
   }
   /// Sums of 8 vectors, in the lower half.
-  ZIPML_TARGET_AVX512 static __m512i sums_of_8(const __m512i* v) {
-    const __m512i pairs = lane_sums(four_sums(v), four_sums(v + 4));
+  ZIPML_INLINE_AVX512 static __m512i sums_of(const __m512i (&v)[8]) {
+    const __m512i pairs = lane_sums(four_sums(v[0], v[1], v[2], v[3]), four_sums(v[4], v[5], v[6], v[7]));
     return lane_sums(pairs, pairs);
   }
   /// In each 128-bit lane, that lane's sums of four vectors.
-  ZIPML_TARGET_AVX512 static __m512i four_sums(const __m512i* v) {
-    const __m512i a = _mm512_add_epi32(_mm512_unpacklo_epi32(v[0], v[1]), _mm512_unpackhi_epi32(v[0], v[1]));
-    const __m512i b = _mm512_add_epi32(_mm512_unpacklo_epi32(v[2], v[3]), _mm512_unpackhi_epi32(v[2], v[3]));
-    return _mm512_add_epi32(_mm512_unpacklo_epi64(a, b), _mm512_unpackhi_epi64(a, b));
+  ZIPML_INLINE_AVX512 static __m512i four_sums(__m512i a, __m512i b, __m512i c, __m512i d) {
+    const __m512i ab = _mm512_add_epi32(_mm512_unpacklo_epi32(a, b), _mm512_unpackhi_epi32(a, b));
+    const __m512i cd = _mm512_add_epi32(_mm512_unpacklo_epi32(c, d), _mm512_unpackhi_epi32(c, d));
+    return _mm512_add_epi32(_mm512_unpacklo_epi64(ab, cd), _mm512_unpackhi_epi64(ab, cd));
   }
   /// Lanes a0 + a1, a2 + a3, b0 + b1, b2 + b3.
-  ZIPML_TARGET_AVX512 static __m512i lane_sums(__m512i a, __m512i b) {
+  ZIPML_INLINE_AVX512 static __m512i lane_sums(__m512i a, __m512i b) {
     return _mm512_add_epi32(_mm512_shuffle_i32x4(a, b, 0x88), _mm512_shuffle_i32x4(a, b, 0xdd));
   }
 
@@ -188,34 +199,39 @@ struct Avx512Kernels : Avx2Kernels {
   template <int W, bool Add>
   ZIPML_TARGET_AVX512 static void plane_margins(const PackedView& view, const Plane& plane, GroupRange groups,
                                                 const std::int8_t* x, std::int32_t* out) {
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    const Index d = view.layout.cols;
+    LookAhead ahead(view.ahead, view.codes);
     Index g = 0;
     for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
-      group_margins<W, 2, Add>(view, plane, groups.first + g, x, out, ahead);
-    if (g < groups.count) group_margins<W, 1, Add>(view, plane, groups.first + g, x, out, ahead);
-    if (view.ahead != nullptr) *view.ahead = ahead;
+      group_margins<W, 2, Add>(view.group(plane, groups.first + g), view.group(plane, groups.first + g + 1), d,
+                               plane.shift, x, out, ahead);
+    if (g < groups.count) {
+      const std::uint8_t* panels = view.group(plane, groups.first + g);
+      group_margins<W, 1, Add>(panels, panels, d, plane.shift, x, out, ahead);
+    }
   }
 
   template <int W, int Groups, bool Add>
-  ZIPML_TARGET_AVX512 static void group_margins(const PackedView& view, const Plane& plane, Index group,
-                                                const std::int8_t* x, std::int32_t* out, Ahead& ahead) {
+  ZIPML_TARGET_AVX512 static void group_margins(const std::uint8_t* first, const std::uint8_t* second, Index d,
+                                                int shift, const std::int8_t* x, std::int32_t* out,
+                                                Ahead& to_touch) {
     constexpr int per_byte = 8 / W;
-    const Index d = view.layout.cols;
-    const std::uint8_t* panels[Groups];
-    for (int g = 0; g < Groups; ++g) panels[g] = view.group(plane, group + g);
+    Ahead ahead = to_touch;
     __m512i masks[per_byte];
     for (int r = 0; r < per_byte; ++r)
       masks[r] = _mm512_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
     __m512i acc[Groups * 8];
-    for (__m512i& a : acc) a = _mm512_setzero_si512();
+    clear<Groups * 8>(acc);
     for (Index j = 0; j < d; j += 64) {
       const __m512i x_i8x64 = _mm512_load_si512(x + j);
       for (int g = 0; g < Groups; ++g)
         for (int k = 0; k < W; ++k) {
-          const __m512i codes = load64(panels[g] + k * d + j);
+          const __m512i codes = load64((g == 0 ? first : second) + k * d + j);
           for (int r = 0; r < per_byte; ++r) {
             __m512i& a = acc[g * 8 + k * per_byte + r];
             a = _mm512_dpbusd_epi32(a, W == 8 ? codes : _mm512_and_si512(codes, masks[r]), x_i8x64);
+            // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to spare.
+            if constexpr (W > 1) asm("" : "+v"(a));
           }
         }
       for (int k = 0; k < Groups * (W + 1) / 2; ++k) ahead.touch();
@@ -225,11 +241,12 @@ struct Avx512Kernels : Avx2Kernels {
     if constexpr (W == 1) positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
     if constexpr (W == 2) positions = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
     if constexpr (W == 4) positions = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
-    __m512i sums = Groups == 2 ? sums_of_16(acc) : sums_of_8(acc);
-    sums = _mm512_sll_epi32(_mm512_srav_epi32(sums, positions), _mm_cvtsi32_si128(plane.shift));
+    __m512i sums = sums_of(acc);
+    sums = _mm512_sll_epi32(_mm512_srav_epi32(sums, positions), _mm_cvtsi32_si128(shift));
     const auto rows = static_cast<__mmask16>(Groups == 2 ? 0xffff : 0xff);
     if constexpr (Add) sums = _mm512_add_epi32(sums, _mm512_maskz_loadu_epi32(rows, out));
     _mm512_mask_storeu_epi32(out, rows, sums);
+    to_touch = ahead;
   }
 
   // ---- integer accumulation
@@ -247,7 +264,7 @@ struct Avx512Kernels : Avx2Kernels {
   };
 
   /// Four residuals of consecutive rows in every dword.
-  ZIPML_TARGET_AVX512 static __m512i four_residuals(const std::int8_t* r) {
+  ZIPML_INLINE_AVX512 static __m512i four_residuals(const std::int8_t* r) {
     int four;
     std::memcpy(&four, r, 4);
     return _mm512_set1_epi32(four);
@@ -265,13 +282,13 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   /// Adds int32 sums of 64 columns to the gradient: qword q of acc[m] holds columns 8 q + 2 m and the next one.
-  ZIPML_TARGET_AVX512 static void flush_pairs(const __m512i* acc, int shift, std::int32_t* gradient) {
+  ZIPML_INLINE_AVX512 static void flush_pairs(const __m512i* acc, int shift, std::int32_t* gradient) {
     const __m512i lanes[4] = {_mm512_unpacklo_epi64(acc[0], acc[1]), _mm512_unpacklo_epi64(acc[2], acc[3]),
                               _mm512_unpackhi_epi64(acc[0], acc[1]), _mm512_unpackhi_epi64(acc[2], acc[3])};
     flush_lanes(lanes, shift, gradient);
   }
   /// The same where lane q of lanes[m] holds columns 16 q + 4 m .. 16 q + 4 m + 3.
-  ZIPML_TARGET_AVX512 static void flush_lanes(const __m512i* lanes, int shift, std::int32_t* gradient) {
+  ZIPML_INLINE_AVX512 static void flush_lanes(const __m512i* lanes, int shift, std::int32_t* gradient) {
     const __m512i a = _mm512_shuffle_i32x4(lanes[0], lanes[1], 0x44);
     const __m512i b = _mm512_shuffle_i32x4(lanes[0], lanes[1], 0xee);
     const __m512i c = _mm512_shuffle_i32x4(lanes[2], lanes[3], 0x44);
@@ -288,7 +305,7 @@ struct Avx512Kernels : Avx2Kernels {
   /// Adds what 64 columns of one group bring to the sums of even and of odd steps (two, so that additions do not
   /// wait for each other).
   template <int W>
-  ZIPML_TARGET_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
+  ZIPML_INLINE_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
                                             const __m512i* controls, __m512i (&acc)[2][4]) {
     const __m512i mask = _mm512_set1_epi8(W == 2 ? 3 : 15);
     if constexpr (W == 2) {
@@ -355,7 +372,7 @@ struct Avx512Kernels : Avx2Kernels {
     const Index d = view.layout.cols;
     __m512i controls[4];
     for (int m = 0; m < 4; ++m) controls[m] = W == 4 ? field_control(16, 4, m % 2) : field_control(8, 2, m);
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     alignas(64) std::int32_t tile[4 * 16 * tile_blocks];
     for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
       const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
@@ -387,7 +404,6 @@ struct Avx512Kernels : Avx2Kernels {
       }
       for (Index j = begin; j < end; j += 64) flush<W>(tile + (j - begin), plane.shift, gradient + j);
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   /// Planes of 1 bit: a nibble holds one column of 4 rows and indexes a table of their residuals' sums. Budget: an
@@ -399,7 +415,7 @@ struct Avx512Kernels : Avx2Kernels {
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i ones_u8x64 = _mm512_set1_epi8(1);
     alignas(64) std::int8_t tables[chunk_groups * 32];
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += chunk_groups) {
       const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
       const Panels panels(view, plane, groups.first + first, count);
@@ -428,10 +444,9 @@ struct Avx512Kernels : Avx2Kernels {
         flush_lanes(lanes, plane.shift, gradient + j);
       }
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
-  ZIPML_TARGET_AVX512 static __m512i table16(const void* entries) {
+  ZIPML_INLINE_AVX512 static __m512i table16(const void* entries) {
     return _mm512_broadcast_i32x4(_mm_loadu_si128(static_cast<const __m128i*>(entries)));
   }
 
@@ -456,7 +471,7 @@ struct Avx512Kernels : Avx2Kernels {
       const std::uint8_t* wide = view.group(planes[0], groups.first + g);
       const std::uint8_t* bit = Bits == 3 ? view.group(planes[1], groups.first + g) : nullptr;
       __m512i acc[8];
-      for (__m512i& a : acc) a = _mm512_setzero_si512();
+      clear<8>(acc);
       for (Index j = 0; j < d; j += 64) {
         const __m512i x_i8x64 = _mm512_load_si512(x + j);
         const __m512i bits = Bits == 3 ? load64(bit + j) : _mm512_setzero_si512();
@@ -477,7 +492,7 @@ struct Avx512Kernels : Avx2Kernels {
           acc[row] = _mm512_dpbusd_epi32(acc[row], levels, x_i8x64);
         }
       }
-      _mm512_mask_storeu_epi32(out, 0xff, sums_of_8(acc));
+      _mm512_mask_storeu_epi32(out, 0xff, sums_of(acc));
     }
   }
 
@@ -537,7 +552,7 @@ struct Avx512Kernels : Avx2Kernels {
 
   /// The values of the low W bits of each dword.
   template <int W>
-  ZIPML_TARGET_AVX512 static __m512 to_floats(__m512i bits) {
+  ZIPML_INLINE_AVX512 static __m512 to_floats(__m512i bits) {
     if constexpr (W == 8) return _mm512_cvtepi32_ps(bits);
     // vpermps reads the low four bits of an index: those above the code are another row's.
     __m512 values = _mm512_setr_ps(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
@@ -546,12 +561,12 @@ struct Avx512Kernels : Avx2Kernels {
     return _mm512_permutexvar_ps(bits, values);
   }
 
-  ZIPML_TARGET_AVX512 static __m512i load16(const std::uint8_t* bytes) {
+  ZIPML_INLINE_AVX512 static __m512i load16(const std::uint8_t* bytes) {
     return _mm512_cvtepu8_epi32(_mm_loadu_si128(reinterpret_cast<const __m128i*>(bytes)));
   }
 
   template <int W>
-  ZIPML_TARGET_AVX512 static void multiply_bits(const std::uint8_t* panels, Index d, __m512 x, __m512 (&acc)[8]) {
+  ZIPML_INLINE_AVX512 static void multiply_bits(const std::uint8_t* panels, Index d, __m512 x, __m512 (&acc)[8]) {
     constexpr int per_byte = 8 / W;
     for (int k = 0; k < W; ++k) {
       const __m512i bytes = load16(panels + k * d);
@@ -562,7 +577,7 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int W>
-  ZIPML_TARGET_AVX512 static void add_bits_times(const std::uint8_t* panels, Index d, const __m512 (&factors)[8],
+  ZIPML_INLINE_AVX512 static void add_bits_times(const std::uint8_t* panels, Index d, const __m512 (&factors)[8],
                                                  __m512 (&sums)[2]) {
     constexpr int per_byte = 8 / W;
     for (int k = 0; k < W; ++k) {
@@ -575,20 +590,20 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  ZIPML_TARGET_AVX512 static __m256 sums_of_8(const __m512* v) {
-    __m512 four[2];
-    for (int i = 0; i < 2; ++i) {
-      const __m512* w = v + 4 * i;
-      const __m512 a = _mm512_add_ps(_mm512_unpacklo_ps(w[0], w[1]), _mm512_unpackhi_ps(w[0], w[1]));
-      const __m512 b = _mm512_add_ps(_mm512_unpacklo_ps(w[2], w[3]), _mm512_unpackhi_ps(w[2], w[3]));
-      const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(a), _mm512_castps_pd(b));
-      const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(a), _mm512_castps_pd(b));
-      four[i] = _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
-    }
-    const __m512 pairs = _mm512_add_ps(_mm512_shuffle_f32x4(four[0], four[1], 0x88),
-                                       _mm512_shuffle_f32x4(four[0], four[1], 0xdd));
-    return _mm512_castps512_ps256(
-        _mm512_add_ps(_mm512_shuffle_f32x4(pairs, pairs, 0x88), _mm512_shuffle_f32x4(pairs, pairs, 0xdd)));
+  ZIPML_INLINE_AVX512 static __m512 four_sums(__m512 a, __m512 b, __m512 c, __m512 d) {
+    const __m512 ab = _mm512_add_ps(_mm512_unpacklo_ps(a, b), _mm512_unpackhi_ps(a, b));
+    const __m512 cd = _mm512_add_ps(_mm512_unpacklo_ps(c, d), _mm512_unpackhi_ps(c, d));
+    const __m512d low = _mm512_unpacklo_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    const __m512d high = _mm512_unpackhi_pd(_mm512_castps_pd(ab), _mm512_castps_pd(cd));
+    return _mm512_add_ps(_mm512_castpd_ps(low), _mm512_castpd_ps(high));
+  }
+  ZIPML_INLINE_AVX512 static __m512 lane_sums(__m512 a, __m512 b) {
+    return _mm512_add_ps(_mm512_shuffle_f32x4(a, b, 0x88), _mm512_shuffle_f32x4(a, b, 0xdd));
+  }
+  /// Sums of 8 vectors, in their order.
+  ZIPML_INLINE_AVX512 static __m256 sums_of(const __m512 (&v)[8]) {
+    const __m512 pairs = lane_sums(four_sums(v[0], v[1], v[2], v[3]), four_sums(v[4], v[5], v[6], v[7]));
+    return _mm512_castps512_ps256(lane_sums(pairs, pairs));
   }
 
   /// Width: that of a code that is one plane, or 0.
@@ -596,11 +611,11 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void float_margins(const PackedView& view, const PlaneList& planes,
                                                 GroupRange groups, const float* x, float* out) {
     const Index d = view.layout.cols;
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m512 acc[8];
-      for (__m512& a : acc) a = _mm512_setzero_ps();
+      clear<8>(acc);
       for (Index j = 0; j < d; j += 16) {
         const __m512 x_f32x16 = _mm512_load_ps(x + j);
         if constexpr (Width > 0) {
@@ -628,16 +643,15 @@ struct Avx512Kernels : Avx2Kernels {
         if (j % 64 == 0)
           for (int k = 0; k < (view.layout.stored_bits + 1) / 2; ++k) ahead.touch();
       }
-      _mm256_storeu_ps(out, sums_of_8(acc));
+      _mm256_storeu_ps(out, sums_of(acc));
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   template <int Width>
   ZIPML_TARGET_AVX512 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
                                              const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
-    Ahead ahead = view.ahead != nullptr ? *view.ahead : Ahead{};
+    LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m512 factors[Width > 0 ? 1 : max_planes][8];  // residuals times the weight of a plane
@@ -669,34 +683,32 @@ struct Avx512Kernels : Avx2Kernels {
           for (int k = 0; k < (view.layout.stored_bits + 1) / 2; ++k) ahead.touch();
       }
     }
-    if (view.ahead != nullptr) *view.ahead = ahead;
   }
 
   // ---- float32 rows
   // ----------------------------------------------------------------------------------------------
 
   ZIPML_TARGET_AVX512 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
-    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       // Behind the last row, the last one again: the same work, not stored.
       const float* row[8];
       for (Index k = 0; k < 8; ++k)
         row[k] = rows.values + (i + k < rows.count ? i + k : rows.count - 1) * rows.stride;
       __m512 acc[8];
-      for (__m512& a : acc) a = _mm512_setzero_ps();
+      clear<8>(acc);
       for (Index j = 0; j < rows.cols; j += 16) {
         const __m512 x_f32x16 = _mm512_load_ps(x + j);
         for (int k = 0; k < 8; ++k) acc[k] = _mm512_fmadd_ps(_mm512_loadu_ps(row[k] + j), x_f32x16, acc[k]);
         for (int k = 0; k < 4; ++k) ahead.touch();
       }
       const Index left = rows.count - i;
-      _mm256_mask_storeu_ps(out + i, static_cast<__mmask8>(left < 8 ? (1u << left) - 1u : 0xffu), sums_of_8(acc));
+      _mm256_mask_storeu_ps(out + i, static_cast<__mmask8>(left < 8 ? (1u << left) - 1u : 0xffu), sums_of(acc));
     }
-    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 
   ZIPML_TARGET_AVX512 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {
-    Ahead ahead = rows.ahead != nullptr ? *rows.ahead : Ahead{};
+    LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       const float* row[8];
       __m512 r[8];
@@ -714,7 +726,6 @@ struct Avx512Kernels : Avx2Kernels {
         for (int k = 0; k < 4; ++k) ahead.touch();
       }
     }
-    if (rows.ahead != nullptr) *rows.ahead = ahead;
   }
 };
 

@@ -84,11 +84,30 @@ struct Ahead {
   const char* next = nullptr;
   const char* end = nullptr;
 
+  /// Without a branch, which would cut the loops of the kernels: behind the end the same line again.
   void touch() {
-    if (next >= end) return;
     __builtin_prefetch(next, 0, 2);  // into the second-level cache
-    next += 64;
+    next += next < end ? 64 : 0;
   }
+};
+
+/// A kernel's own copy of what it was asked to look ahead to, written back at the end of its work. Nothing
+/// asked: some line that it reads itself.
+class LookAhead : public Ahead {
+ public:
+  LookAhead(Ahead* asked, const void* own)
+      : Ahead(asked != nullptr && asked->next < asked->end
+                  ? *asked
+                  : Ahead{static_cast<const char*>(own), static_cast<const char*>(own)}),
+        asked_(asked != nullptr && asked->next < asked->end ? asked : nullptr) {}
+  LookAhead(const LookAhead&) = delete;
+  LookAhead& operator=(const LookAhead&) = delete;
+  ~LookAhead() {
+    if (asked_ != nullptr) *asked_ = *this;
+  }
+
+ private:
+  Ahead* asked_;
 };
 
 /// The codes of a packed store.
