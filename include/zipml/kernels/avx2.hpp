@@ -187,6 +187,11 @@ struct Avx2Kernels : ScalarKernels {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   }
 
+  /// A table of 16 bytes for shuffles, which work in 128-bit halves.
+  ZIPML_INLINE_AVX2 static __m256i both_lanes(const void* entries) {
+    return _mm256_broadcastsi128_si256(_mm_loadu_si128(static_cast<const __m128i*>(entries)));
+  }
+
   /// 8 bytes of a panel, widened to int32.
   ZIPML_INLINE_AVX2 static __m256i load8(const std::uint8_t* bytes) {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
@@ -286,41 +291,62 @@ struct Avx2Kernels : ScalarKernels {
                                                const std::int8_t* residuals, std::int32_t* gradient) {
     static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127);
     static_assert(table_groups * W * 252 <= 32767);
-    const Index d = view.layout.cols;
+    alignas(32) std::int8_t tables[table_groups * W * 32];
+    LookAhead ahead(view.ahead, view.codes);
     const __m256i nibble = _mm256_set1_epi8(15);
     const __m256i ones_u8x32 = _mm256_set1_epi8(1);
-    alignas(32) std::int8_t tables[table_groups * W * 2 * 16];
-    const std::uint8_t* panels[table_groups];
-    LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += table_groups) {
       const Index count = groups.count - first < table_groups ? groups.count - first : table_groups;
-      for (Index g = 0; g < count; ++g) {
-        panels[g] = view.group(plane, groups.first + first + g);
-        for (int half = 0; half < 2 * W; ++half)
-          residual_table<W>(residuals + (first + g) * group_rows + half * (4 / W),
-                            tables + (g * 2 * W + half) * 16);
-      }
-      for (Index j = 0; j < d; j += 32) {
-        __m256i acc_low = _mm256_setzero_si256();
-        __m256i acc_high = _mm256_setzero_si256();
-        const std::int8_t* table = tables;
-        for (Index g = 0; g < count; ++g) {
-          for (int k = 0; k < W; ++k, table += 32) {
-            const __m256i codes = load32(panels[g] + k * d + j);
-            const __m256i table_a =
-                _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table)));
-            const __m256i table_b =
-                _mm256_broadcastsi128_si256(_mm_load_si128(reinterpret_cast<const __m128i*>(table + 16)));
-            const __m256i a = _mm256_shuffle_epi8(table_a, _mm256_and_si256(codes, nibble));
-            const __m256i b =
-                _mm256_shuffle_epi8(table_b, _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
-            acc_low = _mm256_add_epi16(acc_low, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpacklo_epi8(a, b)));
-            acc_high =
-                _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
-          }
-          if (W == 2 || g % 2 == 0) ahead.touch();
+      for (Index half = 0; half < 2 * W * count; ++half)
+        residual_table<W>(residuals + first * group_rows + half * (4 / W), tables + half * 16);
+      const GroupRange chunk{groups.first + first, count};
+      add_tiles<8 / W>(view, plane, chunk, gradient, [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
+        for (int k = 0; k < W; ++k) {
+          const std::int8_t* table = tables + (g * W + k) * 32;
+          const __m256i codes = load32(panels + k * d);
+          const __m256i a = _mm256_shuffle_epi8(both_lanes(table), _mm256_and_si256(codes, nibble));
+          const __m256i b = _mm256_shuffle_epi8(both_lanes(table + 16),
+                                                _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+          low = _mm256_add_epi16(low, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpacklo_epi8(a, b)));
+          high = _mm256_add_epi16(high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
         }
-        flush(acc_low, acc_high, plane.shift, gradient + j);
+        if (W == 2 || g % 2 == 0) ahead.touch();
+      });
+    }
+  }
+
+  static constexpr Index tile_columns = 2048;
+
+  /// Sums in int16 over a chunk of groups: add(first panel at the column, d, group of the chunk, low, high) for
+  /// every group and 32 columns. Eight panels are read side by side, like eight streams, over a tile of columns
+  /// whose sums stay in the first-level cache. (Columns outside and all rows inside need no sums in memory, but
+  /// at d = 4,096 their lines fall into one set of the cache.)
+  template <Index SideBySide, class Add>
+  ZIPML_INLINE_AVX2 static void add_tiles(const PackedView& view, const Plane& plane, GroupRange chunk,
+                                          std::int32_t* gradient, const Add& add) {
+    const Index d = view.layout.cols;
+    alignas(32) std::int16_t tile[tile_columns];
+    for (Index begin = 0; begin < d; begin += tile_columns) {
+      const Index end = d - begin < tile_columns ? d : begin + tile_columns;
+      for (Index g = 0; g < chunk.count; g += SideBySide) {
+        const Index rows = chunk.count - g < SideBySide ? chunk.count - g : SideBySide;
+        const std::uint8_t* panels[SideBySide];
+        for (Index k = 0; k < rows; ++k) panels[k] = view.group(plane, chunk.first + g + k);
+        for (Index j = begin; j < end; j += 32) {
+          __m256i* sums = reinterpret_cast<__m256i*>(tile + (j - begin));
+          __m256i low = g == 0 ? _mm256_setzero_si256() : _mm256_load_si256(sums);
+          __m256i high = g == 0 ? _mm256_setzero_si256() : _mm256_load_si256(sums + 1);
+          if (rows == SideBySide)
+            for (Index k = 0; k < SideBySide; ++k) add(panels[k] + j, d, g + k, low, high);
+          else
+            for (Index k = 0; k < rows; ++k) add(panels[k] + j, d, g + k, low, high);
+          _mm256_store_si256(sums, low);
+          _mm256_store_si256(sums + 1, high);
+        }
+      }
+      for (Index j = begin; j < end; j += 32) {
+        const __m256i* sums = reinterpret_cast<const __m256i*>(tile + (j - begin));
+        flush(_mm256_load_si256(sums), _mm256_load_si256(sums + 1), plane.shift, gradient + j);
       }
     }
   }
@@ -359,31 +385,25 @@ struct Avx2Kernels : ScalarKernels {
                                           const std::int8_t* residuals, std::int32_t* gradient) {
     constexpr Index budget_groups = 8;
     static_assert(budget_groups * 4 * 2 * 15 * 31 <= 32767);
-    const Index d = view.layout.cols;
     const __m256i nibble = _mm256_set1_epi8(15);
     LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += budget_groups) {
       const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
-      const std::uint8_t* panels[budget_groups];
-      for (Index g = 0; g < count; ++g) panels[g] = view.group(plane, groups.first + first + g);
-      for (Index j = 0; j < d; j += 32) {
-        __m256i acc_low = _mm256_setzero_si256();
-        __m256i acc_high = _mm256_setzero_si256();
-        const std::int8_t* r = residuals + first * group_rows;
-        for (Index g = 0; g < count; ++g)
-          for (int k = 0; k < 4; ++k, r += 2) {
-            const __m256i codes = load32(panels[g] + k * d + j);
-            const __m256i a = _mm256_and_si256(codes, nibble);
-            const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
-            short pair;
-            std::memcpy(&pair, r, 2);
-            const __m256i factors = _mm256_set1_epi16(pair);
-            acc_low = _mm256_add_epi16(acc_low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
-            acc_high = _mm256_add_epi16(acc_high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
-            if (k % 2 == 0) ahead.touch();
-          }
-        flush(acc_low, acc_high, plane.shift, gradient + j);
-      }
+      const std::int8_t* chunk_residuals = residuals + first * group_rows;
+      const GroupRange chunk{groups.first + first, count};
+      add_tiles<2>(view, plane, chunk, gradient, [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
+        for (int k = 0; k < 4; ++k) {
+          const __m256i codes = load32(panels + k * d);
+          const __m256i a = _mm256_and_si256(codes, nibble);
+          const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
+          short pair;
+          std::memcpy(&pair, chunk_residuals + g * group_rows + 2 * k, 2);
+          const __m256i factors = _mm256_set1_epi16(pair);
+          low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
+          high = _mm256_add_epi16(high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
+          if (k % 2 == 0) ahead.touch();
+        }
+      });
     }
   }
 
@@ -453,9 +473,6 @@ struct Avx2Kernels : ScalarKernels {
     __m256i low;
     __m256i high;
   };
-  ZIPML_TARGET_AVX2 static __m256i both_lanes(const std::uint8_t* entries) {
-    return _mm256_broadcastsi128_si256(_mm_loadu_si128(reinterpret_cast<const __m128i*>(entries)));
-  }
   template <int Bits>
   ZIPML_TARGET_AVX2 static ShuffledTable shuffled(CodeTable table) {
     std::uint8_t low[16];

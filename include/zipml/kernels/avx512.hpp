@@ -18,9 +18,12 @@
 /// then a multiple of 2^position and shifted once, at the end. vpdpbusd multiplies by int8 without
 /// intermediate saturation, so that this needs no more room than |sum| <= 255 * 127 * d < 2^31.
 ///
-/// Accumulation of planes of 2, 4 and 8 bits: four rows' codes of a column side by side in a dword, times the four
-/// residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1 bit hold four
-/// rows in a nibble and look their residuals' sum up.
+/// Accumulation of planes of 4 and 8 bits: four rows' codes of a column side by side in a dword, times the four
+/// residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1 and 2
+/// bits hold four and two rows in a nibble and look up their residuals' sum, which is a fifth faster at 2 bits.
+/// Eight panels are read side by side, like eight streams, over a tile of columns whose sums stay in the
+/// first-level cache: columns outside and all rows inside need no sums in memory, but at d = 4,096 their lines
+/// fall into one set of the cache, and half the speed is lost.
 ///
 /// 512 and not 256 bits: on Zen 5 both start as many instructions per cycle.
 ///
@@ -58,8 +61,8 @@ struct Avx512Kernels : Avx2Kernels {
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
       for (int p = 0; p < planes.count; ++p)
         detail::visit_width(planes[p].width, [&](auto width) {
-          if constexpr (width() == 1)
-            add_bit_rows(view, planes[p], groups, residuals, gradients[m]);
+          if constexpr (width() <= 2)
+            add_table_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
           else
             add_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
         });
@@ -307,17 +310,8 @@ struct Avx512Kernels : Avx2Kernels {
   template <int W>
   ZIPML_INLINE_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
                                             const __m512i* controls, __m512i (&acc)[2][4]) {
-    const __m512i mask = _mm512_set1_epi8(W == 2 ? 3 : 15);
-    if constexpr (W == 2) {
-      for (int k = 0; k < 2; ++k) {
-        const __m512i codes = load64(panels + k * d);
-        const __m512i r = four_residuals(residuals + 4 * k);
-        for (int m = 0; m < 4; ++m) {
-          const __m512i rows = _mm512_and_si512(_mm512_multishift_epi64_epi8(controls[m], codes), mask);
-          acc[k][m] = _mm512_dpbusd_epi32(acc[k][m], rows, r);
-        }
-      }
-    } else if constexpr (W == 4) {
+    if constexpr (W == 4) {
+      const __m512i nibble = _mm512_set1_epi8(15);
       for (int k = 0; k < 2; ++k) {
         const __m512i a = load64(panels + 2 * k * d);
         const __m512i b = load64(panels + (2 * k + 1) * d);
@@ -325,7 +319,7 @@ struct Avx512Kernels : Avx2Kernels {
         const __m512i halves[2] = {_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)};
         for (int m = 0; m < 4; ++m) {
           const __m512i rows =
-              _mm512_and_si512(_mm512_multishift_epi64_epi8(controls[m % 2], halves[m / 2]), mask);
+              _mm512_and_si512(_mm512_multishift_epi64_epi8(controls[m % 2], halves[m / 2]), nibble);
           acc[k][m] = _mm512_dpbusd_epi32(acc[k][m], rows, r);
         }
       }
@@ -362,16 +356,12 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  /// Eight panels are read side by side, like eight streams, over a tile of columns whose sums stay in the
-  /// first-level cache. (Columns outside and all rows of the batch inside need no sums in memory, but at
-  /// d = 4,096 their lines fall into one set of the cache.)
   template <int W>
   ZIPML_TARGET_AVX512 static void add_rows(const PackedView& view, const Plane& plane, GroupRange groups,
                                            const std::int8_t* residuals, std::int32_t* gradient) {
     constexpr Index side_by_side = 8 / W;
     const Index d = view.layout.cols;
-    __m512i controls[4];
-    for (int m = 0; m < 4; ++m) controls[m] = W == 4 ? field_control(16, 4, m % 2) : field_control(8, 2, m);
+    const __m512i controls[2] = {field_control(16, 4, 0), field_control(16, 4, 1)};
     LookAhead ahead(view.ahead, view.codes);
     alignas(64) std::int32_t tile[4 * 16 * tile_blocks];
     for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
@@ -381,7 +371,7 @@ struct Avx512Kernels : Avx2Kernels {
         const std::uint8_t* panels[side_by_side];
         for (Index g = 0; g < count; ++g) panels[g] = view.group(plane, groups.first + first + g);
         const std::int8_t* r = residuals + first * group_rows;
-        const auto add = [&](Index rows) __attribute__((target("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi"))) {
+        const auto add = [&](Index rows) ZIPML_TARGET_AVX512 {
           for (Index j = begin; j < end; j += 64) {
             std::int32_t* sums = tile + (j - begin);
             __m512i acc[2][4];
@@ -406,44 +396,68 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  /// Planes of 1 bit: a nibble holds one column of 4 rows and indexes a table of their residuals' sums. Budget: an
-  /// entry is at most 4 * 31 = 124, a pair 248; 64 groups bring 64 pairs.
-  ZIPML_TARGET_AVX512 static void add_bit_rows(const PackedView& view, const Plane& plane, GroupRange groups,
-                                               const std::int8_t* residuals, std::int32_t* gradient) {
-    static_assert(4 * 31 <= 127 && chunk_groups * 2 * 124 <= 32767);
+  /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residuals' sums, so
+  /// that one vpshufb multiplies and adds them for 64 columns. Two lookups are interleaved and added into int16.
+  /// Budget: an entry is at most 4 * 31 or 2 * 3 * 21, a pair 252; 64 groups bring 64 or 128 pairs.
+  template <int W>
+  ZIPML_TARGET_AVX512 static void add_table_rows(const PackedView& view, const Plane& plane, GroupRange groups,
+                                                 const std::int8_t* residuals, std::int32_t* gradient) {
+    static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127 && chunk_groups * W * 252 <= 32767);
+    constexpr Index side_by_side = 8 / W;
     const Index d = view.layout.cols;
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i ones_u8x64 = _mm512_set1_epi8(1);
-    alignas(64) std::int8_t tables[chunk_groups * 32];
+    alignas(64) std::int8_t tables[chunk_groups * W * 32];
+    alignas(64) std::int16_t tile[64 * tile_blocks];
     LookAhead ahead(view.ahead, view.codes);
     for (Index first = 0; first < groups.count; first += chunk_groups) {
       const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
-      const Panels panels(view, plane, groups.first + first, count);
-      for (Index half = 0; half < 2 * count; ++half)
-        residual_table<1>(residuals + first * group_rows + half * 4, tables + half * 16);
-      for (Index j = 0; j < d; j += 64) {
-        __m512i acc_low = _mm512_setzero_si512();
-        __m512i acc_high = _mm512_setzero_si512();
-        for (Index g = 0; g < count; ++g) {
-          const __m512i codes = load64(panels.group[g] + j);
-          const __m512i table_a = table16(tables + g * 32);
-          const __m512i table_b = table16(tables + g * 32 + 16);
-          const __m512i a = _mm512_shuffle_epi8(table_a, _mm512_and_si512(codes, nibble));
-          const __m512i b =
-              _mm512_shuffle_epi8(table_b, _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
-          acc_low = _mm512_add_epi16(acc_low, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpacklo_epi8(a, b)));
-          acc_high = _mm512_add_epi16(acc_high, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpackhi_epi8(a, b)));
-          if (g % 2 == 0) ahead.touch();
+      for (Index half = 0; half < 2 * W * count; ++half)
+        residual_table<W>(residuals + first * group_rows + half * (4 / W), tables + half * 16);
+      for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
+        const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
+        for (Index g = 0; g < count; g += side_by_side) {
+          const Index rows = count - g < side_by_side ? count - g : side_by_side;
+          const std::uint8_t* panels[side_by_side];
+          for (Index k = 0; k < rows; ++k) panels[k] = view.group(plane, groups.first + first + g + k);
+          const std::int8_t* table = tables + g * W * 32;
+          const auto add = [&](Index together) ZIPML_TARGET_AVX512 {
+            for (Index j = begin; j < end; j += 64) {
+              std::int16_t* sums = tile + (j - begin);
+              __m512i low = g == 0 ? _mm512_setzero_si512() : _mm512_load_si512(sums);
+              __m512i high = g == 0 ? _mm512_setzero_si512() : _mm512_load_si512(sums + 32);
+              for (Index k = 0; k < together; ++k) {
+                for (int p = 0; p < W; ++p) {
+                  const __m512i codes = load64(panels[k] + p * d + j);
+                  const __m512i a = _mm512_shuffle_epi8(table16(table + (k * W + p) * 32), _mm512_and_si512(codes, nibble));
+                  const __m512i b = _mm512_shuffle_epi8(table16(table + (k * W + p) * 32 + 16),
+                                                        _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+                  low = _mm512_add_epi16(low, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpacklo_epi8(a, b)));
+                  high = _mm512_add_epi16(high, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpackhi_epi8(a, b)));
+                }
+                if (W == 2 || k % 2 == 0) ahead.touch();
+              }
+              _mm512_store_si512(sums, low);
+              _mm512_store_si512(sums + 32, high);
+            }
+          };
+          if (rows == side_by_side)
+            add(side_by_side);
+          else
+            add(rows);
         }
-        // Lane q of acc_low holds columns 16 q .. 16 q + 7.
-        const __m512i ones = _mm512_set1_epi16(1), zero = _mm512_setzero_si512();
-        const __m512i lanes[4] = {_mm512_madd_epi16(_mm512_unpacklo_epi16(acc_low, zero), ones),
-                                  _mm512_madd_epi16(_mm512_unpackhi_epi16(acc_low, zero), ones),
-                                  _mm512_madd_epi16(_mm512_unpacklo_epi16(acc_high, zero), ones),
-                                  _mm512_madd_epi16(_mm512_unpackhi_epi16(acc_high, zero), ones)};
-        flush_lanes(lanes, plane.shift, gradient + j);
+        for (Index j = begin; j < end; j += 64) flush16(tile + (j - begin), plane.shift, gradient + j);
       }
     }
+  }
+
+  /// Adds int16 sums of 64 columns to the gradient: lane q of the first 32 holds columns 16 q .. 16 q + 7.
+  ZIPML_TARGET_AVX512 static void flush16(const std::int16_t* sums, int shift, std::int32_t* gradient) {
+    const __m512i low = _mm512_load_si512(sums), high = _mm512_load_si512(sums + 32);
+    const __m512i sign_low = _mm512_srai_epi16(low, 15), sign_high = _mm512_srai_epi16(high, 15);
+    const __m512i lanes[4] = {_mm512_unpacklo_epi16(low, sign_low), _mm512_unpackhi_epi16(low, sign_low),
+                              _mm512_unpacklo_epi16(high, sign_high), _mm512_unpackhi_epi16(high, sign_high)};
+    flush_lanes(lanes, shift, gradient);
   }
 
   ZIPML_INLINE_AVX512 static __m512i table16(const void* entries) {

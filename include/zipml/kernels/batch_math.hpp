@@ -4,14 +4,14 @@
 /// same bits on every instruction set and compiler.
 ///
 /// The bodies are plain C++ on blocks of 64 entries, inlined into functions with the target attributes of each
-/// instruction set (ZIPML_BATCH_MATH). What makes the bits equal: a product and the sum that it feeds are in
-/// different loops with a barrier between them, so that no compiler contracts them into an FMA, and sums are
-/// formed in a fixed number of lanes.
+/// instruction set (ZIPML_BATCH_MATH). What makes the bits equal: products are rounded before they feed a sum,
+/// and sums are formed in a fixed number of lanes.
 ///
 /// All vectors are padded to a multiple of model_padding = 64 entries, the padding being 0 in inputs.
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include <zipml/types.hpp>
 
@@ -33,8 +33,17 @@ namespace detail {
 
 inline constexpr Index math_block = 64;
 
-/// The compiler may not move memory accesses across, nor keep `products` in registers: they stay rounded.
-ZIPML_ALWAYS_INLINE void settle(float* products) { asm volatile("" : : "r"(products) : "memory"); }
+/// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with a
+/// limit in between, of which the compiler does not know that it is infinite. Loops still vectorise. (Neither an
+/// empty asm nor __builtin_assoc_barrier does both in g++ 12.)
+class Rounded {
+ public:
+  ZIPML_ALWAYS_INLINE Rounded() { asm("" : "+m"(limit_)); }
+  ZIPML_ALWAYS_INLINE float operator()(float product) const { return limit_ < product ? limit_ : product; }
+
+ private:
+  float limit_ = std::numeric_limits<float>::infinity();
+};
 
 /// The largest of 64 lanes.
 ZIPML_ALWAYS_INLINE float largest_of(const float* lanes) {
@@ -63,59 +72,60 @@ ZIPML_ALWAYS_INLINE float fold_body(const float* __restrict step, const float* _
   return largest_of(lanes);
 }
 
-/// rounded = scale * code; where asked for, x = inverse_step * rounded. Returns sum_j ratio_j * rounded_j.
+/// r = scale * code; where asked for, x = inverse_step * r. Returns sum_j ratio_j * r_j.
 ZIPML_ALWAYS_INLINE double unfold_body(const std::int8_t* __restrict codes, float scale,
                                        const float* __restrict ratio, const float* __restrict inverse_step,
                                        float* __restrict x, Index padded) {
+  const Rounded rounded;
   double lanes[math_block] = {};
-  float products[math_block];
-  for (Index j = 0; j < padded; j += math_block) {
-    float rounded[math_block];
-    for (Index l = 0; l < math_block; ++l) rounded[l] = static_cast<float>(codes[j + l]) * scale;
-    for (Index l = 0; l < math_block; ++l) products[l] = rounded[l] * ratio[j + l];
-    if (x != nullptr)
-      for (Index l = 0; l < math_block; ++l) x[j + l] = rounded[l] * inverse_step[j + l];
-    settle(products);
-    for (Index l = 0; l < math_block; ++l) lanes[l] += static_cast<double>(products[l]);
-  }
+  for (Index j = 0; j < padded; j += math_block)
+    for (Index l = 0; l < math_block; ++l) {
+      const float r = static_cast<float>(codes[j + l]) * scale;
+      const float product = rounded(r * ratio[j + l]);
+      lanes[l] += static_cast<double>(product);
+    }
+  if (x != nullptr)
+    for (Index j = 0; j < padded; j += math_block)
+      for (Index l = 0; l < math_block; ++l) {
+        const float r = static_cast<float>(codes[j + l]) * scale;
+        x[j + l] = r * inverse_step[j + l];
+      }
   return sum_of(lanes);
 }
 
 /// sum_j a_j b_j.
 ZIPML_ALWAYS_INLINE double dot_body(const float* __restrict a, const float* __restrict b, Index padded) {
+  const Rounded rounded;
   double lanes[math_block] = {};
-  float products[math_block];
-  for (Index j = 0; j < padded; j += math_block) {
-    for (Index l = 0; l < math_block; ++l) products[l] = a[j + l] * b[j + l];
-    settle(products);
-    for (Index l = 0; l < math_block; ++l) lanes[l] += static_cast<double>(products[l]);
-  }
+  for (Index j = 0; j < padded; j += math_block)
+    for (Index l = 0; l < math_block; ++l) {
+      const float product = rounded(a[j + l] * b[j + l]);
+      lanes[l] += static_cast<double>(product);
+    }
   return sum_of(lanes);
 }
 
 /// gradient += scale * sums; sums = 0.
 ZIPML_ALWAYS_INLINE void add_scaled_body(std::int32_t* __restrict sums, float scale,
                                          float* __restrict gradient, Index padded) {
-  float products[math_block];
-  for (Index j = 0; j < padded; j += math_block) {
+  const Rounded rounded;
+  for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
-      products[l] = static_cast<float>(sums[j + l]) * scale;
+      const float product = rounded(static_cast<float>(sums[j + l]) * scale);
+      gradient[j + l] += product;
       sums[j + l] = 0;
     }
-    settle(products);
-    for (Index l = 0; l < math_block; ++l) gradient[j + l] += products[l];
-  }
 }
 
 /// y += factor * a.
 ZIPML_ALWAYS_INLINE void add_multiple_body(float factor, const float* __restrict a, float* __restrict y,
                                            Index padded) {
-  float products[math_block];
-  for (Index j = 0; j < padded; j += math_block) {
-    for (Index l = 0; l < math_block; ++l) products[l] = a[j + l] * factor;
-    settle(products);
-    for (Index l = 0; l < math_block; ++l) y[j + l] += products[l];
-  }
+  const Rounded rounded;
+  for (Index j = 0; j < padded; j += math_block)
+    for (Index l = 0; l < math_block; ++l) {
+      const float product = rounded(a[j + l] * factor);
+      y[j + l] += product;
+    }
 }
 
 /// sums += a, in double.
@@ -126,41 +136,60 @@ ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* 
 }
 
 /// Takes the sums over codes to the mean gradient, see GradientFrame; sums = 0. Returns max |gradient|.
+template <bool HasSteps, bool HasOutliers, bool HasDiagonal>
 ZIPML_ALWAYS_INLINE float finish_gradient_body(float* __restrict sums, const GradientFrame& frame,
                                                float* __restrict gradient, Index padded) {
+  const Rounded rounded;
   float lanes[math_block] = {};
-  float g[math_block];
-  float products[math_block];
   const float* __restrict step = frame.step;
   const float* __restrict offset = frame.offset;
-  for (Index j = 0; j < padded; j += math_block) {
+  const float* __restrict outliers = frame.outliers;
+  const float* __restrict diagonal = frame.diagonal;
+  const float* __restrict model = frame.model;
+  const float inner = frame.inner, outer = frame.outer, share = frame.share;
+  for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
-      g[l] = sums[j + l];
+      float g = sums[j + l];
       sums[j + l] = 0.0f;
-    }
-    if (step != nullptr) {
-      for (Index l = 0; l < math_block; ++l) products[l] = offset[j + l] * frame.outer;
-      for (Index l = 0; l < math_block; ++l) g[l] = (g[l] + frame.inner) * step[j + l];
-      settle(products);
-      settle(g);
-      for (Index l = 0; l < math_block; ++l) g[l] += products[l];
-    }
-    if (frame.outliers != nullptr)
-      for (Index l = 0; l < math_block; ++l) g[l] += frame.outliers[j + l];
-    for (Index l = 0; l < math_block; ++l) g[l] *= frame.share;
-    if (frame.diagonal != nullptr) {
-      for (Index l = 0; l < math_block; ++l) products[l] = frame.diagonal[j + l] * frame.model[j + l];
-      settle(products);
-      settle(g);
-      for (Index l = 0; l < math_block; ++l) g[l] -= products[l];
-    }
-    for (Index l = 0; l < math_block; ++l) {
-      gradient[j + l] = g[l];
-      const float magnitude = std::fabs(g[l]);
+      if constexpr (HasSteps) {
+        const float scaled = rounded((g + inner) * step[j + l]);
+        const float shift = rounded(offset[j + l] * outer);
+        g = scaled + shift;
+      }
+      if constexpr (HasOutliers) g += outliers[j + l];
+      g = rounded(g * share);
+      if constexpr (HasDiagonal) {
+        const float surplus = rounded(diagonal[j + l] * model[j + l]);
+        g -= surplus;
+      }
+      gradient[j + l] = g;
+      const float magnitude = std::fabs(g);
       lanes[l] = magnitude > lanes[l] ? magnitude : lanes[l];
     }
-  }
   return largest_of(lanes);
+}
+
+ZIPML_ALWAYS_INLINE float finish_gradient_body(float* sums, const GradientFrame& frame, float* gradient,
+                                               Index padded) {
+  const int parts =
+      (frame.step != nullptr ? 4 : 0) + (frame.outliers != nullptr ? 2 : 0) + (frame.diagonal != nullptr ? 1 : 0);
+  switch (parts) {
+    case 0:
+      return finish_gradient_body<false, false, false>(sums, frame, gradient, padded);
+    case 4:
+      return finish_gradient_body<true, false, false>(sums, frame, gradient, padded);
+    case 5:
+      return finish_gradient_body<true, false, true>(sums, frame, gradient, padded);
+    case 6:
+      return finish_gradient_body<true, true, false>(sums, frame, gradient, padded);
+    case 7:
+      return finish_gradient_body<true, true, true>(sums, frame, gradient, padded);
+    case 1:
+      return finish_gradient_body<false, false, true>(sums, frame, gradient, padded);
+    default:  // outliers of a table of levels
+      return finish_gradient_body<false, true, true>(
+          sums, frame, gradient, padded);
+  }
 }
 
 }  // namespace detail
