@@ -139,7 +139,7 @@ struct Avx2Kernels : ScalarKernels {
 
   ZIPML_TARGET_AVX2 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                 std::int8_t* codes) {
-    const detail::PhiloxPlace place = detail::philox_place(how.random, how.place);
+    const detail::PhiloxPlace place(how.random, how.place);
     const auto bound = static_cast<float>(how.levels);
     const __m256 highest = _mm256_set1_ps(bound), lowest = _mm256_set1_ps(-bound);
     const __m256 scale = _mm256_set1_ps(how.scale), steps = _mm256_set1_ps(16777216.0f);
@@ -316,21 +316,23 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   static constexpr Index tile_columns = 2048;
+  static constexpr Index short_row = 256;
 
   /// Sums in int16 over a chunk of groups: add(first panel at the column, d, group of the chunk, low, high) for
   /// every group and 32 columns. Eight panels are read side by side, like eight streams, over a tile of columns
   /// whose sums stay in the first-level cache. (Columns outside and all rows inside need no sums in memory, but
-  /// at d = 4,096 their lines fall into one set of the cache.)
+  /// at d = 4,096 their lines fall into one set of the cache: that is for short rows.)
   template <Index SideBySide, class Add>
   ZIPML_INLINE_AVX2 static void add_tiles(const PackedView& view, const Plane& plane, GroupRange chunk,
                                           std::int32_t* gradient, const Add& add) {
     const Index d = view.layout.cols;
+    const Index side_by_side = d <= short_row ? table_groups : SideBySide;
     alignas(32) std::int16_t tile[tile_columns];
     for (Index begin = 0; begin < d; begin += tile_columns) {
       const Index end = d - begin < tile_columns ? d : begin + tile_columns;
-      for (Index g = 0; g < chunk.count; g += SideBySide) {
-        const Index rows = chunk.count - g < SideBySide ? chunk.count - g : SideBySide;
-        const std::uint8_t* panels[SideBySide];
+      for (Index g = 0; g < chunk.count; g += side_by_side) {
+        const Index rows = chunk.count - g < side_by_side ? chunk.count - g : side_by_side;
+        const std::uint8_t* panels[table_groups];
         for (Index k = 0; k < rows; ++k) panels[k] = view.group(plane, chunk.first + g + k);
         for (Index j = begin; j < end; j += 32) {
           __m256i* sums = reinterpret_cast<__m256i*>(tile + (j - begin));

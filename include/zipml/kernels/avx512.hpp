@@ -111,35 +111,9 @@ struct Avx512Kernels : Avx2Kernels {
 
   ZIPML_TARGET_AVX512 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                   std::int8_t* codes) {
-    const detail::PhiloxPlace place = detail::philox_place(how.random, how.place);
-    const auto bound = static_cast<float>(how.levels);
-    const __m512 highest = _mm512_set1_ps(bound), lowest = _mm512_set1_ps(-bound);
-    const __m512 scale = _mm512_set1_ps(how.scale), steps = _mm512_set1_ps(16777216.0f);
-    const __m512i one = _mm512_set1_epi32(1);
-    for (Index j = 0; j < n; j += 64) {
-      __m512i words[4];
-      detail::philox_words(place, static_cast<std::uint32_t>((how.place.first_column + j) / 4), words);
-      for (Index i = 0; i < 4 && j + 16 * i < n; ++i) {
-        const Index left = n - j - 16 * i;
-        const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
-        __m512 t = _mm512_div_ps(_mm512_maskz_loadu_ps(inside, v + j + 16 * i), scale);
-        t = _mm512_min_ps(_mm512_max_ps(t, lowest), highest);
-        const __m512i random = _mm512_srli_epi32(words[i], 8);
-        __m512i code;
-        if (how.two_level) {
-          const __m512 share = _mm512_div_ps(_mm512_add_ps(t, highest), _mm512_set1_ps(2.0f * bound));
-          const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(share, steps));
-          code = _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold),
-                                         _mm512_set1_epi32(-how.levels), _mm512_set1_epi32(how.levels));
-        } else {
-          const __m512 low = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-          const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_sub_ps(t, low), steps));
-          code = _mm512_cvttps_epi32(low);
-          code = _mm512_mask_add_epi32(code, _mm512_cmplt_epi32_mask(random, threshold), code, one);
-        }
-        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * i, inside, code);
-      }
-    }
+    const detail::PhiloxPlace place(how.random, how.place);
+    if (how.two_level) return round_blocks<true>(v, n, how, place, codes);
+    round_blocks<false>(v, n, how, place, codes);
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
@@ -171,6 +145,54 @@ struct Avx512Kernels : Avx2Kernels {
         return f(std::integral_constant<int, 3>{});
       default:
         return f(std::integral_constant<int, 4>{});
+    }
+  }
+
+  // ---- rounding of model and residuals
+  // ----------------------------------------------------------------------------------
+
+  template <bool TwoLevel>
+  ZIPML_INLINE_AVX512 static void round_blocks(const float* v, Index n, const VectorRounding& how,
+                                               const detail::PhiloxPlace& place, std::int8_t* codes) {
+    const auto group = static_cast<std::uint32_t>(how.place.first_column / 4);
+    Index j = 0;
+    for (; j + 128 <= n; j += 128) {
+      __m512i words[2][4];
+      detail::philox_words(place, group + static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 8; ++k)
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j + 16 * k),
+                         _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k), words[k / 4][k % 4], how)));
+    }
+    for (; j < n; j += 64) {
+      __m512i words[1][4];
+      detail::philox_words(place, group + static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 4 && j + 16 * k < n; ++k) {
+        const Index left = n - j - 16 * k;
+        const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
+        const __m512 values = _mm512_maskz_loadu_ps(inside, v + j + 16 * k);
+        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside, round16<TwoLevel>(values, words[0][k], how));
+      }
+    }
+  }
+
+  template <bool TwoLevel>
+  ZIPML_INLINE_AVX512 static __m512i round16(__m512 v, __m512i word, const VectorRounding& how) {
+    const __m512 highest = _mm512_set1_ps(static_cast<float>(how.levels));
+    const __m512 lowest = _mm512_set1_ps(-static_cast<float>(how.levels));
+    const __m512 steps = _mm512_set1_ps(16777216.0f);
+    const __m512 t =
+        _mm512_min_ps(_mm512_max_ps(_mm512_div_ps(v, _mm512_set1_ps(how.scale)), lowest), highest);
+    const __m512i random = _mm512_srli_epi32(word, 8);
+    if constexpr (TwoLevel) {
+      const __m512 share = _mm512_div_ps(_mm512_add_ps(t, highest), _mm512_add_ps(highest, highest));
+      const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(share, steps));
+      return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold), _mm512_set1_epi32(-how.levels),
+                                     _mm512_set1_epi32(how.levels));
+    } else {
+      const __m512 low = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+      const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_sub_ps(t, low), steps));
+      const __m512i code = _mm512_cvttps_epi32(low);
+      return _mm512_mask_add_epi32(code, _mm512_cmplt_epi32_mask(random, threshold), code, _mm512_set1_epi32(1));
     }
   }
 
@@ -237,7 +259,7 @@ struct Avx512Kernels : Avx2Kernels {
             if constexpr (W > 1) asm("" : "+v"(a));
           }
         }
-      for (int k = 0; k < Groups * (W + 1) / 2; ++k) ahead.touch();
+      for (int k = 0; k < (Groups * W + 3) / 4; ++k) ahead.touch();
     }
     // The sum of a row is a multiple of 2^position of its bits.
     __m512i positions = _mm512_setzero_si512();
@@ -403,8 +425,9 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void add_table_rows(const PackedView& view, const Plane& plane, GroupRange groups,
                                                  const std::int8_t* residuals, std::int32_t* gradient) {
     static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127 && chunk_groups * W * 252 <= 32767);
-    constexpr Index side_by_side = 8 / W;
+    constexpr Index few = 8 / W;
     const Index d = view.layout.cols;
+    const Index side_by_side = d <= short_row ? chunk_groups : few;
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i ones_u8x64 = _mm512_set1_epi8(1);
     alignas(64) std::int8_t tables[chunk_groups * W * 32];
@@ -418,7 +441,7 @@ struct Avx512Kernels : Avx2Kernels {
         const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
         for (Index g = 0; g < count; g += side_by_side) {
           const Index rows = count - g < side_by_side ? count - g : side_by_side;
-          const std::uint8_t* panels[side_by_side];
+          const std::uint8_t* panels[chunk_groups];
           for (Index k = 0; k < rows; ++k) panels[k] = view.group(plane, groups.first + first + g + k);
           const std::int8_t* table = tables + g * W * 32;
           const auto add = [&](Index together) ZIPML_TARGET_AVX512 {
@@ -441,8 +464,8 @@ struct Avx512Kernels : Avx2Kernels {
               _mm512_store_si512(sums + 32, high);
             }
           };
-          if (rows == side_by_side)
-            add(side_by_side);
+          if (rows == few)
+            add(few);
           else
             add(rows);
         }

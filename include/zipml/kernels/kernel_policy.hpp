@@ -86,7 +86,7 @@ struct Ahead {
 
   /// Without a branch, which would cut the loops of the kernels: behind the end the same line again.
   void touch() {
-    __builtin_prefetch(next, 0, 3);  // into the second-level cache
+    __builtin_prefetch(next, 0, 2);  // into the second-level cache
     next += next < end ? 64 : 0;
   }
 };

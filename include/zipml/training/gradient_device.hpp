@@ -147,6 +147,7 @@ class GradientDevice {
                             codes + store_.layout().bytes());
       store_.outliers.prefetch(first, count);
     }
+    ahead_share_ = (ahead_.end - ahead_.next) / (64 * 32);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
 
@@ -223,27 +224,24 @@ class GradientDevice {
 
   /// g += sum_i r_i a_i over the rows of the pass, with the values of one draw. `residuals` must be finite.
   ZIPML_NOINLINE void accumulate(int draw, std::span<const float> residuals) {
+    if constexpr (affine) {
+      if (integer_) return accumulate_integer(draw, residuals.data());
+    }
     float* r = residuals_.data();
     std::fill_n(r, lead_, 0.0f);
     std::copy(residuals.begin(), residuals.end(), r + lead_);
     const Index used = lead_ + pass_count_;
     std::fill(r + used, r + (dense ? used : groups_.rows()), 0.0f);
+    residual_sum_ += detail::sum(r, used);
+    const ModelBlock<float> gradient{gradient_.data(), padded_};
     if constexpr (dense) {
-      residual_sum_ += detail::sum(r, used);
-      kernels_.accumulate(dense_rows(), r, ModelBlock<float>{gradient_.data(), padded_});
-    } else if constexpr (!affine) {
-      residual_sum_ += detail::sum(r, used);
-      accumulate_outliers(r + lead_);
-      kernels_.accumulate(view(), store_.planes(draw), table(), groups_, r,
-                          ModelBlock<float>{gradient_.data(), padded_});
+      kernels_.accumulate(dense_rows(), r, gradient);
     } else {
-      if (integer_) {
-        accumulate_integer(draw, r);
+      accumulate_outliers(r + lead_);
+      if constexpr (!affine) {
+        kernels_.accumulate(view(), store_.planes(draw), table(), groups_, r, gradient);
       } else {
-        residual_sum_ += detail::sum(r, used);
-        accumulate_outliers(r + lead_);
         if (store_.decoder.scales_rows()) scale_residuals(r);
-        const ModelBlock<float> gradient{gradient_.data(), padded_};
         if (has_table())
           kernels_.accumulate(view(), store_.planes(draw), shared_values(), groups_, r, gradient);
         else
@@ -267,12 +265,18 @@ class GradientDevice {
     frame.inner = static_cast<float>(inner_sum_);
     frame.outer = static_cast<float>(residual_sum_);
     frame.share = 1.0f / count;
+    step_ahead();
     clear_padding(gradient_.data());
     largest = kernels_.finish_gradient(gradient_.data(), frame, gradient, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
 
  private:
+  /// The O(d) steps of a batch look ahead as well, a part each: memory is to have work all the time.
+  void step_ahead() {
+    for (Index k = 0; k < ahead_share_; ++k) ahead_.touch();
+  }
+
   /// What kernels leave behind column d is no gradient.
   template <class T>
   void clear_padding(T* gradient) const {
@@ -376,7 +380,9 @@ class GradientDevice {
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
   void fold_model() requires(affine) {
+    step_ahead();
     const float largest = kernels_.fold(step_.data(), x_.data(), folded_.data(), padded_);
+    step_ahead();
     if (!integer_) {
       base_ += kernels_.dot(offset_.data(), x_.data(), padded_);
       if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
@@ -391,10 +397,12 @@ class GradientDevice {
     } else {
       std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
     }
+    step_ahead();
     // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
     const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
     base_ += kernels_.unfold(model8_.data(), model_scale_, ratio_.data(), inverse_step_.data(),
                              needs_rounded ? rounded_x_.data() : nullptr, padded_);
+    step_ahead();
     for (const Index j : constant_columns_) {
       base_ += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x_[j]));
       rounded_x_[j] = x_[j];
@@ -429,29 +437,36 @@ class GradientDevice {
   void accumulate_integer(int draw, const float* r) requires(affine) {
     const PlaneList planes = store_.planes(draw);
     const bool scales_rows = store_.decoder.scales_rows();
-    float* scaled = scaled_.data();
-    for (Index i = 0; i < pass_count_; ++i)
-      scaled[i] = scales_rows ? r[lead_ + i] * store_.decoder.row_step[pass_first_ + i] : r[lead_ + i];
-    std::fill_n(residuals8_.data(), groups_.rows(), std::int8_t{0});
+    const float* scaled = r;
+    if (scales_rows) {
+      for (Index i = 0; i < pass_count_; ++i) scaled_[i] = r[i] * store_.decoder.row_step[pass_first_ + i];
+      scaled = scaled_.data();
+    }
+    std::int8_t* codes = residuals8_.data() + lead_;
+    std::fill_n(residuals8_.data(), lead_, std::int8_t{0});
+    std::fill(codes + pass_count_, residuals8_.data() + groups_.rows(), std::int8_t{0});
+    step_ahead();
     const int levels = residual_levels_of(store_);
     const float scale = detail::max_abs(scaled, pass_count_) / static_cast<float>(levels);
     if (scale > 0.0f) {
       const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
-      kernels_.round_symmetric(scaled, pass_count_, {random_, place, scale, levels},
-                               residuals8_.data() + lead_);
+      kernels_.round_symmetric(scaled, pass_count_, {random_, place, scale, levels}, codes);
+    } else {
+      std::fill_n(codes, pass_count_, std::int8_t{0});
     }
-    std::int64_t code_sum = 0;
-    for (Index i = 0; i < pass_count_; ++i) {
-      const int code = residuals8_[lead_ + i];
-      code_sum += code;
-      if (!scales_rows) continue;
-      const Index row = pass_first_ + i;
-      const float row_step = store_.decoder.row_step[row];
-      const float rounded = row_step > 0.0f ? scale * static_cast<float>(code) / row_step : r[lead_ + i];
-      residual_sum_ += static_cast<double>(rounded);
-      inner_sum_ += static_cast<double>(pinned(rounded * store_.decoder.row_offset[row]));
+    if (scales_rows) {
+      for (Index i = 0; i < pass_count_; ++i) {
+        const Index row = pass_first_ + i;
+        const float row_step = store_.decoder.row_step[row];
+        const float rounded = row_step > 0.0f ? scale * static_cast<float>(codes[i]) / row_step : r[i];
+        residual_sum_ += static_cast<double>(rounded);
+        inner_sum_ += static_cast<double>(pinned(rounded * store_.decoder.row_offset[row]));
+      }
+    } else {
+      std::int32_t code_sum = 0;  // |code| <= 127, at most max_int8_rows of them
+      for (Index i = 0; i < pass_count_; ++i) code_sum += codes[i];
+      residual_sum_ += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
     }
-    if (!scales_rows) residual_sum_ += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
     for (const Outlier& outlier : outliers_) {
       const float rounded = pinned(scale * static_cast<float>(residuals8_[lead_ + outlier.row]));
       outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
@@ -461,6 +476,7 @@ class GradientDevice {
       kernels_.accumulate(view(), planes, code_table(), groups_, residuals8_.data(), gradient);
     else
       kernels_.accumulate(view(), planes, groups_, residuals8_.data(), gradient);
+    step_ahead();
     clear_padding(gradient32_.data());
     kernels_.add_scaled(gradient32_.data(), scale, gradient_.data(), padded_);
   }
@@ -498,6 +514,7 @@ class GradientDevice {
   Buffer<std::int8_t> model8_;
   Buffer<std::int32_t> gradient32_;  // 0 between passes
   Ahead ahead_;
+  Index ahead_share_ = 0;  // lines of such a part
 
   // of the pass
   Index pass_first_ = 0;

@@ -229,11 +229,11 @@ class Sgd<L, R, Step>::Run {
     for (Index b = 0; b < order_.size(); ++b) {
       const Index first = order_[b] * batch_;
       const Index count = std::min(batch_, store_.rows() - first);
-      device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
       if (b + 1 < order_.size()) {
         const Index next = order_[b + 1] * batch_;
         device_.look_ahead(next, std::min(batch_, store_.rows() - next));
       }
+      device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
       while (device_.next_pass()) estimator_(device_, sgd_.loss_);
       float largest = 0.0f;
       const float residual = device_.end_batch(gradient_.data(), largest);
