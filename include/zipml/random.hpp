@@ -35,9 +35,9 @@ constexpr PhiloxWords philox4x32(PhiloxWords counter, PhiloxKey key) {
 /// What a random number is for. Streams never share a counter, so their numbers are independent.
 enum class Stream : std::uint32_t {
   samples = 0,      ///< column, original row, draw
-  model = 1,        ///< column, batch counter, model index
-  gradient = 2,     ///< column, batch counter, model index
-  residual = 3,     ///< place of the row in its batch, batch counter, model index
+  model = 1,        ///< column, batch counter, model index; half a word for each column
+  gradient = 2,     ///< column, batch counter, model index; half a word
+  residual = 3,     ///< place of the row in its batch, batch counter, model index; half a word
   row_order = 4,    ///< 0, index, round
   arrangement = 5,  ///< column, original row, reading pass
   generated = 6,    ///< column, row, what is generated

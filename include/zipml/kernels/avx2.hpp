@@ -140,34 +140,22 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_TARGET_AVX2 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                 std::int8_t* codes) {
     const detail::PhiloxPlace place(how.random, how.place);
-    const auto bound = static_cast<float>(how.levels);
-    const __m256 highest = _mm256_set1_ps(bound), lowest = _mm256_set1_ps(-bound);
-    const __m256 scale = _mm256_set1_ps(how.scale), steps = _mm256_set1_ps(16777216.0f);
+    const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
-    for (; j + 32 <= n; j += 32) {
+    for (; j + 64 <= n; j += 64) {
       __m256i words[4];
-      detail::philox_words(place, static_cast<std::uint32_t>((how.place.first_column + j) / 4), words);
-      __m256i code[4];
-      for (int i = 0; i < 4; ++i) {
-        __m256 t = _mm256_div_ps(_mm256_loadu_ps(v + j + 8 * i), scale);
-        t = _mm256_min_ps(_mm256_max_ps(t, lowest), highest);
-        const __m256i random = _mm256_srli_epi32(words[i], 8);
-        if (how.two_level) {
-          const __m256 share = _mm256_div_ps(_mm256_add_ps(t, highest), _mm256_set1_ps(2.0f * bound));
-          const __m256i up = _mm256_cmpgt_epi32(_mm256_cvttps_epi32(_mm256_mul_ps(share, steps)), random);
-          code[i] = _mm256_blendv_epi8(_mm256_set1_epi32(-how.levels), _mm256_set1_epi32(how.levels), up);
-        } else {
-          const __m256 low = _mm256_floor_ps(t);
-          const __m256i threshold = _mm256_cvttps_epi32(_mm256_mul_ps(_mm256_sub_ps(t, low), steps));
-          code[i] = _mm256_sub_epi32(_mm256_cvttps_epi32(low), _mm256_cmpgt_epi32(threshold, random));
-        }
+      detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      for (int k = 0; k < 2; ++k) {
+        const float* from = v + j + 32 * k;
+        const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
+                                               round8(from + 8, half_words(words[2 * k], 1), how));
+        const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
+                                                round8(from + 24, half_words(words[2 * k + 1], 1), how));
+        // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
+        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j + 32 * k),
+                            _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
       }
-      // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
-      const __m256i bytes = _mm256_packs_epi16(_mm256_packs_epi32(code[0], code[1]),
-                                               _mm256_packs_epi32(code[2], code[3]));
-      _mm256_storeu_si256(
-          reinterpret_cast<__m256i*>(codes + j),
-          _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
     }
     if (j == n) return;
     VectorRounding rest = how;
@@ -178,6 +166,34 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
 
  protected:
+  // ---- rounding of model and residuals
+  // ----------------------------------------------------------------------------------
+
+  /// The random numbers of 8 columns.
+  ZIPML_INLINE_AVX2 static __m256i half_words(__m256i words, int upper) {
+    return _mm256_cvtepu16_epi32(upper != 0 ? _mm256_extracti128_si256(words, 1)
+                                            : _mm256_castsi256_si128(words));
+  }
+
+  ZIPML_INLINE_AVX2 static __m256i round8(const float* v, __m256i random, const VectorRounding& how) {
+    const __m256 highest = _mm256_set1_ps(static_cast<float>(how.levels));
+    const __m256 lowest = _mm256_set1_ps(-static_cast<float>(how.levels));
+    const __m256 quotient = _mm256_div_ps(_mm256_loadu_ps(v), _mm256_set1_ps(how.scale));
+    const __m256 t = _mm256_min_ps(_mm256_max_ps(quotient, lowest), highest);
+    if (how.two_level) {
+      const __m256 share = _mm256_div_ps(_mm256_add_ps(t, highest), _mm256_add_ps(highest, highest));
+      return _mm256_blendv_epi8(_mm256_set1_epi32(-how.levels), _mm256_set1_epi32(how.levels),
+                                _mm256_cmpgt_epi32(threshold(share), random));
+    }
+    const __m256 low = _mm256_floor_ps(t);
+    return _mm256_sub_epi32(_mm256_cvttps_epi32(low),
+                            _mm256_cmpgt_epi32(threshold(_mm256_sub_ps(t, low)), random));
+  }
+  /// Exact with and without FMA: the product is.
+  ZIPML_INLINE_AVX2 static __m256i threshold(__m256 fraction) {
+    return _mm256_cvttps_epi32(_mm256_fmadd_ps(fraction, _mm256_set1_ps(65536.0f), _mm256_set1_ps(0.5f)));
+  }
+
   // ---- loads
   // -----------------------------------------------------------------------------------------------------
 

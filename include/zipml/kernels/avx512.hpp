@@ -154,46 +154,55 @@ struct Avx512Kernels : Avx2Kernels {
   template <bool TwoLevel>
   ZIPML_INLINE_AVX512 static void round_blocks(const float* v, Index n, const VectorRounding& how,
                                                const detail::PhiloxPlace& place, std::int8_t* codes) {
-    const auto group = static_cast<std::uint32_t>(how.place.first_column / 4);
+    const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
-    for (; j + 128 <= n; j += 128) {
-      __m512i words[2][4];
-      detail::philox_words(place, group + static_cast<std::uint32_t>(j / 4), words);
-      for (int k = 0; k < 8; ++k)
+    for (; j + 256 <= n; j += 256) {
+      __m512i words[8];
+      detail::philox_words<4>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      for (int k = 0; k < 16; ++k)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j + 16 * k),
-                         _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k), words[k / 4][k % 4], how)));
+                         _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k),
+                                                                half_words(words[k / 2], k % 2), how)));
     }
     for (; j < n; j += 64) {
-      __m512i words[1][4];
-      detail::philox_words(place, group + static_cast<std::uint32_t>(j / 4), words);
+      __m512i words[2];
+      detail::philox_words<1>(place, group + static_cast<std::uint32_t>(j / 8), words);
       for (int k = 0; k < 4 && j + 16 * k < n; ++k) {
         const Index left = n - j - 16 * k;
         const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
         const __m512 values = _mm512_maskz_loadu_ps(inside, v + j + 16 * k);
-        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside, round16<TwoLevel>(values, words[0][k], how));
+        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside,
+                                         round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how));
       }
     }
   }
 
+  /// The random numbers of 16 columns.
+  ZIPML_INLINE_AVX512 static __m512i half_words(__m512i words, int upper) {
+    return _mm512_cvtepu16_epi32(upper != 0 ? _mm512_extracti64x4_epi64(words, 1)
+                                            : _mm512_castsi512_si256(words));
+  }
+
   template <bool TwoLevel>
-  ZIPML_INLINE_AVX512 static __m512i round16(__m512 v, __m512i word, const VectorRounding& how) {
+  ZIPML_INLINE_AVX512 static __m512i round16(__m512 v, __m512i random, const VectorRounding& how) {
     const __m512 highest = _mm512_set1_ps(static_cast<float>(how.levels));
     const __m512 lowest = _mm512_set1_ps(-static_cast<float>(how.levels));
-    const __m512 steps = _mm512_set1_ps(16777216.0f);
     const __m512 t =
         _mm512_min_ps(_mm512_max_ps(_mm512_div_ps(v, _mm512_set1_ps(how.scale)), lowest), highest);
-    const __m512i random = _mm512_srli_epi32(word, 8);
     if constexpr (TwoLevel) {
       const __m512 share = _mm512_div_ps(_mm512_add_ps(t, highest), _mm512_add_ps(highest, highest));
-      const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(share, steps));
-      return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold), _mm512_set1_epi32(-how.levels),
-                                     _mm512_set1_epi32(how.levels));
+      return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold(share)),
+                                     _mm512_set1_epi32(-how.levels), _mm512_set1_epi32(how.levels));
     } else {
       const __m512 low = _mm512_roundscale_ps(t, _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
-      const __m512i threshold = _mm512_cvttps_epi32(_mm512_mul_ps(_mm512_sub_ps(t, low), steps));
       const __m512i code = _mm512_cvttps_epi32(low);
-      return _mm512_mask_add_epi32(code, _mm512_cmplt_epi32_mask(random, threshold), code, _mm512_set1_epi32(1));
+      const __mmask16 up = _mm512_cmplt_epi32_mask(random, threshold(_mm512_sub_ps(t, low)));
+      return _mm512_mask_add_epi32(code, up, code, _mm512_set1_epi32(1));
     }
+  }
+  /// Exact with and without FMA: the product is.
+  ZIPML_INLINE_AVX512 static __m512i threshold(__m512 fraction) {
+    return _mm512_cvttps_epi32(_mm512_fmadd_ps(fraction, _mm512_set1_ps(65536.0f), _mm512_set1_ps(0.5f)));
   }
 
   // ---- integer margins

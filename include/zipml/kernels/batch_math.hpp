@@ -3,7 +3,7 @@
 /// Layer 3: the float work of a batch, O(d) for the model and the gradient: fused loops whose results are the
 /// same bits on every instruction set and compiler.
 ///
-/// The bodies are plain C++ on blocks of 64 entries, inlined into functions with the target attributes of each
+/// The bodies are plain C++ on blocks of 32 entries, inlined into functions with the target attributes of each
 /// instruction set (ZIPML_BATCH_MATH). What makes the bits equal: products are rounded before they feed a sum,
 /// and sums are formed in a fixed number of lanes.
 ///
@@ -16,6 +16,10 @@
 #include <zipml/types.hpp>
 
 namespace zipml::inline ZIPML_ABI {
+
+/// Entries of a model or gradient are padded to a multiple of this.
+inline constexpr Index model_padding = 64;
+constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
 /// How a gradient leaves codes: g = (g + inner) * step + offset * outer, then * share - diagonal * model.
 struct GradientFrame {
@@ -31,7 +35,8 @@ struct GradientFrame {
 
 namespace detail {
 
-inline constexpr Index math_block = 64;
+inline constexpr Index math_block = 32;
+static_assert(model_padding == 2 * math_block);
 
 /// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with a
 /// limit in between, of which the compiler does not know that it is infinite. Loops still vectorise. (Neither an
@@ -45,13 +50,13 @@ class Rounded {
   float limit_ = std::numeric_limits<float>::infinity();
 };
 
-/// The largest of 64 lanes.
+/// The largest of the lanes.
 ZIPML_ALWAYS_INLINE float largest_of(const float* lanes) {
   float largest = lanes[0];
   for (Index l = 1; l < math_block; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
   return largest;
 }
-/// The sum of 64 lanes by halving.
+/// The sum of the lanes by halving.
 ZIPML_ALWAYS_INLINE double sum_of(double* lanes) {
   for (Index half = math_block / 2; half > 0; half /= 2)
     for (Index l = 0; l < half; ++l) lanes[l] += lanes[l + half];
@@ -78,12 +83,15 @@ ZIPML_ALWAYS_INLINE double unfold_body(const std::int8_t* __restrict codes, floa
                                        float* __restrict x, Index padded) {
   const Rounded rounded;
   double lanes[math_block] = {};
-  for (Index j = 0; j < padded; j += math_block)
-    for (Index l = 0; l < math_block; ++l) {
+  float products[model_padding];  // of 64 columns: a whole register of codes
+  for (Index j = 0; j < padded; j += model_padding) {
+    for (Index l = 0; l < model_padding; ++l) {
       const float r = static_cast<float>(codes[j + l]) * scale;
-      const float product = rounded(r * ratio[j + l]);
-      lanes[l] += static_cast<double>(product);
+      products[l] = rounded(r * ratio[j + l]);
     }
+    for (Index l = 0; l < math_block; ++l) lanes[l] += static_cast<double>(products[l]);
+    for (Index l = 0; l < math_block; ++l) lanes[l] += static_cast<double>(products[math_block + l]);
+  }
   if (x != nullptr)
     for (Index j = 0; j < padded; j += math_block)
       for (Index l = 0; l < math_block; ++l) {

@@ -51,10 +51,6 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Entries of a model or gradient are padded to a multiple of this.
-inline constexpr Index model_padding = 64;
-constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
-
 /// Magnitude of an int8 model entry: the symmetric range, since -128 has no counterpart.
 inline constexpr int max_model_code = 127;
 

@@ -1,10 +1,11 @@
 #pragma once
 /// \file
-/// Layer 3: Philox4x32-10 (random.hpp) in vector registers: one counter in each 32-bit lane, the same words.
+/// Layer 3: Philox4x32-10 (random.hpp) in vector registers: one counter in each 64-bit lane, the same words.
 ///
-/// A lane's four words belong to four neighbouring columns. Transposing them in 128-bit pieces would leave the
-/// columns scattered, were counters dealt to lanes in their order; they are dealt so that the transposed
-/// registers hold consecutive columns.
+/// 64 and not 32 bits, because a lane is multiplied as a whole: low and high half of a product are then where the
+/// next round wants them, and what stands in the upper half of a lane does not matter to the next
+/// multiplication. A lane's four words belong to four neighbouring columns; counters are dealt to lanes in the
+/// order in which unpacking returns them, so that the results hold consecutive columns.
 
 #include <zipml/random.hpp>
 #include <zipml/storage/quantized_vector.hpp>
@@ -50,75 +51,73 @@ struct PhiloxPlace {
   PhiloxKey keys[philox_rounds];
 };
 
-/// The words of columns 4 * group .. 4 * group + 31, eight to a register.
-ZIPML_INLINE_AVX2 inline void philox_words(const PhiloxPlace& place, std::uint32_t group, __m256i (&words)[4]) {
-  const __m256i counters = _mm256_setr_epi32(0, 2, 4, 6, 1, 3, 5, 7);
-  __m256i a = _mm256_add_epi32(_mm256_set1_epi32(static_cast<int>(group)), counters);
-  __m256i b = _mm256_set1_epi32(static_cast<int>(place.row_low));
-  __m256i c = _mm256_set1_epi32(static_cast<int>(place.row_high));
-  __m256i d = _mm256_set1_epi32(static_cast<int>(place.stream_and_draw));
-  const __m256i m0 = _mm256_set1_epi32(static_cast<int>(philox_multiplier[0]));
-  const __m256i m1 = _mm256_set1_epi32(static_cast<int>(philox_multiplier[1]));
-  for (const PhiloxKey& key : place.keys) {
-    const __m256i even0 = _mm256_mul_epu32(a, m0), odd0 = _mm256_mul_epu32(_mm256_srli_epi64(a, 32), m0);
-    const __m256i even1 = _mm256_mul_epu32(c, m1), odd1 = _mm256_mul_epu32(_mm256_srli_epi64(c, 32), m1);
-    const __m256i low0 = _mm256_blend_epi32(even0, _mm256_slli_epi64(odd0, 32), 0xaa);
-    const __m256i high0 = _mm256_blend_epi32(_mm256_srli_epi64(even0, 32), odd0, 0xaa);
-    const __m256i low1 = _mm256_blend_epi32(even1, _mm256_slli_epi64(odd1, 32), 0xaa);
-    const __m256i high1 = _mm256_blend_epi32(_mm256_srli_epi64(even1, 32), odd1, 0xaa);
-    a = _mm256_xor_si256(_mm256_xor_si256(high1, b), _mm256_set1_epi32(static_cast<int>(key[0])));
-    c = _mm256_xor_si256(_mm256_xor_si256(high0, d), _mm256_set1_epi32(static_cast<int>(key[1])));
-    b = low1;
-    d = low0;
+/// The words of columns 4 * group .. 4 * group + 16 Sets - 1, eight to a register. Sets hide the latency of each
+/// other's multiplications.
+template <int Sets>
+ZIPML_INLINE_AVX2 inline void philox_words(const PhiloxPlace& place, std::uint32_t group,
+                                           __m256i (&words)[2 * Sets]) {
+  const __m256i dealt = _mm256_setr_epi64x(0, 2, 1, 3);
+  const __m256i m0 = _mm256_set1_epi64x(philox_multiplier[0]);
+  const __m256i m1 = _mm256_set1_epi64x(philox_multiplier[1]);
+  __m256i a[Sets], b[Sets], c[Sets], d[Sets];
+  for (int k = 0; k < Sets; ++k) {
+    a[k] = _mm256_add_epi64(_mm256_set1_epi64x(static_cast<long long>(group) + 4 * k), dealt);
+    b[k] = _mm256_set1_epi64x(place.row_low);
+    c[k] = _mm256_set1_epi64x(place.row_high);
+    d[k] = _mm256_set1_epi64x(place.stream_and_draw);
   }
-  const __m256i ab_low = _mm256_unpacklo_epi32(a, b), ab_high = _mm256_unpackhi_epi32(a, b);
-  const __m256i cd_low = _mm256_unpacklo_epi32(c, d), cd_high = _mm256_unpackhi_epi32(c, d);
-  words[0] = _mm256_unpacklo_epi64(ab_low, cd_low);
-  words[1] = _mm256_unpackhi_epi64(ab_low, cd_low);
-  words[2] = _mm256_unpacklo_epi64(ab_high, cd_high);
-  words[3] = _mm256_unpackhi_epi64(ab_high, cd_high);
+  for (const PhiloxKey& key : place.keys) {
+    const __m256i key0 = _mm256_set1_epi32(static_cast<int>(key[0]));
+    const __m256i key1 = _mm256_set1_epi32(static_cast<int>(key[1]));
+    for (int k = 0; k < Sets; ++k) {
+      const __m256i product0 = _mm256_mul_epu32(a[k], m0);
+      const __m256i product1 = _mm256_mul_epu32(c[k], m1);
+      a[k] = _mm256_xor_si256(_mm256_srli_epi64(product1, 32), _mm256_xor_si256(b[k], key0));
+      c[k] = _mm256_xor_si256(_mm256_srli_epi64(product0, 32), _mm256_xor_si256(d[k], key1));
+      b[k] = product1;
+      d[k] = product0;
+    }
+  }
+  for (int k = 0; k < Sets; ++k) {
+    const __m256i ab = _mm256_blend_epi32(a[k], _mm256_slli_epi64(b[k], 32), 0xaa);
+    const __m256i cd = _mm256_blend_epi32(c[k], _mm256_slli_epi64(d[k], 32), 0xaa);
+    words[2 * k] = _mm256_unpacklo_epi64(ab, cd);
+    words[2 * k + 1] = _mm256_unpackhi_epi64(ab, cd);
+  }
 }
 
-/// The words of columns 4 * group .. 4 * group + 64 Blocks - 1, sixteen to a register. Two blocks hide the latency of
-/// each other's multiplications.
-template <int Blocks>
+/// The words of columns 4 * group .. 4 * group + 32 Sets - 1, sixteen to a register.
+template <int Sets>
 ZIPML_INLINE_AVX512 inline void philox_words(const PhiloxPlace& place, std::uint32_t group,
-                                             __m512i (&words)[Blocks][4]) {
-  const __m512i counters = _mm512_setr_epi32(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
-  const __m512i m0 = _mm512_set1_epi32(static_cast<int>(philox_multiplier[0]));
-  const __m512i m1 = _mm512_set1_epi32(static_cast<int>(philox_multiplier[1]));
-  __m512i a[Blocks], b[Blocks], c[Blocks], d[Blocks];
-  for (int k = 0; k < Blocks; ++k) {
-    a[k] = _mm512_add_epi32(_mm512_set1_epi32(static_cast<int>(group) + 16 * k), counters);
-    b[k] = _mm512_set1_epi32(static_cast<int>(place.row_low));
-    c[k] = _mm512_set1_epi32(static_cast<int>(place.row_high));
-    d[k] = _mm512_set1_epi32(static_cast<int>(place.stream_and_draw));
+                                             __m512i (&words)[2 * Sets]) {
+  const __m512i dealt = _mm512_setr_epi64(0, 4, 1, 5, 2, 6, 3, 7);
+  const __m512i m0 = _mm512_set1_epi64(philox_multiplier[0]);
+  const __m512i m1 = _mm512_set1_epi64(philox_multiplier[1]);
+  __m512i a[Sets], b[Sets], c[Sets], d[Sets];
+  for (int k = 0; k < Sets; ++k) {
+    a[k] = _mm512_add_epi64(_mm512_set1_epi64(static_cast<long long>(group) + 8 * k), dealt);
+    b[k] = _mm512_set1_epi64(place.row_low);
+    c[k] = _mm512_set1_epi64(place.row_high);
+    d[k] = _mm512_set1_epi64(place.stream_and_draw);
   }
   for (const PhiloxKey& key : place.keys) {
     const __m512i key0 = _mm512_set1_epi32(static_cast<int>(key[0]));
     const __m512i key1 = _mm512_set1_epi32(static_cast<int>(key[1]));
-    for (int k = 0; k < Blocks; ++k) {
-      const __m512i even0 = _mm512_mul_epu32(a[k], m0);
-      const __m512i odd0 = _mm512_mul_epu32(_mm512_srli_epi64(a[k], 32), m0);
-      const __m512i even1 = _mm512_mul_epu32(c[k], m1);
-      const __m512i odd1 = _mm512_mul_epu32(_mm512_srli_epi64(c[k], 32), m1);
-      const __m512i low0 = _mm512_mask_shuffle_epi32(even0, 0xaaaa, odd0, _MM_PERM_CCAA);
-      const __m512i low1 = _mm512_mask_shuffle_epi32(even1, 0xaaaa, odd1, _MM_PERM_CCAA);
-      const __m512i high0 = _mm512_mask_shuffle_epi32(odd0, 0x5555, even0, _MM_PERM_DDBB);
-      const __m512i high1 = _mm512_mask_shuffle_epi32(odd1, 0x5555, even1, _MM_PERM_DDBB);
-      a[k] = _mm512_ternarylogic_epi32(high1, b[k], key0, 0x96);  // the exclusive or of three
-      c[k] = _mm512_ternarylogic_epi32(high0, d[k], key1, 0x96);
-      b[k] = low1;
-      d[k] = low0;
+    for (int k = 0; k < Sets; ++k) {
+      const __m512i product0 = _mm512_mul_epu32(a[k], m0);
+      const __m512i product1 = _mm512_mul_epu32(c[k], m1);
+      // 0x96: the exclusive or of three
+      a[k] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(product1, 32), b[k], key0, 0x96);
+      c[k] = _mm512_ternarylogic_epi32(_mm512_srli_epi64(product0, 32), d[k], key1, 0x96);
+      b[k] = product1;
+      d[k] = product0;
     }
   }
-  for (int k = 0; k < Blocks; ++k) {
-    const __m512i ab_low = _mm512_unpacklo_epi32(a[k], b[k]), ab_high = _mm512_unpackhi_epi32(a[k], b[k]);
-    const __m512i cd_low = _mm512_unpacklo_epi32(c[k], d[k]), cd_high = _mm512_unpackhi_epi32(c[k], d[k]);
-    words[k][0] = _mm512_unpacklo_epi64(ab_low, cd_low);
-    words[k][1] = _mm512_unpackhi_epi64(ab_low, cd_low);
-    words[k][2] = _mm512_unpacklo_epi64(ab_high, cd_high);
-    words[k][3] = _mm512_unpackhi_epi64(ab_high, cd_high);
+  for (int k = 0; k < Sets; ++k) {
+    const __m512i ab = _mm512_mask_shuffle_epi32(a[k], 0xaaaa, b[k], _MM_PERM_CCAA);
+    const __m512i cd = _mm512_mask_shuffle_epi32(c[k], 0xaaaa, d[k], _MM_PERM_CCAA);
+    words[2 * k] = _mm512_unpacklo_epi64(ab, cd);
+    words[2 * k + 1] = _mm512_unpackhi_epi64(ab, cd);
   }
 }
 

@@ -134,25 +134,14 @@ class GradientDevice {
     if constexpr (affine) fold_model();
   }
 
-  /// Asks for the rows [first, first + count) to be brought near while this batch is worked on.
-  void look_ahead(Index first, Index count) {
-    if constexpr (dense) {
-      ahead_.next = reinterpret_cast<const char*>(store_.row(first));
-      ahead_.end = ahead_.next + count * d_ * static_cast<Index>(sizeof(float));
-    } else {
-      const Index row_bits = store_.layout().stored_bits * d_;
-      const char* codes = reinterpret_cast<const char*>(store_.codes().data());
-      ahead_.next = codes + first / block_rows * block_rows / 8 * row_bits;
-      ahead_.end = std::min(ahead_.next + (first % block_rows + count + 7) / 8 * row_bits,
-                            codes + store_.layout().bytes());
-      store_.outliers.prefetch(first, count);
-    }
-    ahead_share_ = (ahead_.end - ahead_.next) / (64 * 32);
-    for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
+  /// The rows of the batch after this one, whose first pass is asked for during the last pass of this one.
+  void announce(Index first, Index count) {
+    announced_first_ = first;
+    announced_count_ = count;
   }
 
-  /// Moves to the next rows of the batch that are worked on together; false when there are none left. Float
-  /// paths work in pieces that stay in cache between margins and accumulation.
+  /// Moves to the next rows of the batch that are worked on together; false when there are none left: a pass
+  /// stays in cache between margins and accumulation.
   ZIPML_NOINLINE bool next_pass() {
     if (next_ == end_) return false;
     pass_first_ = next_;
@@ -162,6 +151,10 @@ class GradientDevice {
     groups_.count = (pass_first_ + pass_count_ + group_rows - 1) / group_rows - groups_.first;
     lead_ = dense ? 0 : pass_first_ % group_rows;
     if constexpr (!dense) store_.outliers.find(pass_first_, pass_count_, outliers_);
+    if (next_ < end_)
+      look_ahead(next_, std::min(end_ - next_, pass_rows(end_ - first_)));
+    else if (announced_count_ > 0)
+      look_ahead(announced_first_, std::min(announced_count_, pass_rows(announced_count_)));
     return true;
   }
 
@@ -272,6 +265,24 @@ class GradientDevice {
   }
 
  private:
+  /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come in
+  /// random order, which no processor foresees.
+  void look_ahead(Index first, Index count) {
+    if constexpr (dense) {
+      ahead_.next = reinterpret_cast<const char*>(store_.row(first));
+      ahead_.end = ahead_.next + count * d_ * static_cast<Index>(sizeof(float));
+    } else {
+      const Index row_bits = store_.layout().stored_bits * d_;
+      const char* codes = reinterpret_cast<const char*>(store_.codes().data());
+      ahead_.next = codes + first / block_rows * block_rows / 8 * row_bits;
+      ahead_.end = std::min(ahead_.next + (first % block_rows + count + 7) / 8 * row_bits,
+                            codes + store_.layout().bytes());
+      store_.outliers.prefetch(first, count);
+    }
+    ahead_share_ = (ahead_.end - ahead_.next) / (64 * 32);
+    for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
+  }
+
   /// The O(d) steps of a batch look ahead as well, a part each: memory is to have work all the time.
   void step_ahead() {
     for (Index k = 0; k < ahead_share_; ++k) ahead_.touch();
@@ -345,14 +356,16 @@ class GradientDevice {
       outlier_gradient_[outlier.column] += pinned(residuals[outlier.row] * outlier.correction);
   }
 
-  /// Rows worked on together: all that the integers allow, or what a float pass finds in the second-level
-  /// cache again.
+  /// Rows worked on together: what is found in the second-level cache again, in whole blocks, and what the
+  /// integers allow. The same on every machine, because residuals are rounded with one scale for a pass.
   Index pass_rows(Index batch_rows) const {
-    if (integer_) return std::min(batch_rows, max_int8_rows);
-    constexpr double cached_bytes = 256.0 * 1024.0;
-    const double row_bytes = static_cast<double>(d_) * store_.stored_bits() / 8.0;
-    const auto rows = static_cast<Index>(std::min(cached_bytes / std::max(row_bytes, 1.0), 4096.0));
-    return std::min(batch_rows, std::max(rows / group_rows * group_rows, group_rows));
+    const Index cached_bytes = Index{integer_ ? 512 : 256} * 1024;
+    const double row_bytes = static_cast<double>(d_) * static_cast<double>(store_.stored_bits()) / 8.0;
+    const Index most = integer_ ? max_int8_rows : 4096;
+    const auto rows = static_cast<Index>(
+        std::min(static_cast<double>(cached_bytes) / std::max(row_bytes, 1e-3), static_cast<double>(most)));
+    const Index unit = integer_ ? block_rows : group_rows;
+    return std::min(batch_rows, std::max(rows / unit * unit, unit));
   }
 
   void reserve(Index rows) {
@@ -515,6 +528,8 @@ class GradientDevice {
   Buffer<std::int32_t> gradient32_;  // 0 between passes
   Ahead ahead_;
   Index ahead_share_ = 0;  // lines of such a part
+  Index announced_first_ = 0;
+  Index announced_count_ = 0;
 
   // of the pass
   Index pass_first_ = 0;

@@ -231,7 +231,7 @@ class Sgd<L, R, Step>::Run {
       const Index count = std::min(batch_, store_.rows() - first);
       if (b + 1 < order_.size()) {
         const Index next = order_[b + 1] * batch_;
-        device_.look_ahead(next, std::min(batch_, store_.rows() - next));
+        device_.announce(next, std::min(batch_, store_.rows() - next));
       }
       device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
       while (device_.next_pass()) estimator_(device_, sgd_.loss_);
