@@ -76,7 +76,7 @@ Moments enumerate(const Problem& p, Estimator estimator) {
   Store store(StoreHeader(MatrixRef(sample), label, column_statistics(MatrixRef(sample)), false, 1), bits);
   store.decoder.offset = Buffer<float>(d);
   store.decoder.step = Buffer<float>(d);
-  Buffer<float> x(d);
+  Buffer<float> x(padded(d));
   for (Index j = 0; j < d; ++j) {
     store.decoder.offset[j] = static_cast<float>(p.offset[Problem::u(j)]);
     store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]) / Encoding::summed;
@@ -113,7 +113,7 @@ Moments enumerate(const Problem& p, Estimator estimator) {
     if (Estimator::corrected) device.set_correction(bias);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
     while (device.next_pass()) estimator(device, loss);
-    float g[d];
+    float g[model_padding];
     m.intercept += probability * static_cast<double>(device.end_batch(g));
     for (Index j = 0; j < d; ++j) {
       m.mean[j] += probability * static_cast<double>(g[j]);
@@ -250,10 +250,10 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
                                     ups.data());
       GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
       device.set_correction(bias);
-      const float model[2] = {static_cast<float>(x[0]), static_cast<float>(x[1])};
+      const float model[model_padding] = {static_cast<float>(x[0]), static_cast<float>(x[1])};
       device.begin_batch(0, 2, model, 0.0f, 0);
       while (device.next_pass()) estimator(device, PlainSquaredLoss{});
-      float g[2];
+      float g[model_padding];
       device.end_batch(g);
       for (int j = 0; j < 2; ++j) mean[j] += probability * static_cast<double>(g[j]);
     }
@@ -274,7 +274,7 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
 TEST_CASE("margins of all draws at once are those of each draw") {
   RowMajorMatrix samples(70, 40);
   Eigen::VectorXf y = Eigen::VectorXf::LinSpaced(70, -1.0f, 1.0f);
-  Buffer<float> x(40);
+  Buffer<float> x(padded(40));
   const Random random(23);
   for (Index j = 0; j < 40; ++j) {
     x[j] =
@@ -323,10 +323,10 @@ TEST_CASE("outliers reach the gradient: it is that of the decoded rows") {
       pack<SeparateDraws<1>>(MatrixRef(samples), y, uniform_levels, nearest, 3, {.outliers = 0.05});
   REQUIRE(store.outliers.count() == 4);
   GradientDevice<std::remove_cv_t<decltype(store)>> device(scalar, store, LabelMap{}, Channels{}, 1);
-  const float x[4] = {0.5f, -1.0f, 0.25f, 2.0f};
+  const float x[model_padding] = {0.5f, -1.0f, 0.25f, 2.0f};
   device.begin_batch(0, 32, x, 0.0f, 0);
   while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
-  float g[4];
+  float g[model_padding];
   device.end_batch(g);
   double expected[4] = {};
   for (Index i = 0; i < 32; ++i) {
@@ -349,7 +349,7 @@ TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sampl
               bits);
   store.decoder.offset = Buffer<float>(d);
   store.decoder.step = Buffer<float>(d);
-  Buffer<float> x(d);
+  Buffer<float> x(padded(d));
   for (Index j = 0; j < d; ++j) {
     store.decoder.offset[j] = static_cast<float>(p.offset[Problem::u(j)]);
     store.decoder.step[j] = static_cast<float>(p.step[Problem::u(j)]);
@@ -381,7 +381,7 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
   const Index cols = 6;
   RowMajorMatrix samples(n, cols);
   Eigen::VectorXf y(n);
-  Buffer<float> x(cols);
+  Buffer<float> x(padded(cols));
   const Random random(17);
   for (Index j = 0; j < cols; ++j) {
     x[j] =
@@ -401,13 +401,13 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
     };
     GradientDevice<Store> exact(scalar, store, LabelMap{}, Channels{}, 1);
     GradientDevice<Store> rounded(scalar, store, LabelMap{}, Channels{3}, 1);
-    float expected[cols + 1];
+    float expected[model_padding];
     expected[cols] = static_cast<float>(gradient(exact, 0, expected));
     double sum[cols + 1] = {};
     double squares[cols + 1] = {};
     const int repeats = 20'000;
     for (int k = 0; k < repeats; ++k) {
-      float g[cols + 1];
+      float g[model_padding];
       g[cols] = static_cast<float>(gradient(rounded, static_cast<std::uint64_t>(k), g));
       for (Index j = 0; j <= cols; ++j) {
         sum[j] += static_cast<double>(g[j]);

@@ -319,7 +319,7 @@ TEST_CASE("the instruction set: chosen, forced, refused") {
   const std::string best = active_isa();
 #if ZIPML_X86
   const CpuFeatures& cpu = cpu_features();
-  CHECK(best == (cpu.avx512 ? "avx512" : cpu.avx2 ? "avx2" : "scalar"));
+  CHECK(best == (cpu.avx512 ? "avx512" : cpu.avx_vnni ? "avx-vnni" : cpu.avx2 ? "avx2" : "scalar"));
   if (!Avx2Kernels::available()) CHECK_THROWS_AS(active_isa("avx2"), Error);
 #else
   CHECK(best == "scalar");

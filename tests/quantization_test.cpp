@@ -189,8 +189,10 @@ TEST_CASE("symmetric vector quantization: support, scale, unbiasedness, zero vec
     const int repeats = 20'000;
     float scale = 0.0f;
     for (int k = 0; k < repeats; ++k) {
-      scale = quantize_symmetric(v.data(), n, levels, bits == 1, random,
-                                 {Stream::model, static_cast<std::uint64_t>(k), 0, 0}, codes.data());
+      scale = 1.0f / static_cast<float>(levels);
+      round_symmetric(v.data(), n,
+                      {random, {Stream::model, static_cast<std::uint64_t>(k), 0, 0}, scale, levels, bits == 1},
+                      codes.data());
       for (std::size_t j = 0; j < v.size(); ++j) {
         if (std::abs(codes[j]) > levels) FAIL("code out of range");
         mean[j] += static_cast<double>(scale) * codes[j] / repeats;
@@ -203,9 +205,9 @@ TEST_CASE("symmetric vector quantization: support, scale, unbiasedness, zero vec
     for (std::size_t j = 0; j < v.size(); ++j) CHECK(std::abs(mean[j] - v[j]) < bound + 1e-6);
     if (bits > 1) CHECK(codes[2] == 0);
   }
-  std::vector<float> zero(5, 0.0f);
-  std::vector<std::int8_t> codes(5, 3);
-  CHECK(quantize_symmetric(zero.data(), 5, 127, false, random, {Stream::model, 0, 0, 0}, codes.data()) ==
-        0.0f);
-  CHECK(codes == std::vector<std::int8_t>(5, 0));
+  // What lies on a level stays there, what lies beyond the last one is clamped.
+  const std::vector<float> fixed{-7.0f, -1.0f, 0.0f, 3.0f, 7.0f, 9.0f, -11.0f};
+  std::vector<std::int8_t> codes(fixed.size());
+  round_symmetric(fixed.data(), 7, {random, {Stream::residual, 3, 0, 0}, 1.0f, 7}, codes.data());
+  CHECK(codes == std::vector<std::int8_t>{-7, -1, 0, 3, 7, 7, -7});
 }

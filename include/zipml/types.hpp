@@ -3,6 +3,9 @@
 /// Layer 0: index type, cache-line aligned buffers, and the views of dense matrices that the library takes at
 /// its door.
 
+#include <zipml/intrinsics.hpp>
+// first
+
 #include <Eigen/Core>
 #include <cstddef>
 #include <cstdint>

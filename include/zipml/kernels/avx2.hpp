@@ -27,8 +27,6 @@
 
 #if ZIPML_X86
 
-#include <immintrin.h>
-
 #include <cstring>
 
 namespace zipml::inline ZIPML_ABI {

@@ -21,10 +21,14 @@ namespace zipml::inline ZIPML_ABI {
 inline constexpr Index model_padding = 64;
 constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
-/// How a gradient leaves codes: g = (g + inner) * step + offset * outer, then * share - diagonal * model.
+/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer, then * share - diagonal * model. The
+/// sums are floats, or integers times a scale.
 struct GradientFrame {
-  const float* step;
-  const float* offset;
+  float* sums;          ///< float sums, or null; 0 afterwards
+  std::int32_t* codes;  ///< integer sums where `sums` is null; 0 afterwards
+  float code_scale;
+  const float* step;      ///< null: values are what they are
+  const float* offset;    ///< where `step` is not null
   const float* outliers;  ///< added after the steps, or null
   const float* diagonal;  ///< or null
   const float* model;     ///< what the diagonal multiplies
@@ -143,22 +147,31 @@ ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* 
     for (Index l = 0; l < math_block; ++l) sums[j + l] += static_cast<double>(a[j + l]);
 }
 
-/// Takes the sums over codes to the mean gradient, see GradientFrame; sums = 0. Returns max |gradient|.
-template <bool HasSteps, bool HasOutliers, bool HasDiagonal>
-ZIPML_ALWAYS_INLINE float finish_gradient_body(float* __restrict sums, const GradientFrame& frame,
-                                               float* __restrict gradient, Index padded) {
+/// Takes sums to the mean gradient, see GradientFrame. Returns max |gradient|.
+template <bool Integers, bool HasSteps, bool HasOutliers, bool HasDiagonal>
+ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* __restrict gradient,
+                                               Index padded) {
   const Rounded rounded;
   float lanes[math_block] = {};
+  float* __restrict sums = frame.sums;
+  std::int32_t* __restrict codes = frame.codes;
   const float* __restrict step = frame.step;
   const float* __restrict offset = frame.offset;
   const float* __restrict outliers = frame.outliers;
   const float* __restrict diagonal = frame.diagonal;
   const float* __restrict model = frame.model;
+  const float code_scale = frame.code_scale;
   const float inner = frame.inner, outer = frame.outer, share = frame.share;
   for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
-      float g = sums[j + l];
-      sums[j + l] = 0.0f;
+      float g;
+      if constexpr (Integers) {
+        g = rounded(static_cast<float>(codes[j + l]) * code_scale);
+        codes[j + l] = 0;
+      } else {
+        g = sums[j + l];
+        sums[j + l] = 0.0f;
+      }
       if constexpr (HasSteps) {
         const float scaled = rounded((g + inner) * step[j + l]);
         const float shift = rounded(offset[j + l] * outer);
@@ -177,27 +190,21 @@ ZIPML_ALWAYS_INLINE float finish_gradient_body(float* __restrict sums, const Gra
   return largest_of(lanes);
 }
 
-ZIPML_ALWAYS_INLINE float finish_gradient_body(float* sums, const GradientFrame& frame, float* gradient,
-                                               Index padded) {
-  const int parts =
-      (frame.step != nullptr ? 4 : 0) + (frame.outliers != nullptr ? 2 : 0) + (frame.diagonal != nullptr ? 1 : 0);
-  switch (parts) {
-    case 0:
-      return finish_gradient_body<false, false, false>(sums, frame, gradient, padded);
-    case 4:
-      return finish_gradient_body<true, false, false>(sums, frame, gradient, padded);
-    case 5:
-      return finish_gradient_body<true, false, true>(sums, frame, gradient, padded);
-    case 6:
-      return finish_gradient_body<true, true, false>(sums, frame, gradient, padded);
-    case 7:
-      return finish_gradient_body<true, true, true>(sums, frame, gradient, padded);
-    case 1:
-      return finish_gradient_body<false, false, true>(sums, frame, gradient, padded);
-    default:  // outliers of a table of levels
-      return finish_gradient_body<false, true, true>(
-          sums, frame, gradient, padded);
-  }
+template <bool Integers, bool HasSteps>
+ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* gradient, Index padded) {
+  if (frame.outliers != nullptr && frame.diagonal != nullptr)
+    return finish_gradient_body<Integers, HasSteps, true, true>(frame, gradient, padded);
+  if (frame.outliers != nullptr)
+    return finish_gradient_body<Integers, HasSteps, true, false>(frame, gradient, padded);
+  if (frame.diagonal != nullptr)
+    return finish_gradient_body<Integers, HasSteps, false, true>(frame, gradient, padded);
+  return finish_gradient_body<Integers, HasSteps, false, false>(frame, gradient, padded);
+}
+
+ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* gradient, Index padded) {
+  if (frame.sums == nullptr) return finish_gradient_body<true, true>(frame, gradient, padded);
+  if (frame.step != nullptr) return finish_gradient_body<false, true>(frame, gradient, padded);
+  return finish_gradient_body<false, false>(frame, gradient, padded);
 }
 
 }  // namespace detail
@@ -223,9 +230,8 @@ ZIPML_ALWAYS_INLINE float finish_gradient_body(float* sums, const GradientFrame&
   target static void add_to_doubles(const float* a, double* sums, Index padded) {                           \
     detail::add_to_doubles_body(a, sums, padded);                                                           \
   }                                                                                                         \
-  target static float finish_gradient(float* sums, const GradientFrame& frame, float* gradient,             \
-                                      Index padded) {                                                       \
-    return detail::finish_gradient_body(sums, frame, gradient, padded);                                     \
+  target static float finish_gradient(const GradientFrame& frame, float* gradient, Index padded) {          \
+    return detail::finish_gradient_body(frame, gradient, padded);                                           \
   }
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -11,13 +11,14 @@
 
 #include <zipml/kernels/avx2.hpp>
 #include <zipml/kernels/avx512.hpp>
+#include <zipml/kernels/avx_vnni.hpp>
 #include <zipml/kernels/scalar.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 /// All kernel policies of this build, the best last.
 #if ZIPML_X86
-using AllKernels = std::tuple<ScalarKernels, Avx2Kernels, Avx512Kernels>;
+using AllKernels = std::tuple<ScalarKernels, Avx2Kernels, AvxVnniKernels, Avx512Kernels>;
 #else
 using AllKernels = std::tuple<ScalarKernels>;
 #endif
@@ -31,7 +32,7 @@ void for_each_kernels(F&& f) {
 
 }  // namespace detail
 
-/// Calls f(kernels) with the policy of this name: "scalar", "avx2", or "auto" for the best that this machine
+/// Calls f(kernels) with the policy of this name: "scalar", "avx2", "avx-vnni", "avx512", or "auto" for the best that this machine
 /// has. Throws Error for a name that does not exist, with the list of those that do, and for one that this
 /// machine lacks.
 template <class F>

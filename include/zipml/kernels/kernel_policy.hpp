@@ -197,7 +197,7 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   K::add_scaled(out32, float{}, values, Index{});
   K::add_multiple(float{}, residuals, values, Index{});
   K::add_to_doubles(residuals, doubles, Index{});
-  { K::finish_gradient(values, frame, values, Index{}) } -> std::same_as<float>;
+  { K::finish_gradient(frame, values, Index{}) } -> std::same_as<float>;
 };
 
 /// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
@@ -293,7 +293,7 @@ class KernelTable {
   void (*add_scaled)(std::int32_t*, float, float*, Index);
   void (*add_multiple)(float, const float*, float*, Index);
   void (*add_to_doubles)(const float*, double*, Index);
-  float (*finish_gradient)(float*, const GradientFrame&, float*, Index);
+  float (*finish_gradient)(const GradientFrame&, float*, Index);
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -12,17 +12,6 @@
 
 #if ZIPML_X86
 
-#if defined(__GNUC__) && !defined(__clang__)
-// g++ 12 warns of its own _mm512_undefined_epi32: gcc.gnu.org/PR105593.
-#pragma GCC diagnostic push
-#pragma GCC diagnostic ignored "-Wuninitialized"
-#pragma GCC diagnostic ignored "-Wmaybe-uninitialized"
-#include <immintrin.h>
-#pragma GCC diagnostic pop
-#else
-#include <immintrin.h>
-#endif
-
 namespace zipml::inline ZIPML_ABI::detail {
 
 inline constexpr int philox_rounds = 10;

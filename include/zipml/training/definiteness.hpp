@@ -45,7 +45,7 @@ class RealisedMatrix {
   RealisedMatrix(const KernelTable& kernels, const Store& store, const Buffer<float>& correction)
       : store_(store),
         device_(kernels, store, LabelMap{}, Channels{}, store.seed()),
-        x_(store.cols()),
+        x_(padded(store.cols())),
         g_(padded(store.cols())) {
     device_.set_correction(correction);
   }
@@ -61,8 +61,7 @@ class RealisedMatrix {
       device_.begin_batch(first, count, x_.data(), static_cast<float>(x[d]), 0);
       while (device_.next_pass()) Estimator{}(device_, QuadraticForm{});
       const auto share = static_cast<double>(count) / static_cast<double>(rows);
-      float largest = 0.0f;
-      y[d] += pinned(share * static_cast<double>(device_.end_batch(g_.data(), largest)));
+      y[d] += pinned(share * static_cast<double>(device_.end_batch(g_.data())));
       for (Index j = 0; j < d; ++j) y[j] += pinned(share * static_cast<double>(g_[j]));
     }
   }

@@ -75,7 +75,6 @@ class GradientDevice {
         d_(store.cols()),
         padded_(padded(d_)),
         labels_(store.rows()),
-        x_(padded_),
         gradient_(padded_) {
     if (integer_ && (model_bits_ < 1 || model_bits_ > 8))
       throw Error("the model channel has no such width", "1 to 8 bits, or 32", std::to_string(model_bits_));
@@ -118,15 +117,15 @@ class GradientDevice {
     std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
   }
 
-  /// Receives model x (d standardised weights, finite) and intercept for the rows [first, first + count) of
-  /// the store. `batch` counts the batches of a fit: the row of the random numbers.
+  /// Receives model x (d standardised weights, finite, padded with 0 to model_padding; read until end_batch) and
+  /// intercept for the rows [first, first + count) of the store. `batch` counts the batches of a fit: the row of the random numbers.
   ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, float intercept,
                                   std::uint64_t batch) {
     first_ = next_ = first;
     end_ = first + count;
     batch_ = batch;
     base_ = static_cast<double>(intercept);
-    std::memcpy(x_.data(), x, static_cast<std::size_t>(d_) * sizeof(float));
+    x_ = x;
     std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
@@ -167,10 +166,10 @@ class GradientDevice {
   ZIPML_NOINLINE std::span<float> margins(int draw) {
     float* z = slots_of(draw);
     if constexpr (dense) {
-      kernels_.margins(dense_rows(), ModelBlock<const float>{x_.data(), padded_}, z);
+      kernels_.margins(dense_rows(), ModelBlock<const float>{x_, padded_}, z);
     } else if constexpr (!affine) {
       kernels_.margins(view(), store_.planes(draw), table(), groups_,
-                       ModelBlock<const float>{x_.data(), padded_}, z);
+                       ModelBlock<const float>{x_, padded_}, z);
     } else if (integer_) {
       integer_margins(store_.planes(draw), margins32_.data());
       to_float(margins32_.data(), z);
@@ -243,15 +242,24 @@ class GradientDevice {
     }
   }
 
-  /// Writes the mean gradient of the batch (d values, padded) and returns that of the intercept. `largest` is
-  /// the gradient's largest magnitude.
-  ZIPML_NOINLINE float end_batch(float* gradient, float& largest) {
+  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the intercept.
+  ZIPML_NOINLINE float end_batch(float* gradient) {
     const auto count = static_cast<float>(end_ - first_);
     GradientFrame frame{};
     if constexpr (affine) {
       frame.step = step_.data();
       frame.offset = offset_.data();
     }
+    if (affine && integer_ && !has_float_sums_) {
+      frame.codes = gradient32_.data();
+      frame.code_scale = code_scale_;
+    } else {
+      if constexpr (affine) flush_codes();
+      clear_padding(gradient_.data());
+      frame.sums = gradient_.data();
+    }
+    code_scale_ = 0.0f;
+    has_float_sums_ = false;
     frame.outliers = outlier_gradient_.data();
     frame.diagonal = correction_.data();
     frame.model = model();
@@ -259,10 +267,11 @@ class GradientDevice {
     frame.outer = static_cast<float>(residual_sum_);
     frame.share = 1.0f / count;
     step_ahead();
-    clear_padding(gradient_.data());
-    largest = kernels_.finish_gradient(gradient_.data(), frame, gradient, padded_);
+    largest_ = kernels_.finish_gradient(frame, gradient, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
+  /// The largest magnitude in the last gradient.
+  float largest() const { return largest_; }
 
  private:
   /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come in
@@ -279,6 +288,9 @@ class GradientDevice {
                             codes + store_.layout().bytes());
       store_.outliers.prefetch(first, count);
     }
+    // Long passes are what the prefetchers of a processor are made for, and they fill more of the bus.
+    constexpr Index long_pass = Index{192} * 1024;
+    if (ahead_.end - ahead_.next > long_pass) ahead_ = {};
     ahead_share_ = (ahead_.end - ahead_.next) / (64 * 32);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
@@ -300,7 +312,7 @@ class GradientDevice {
   }
 
   /// The model that the margins are those of: x, or x^ on the integer path.
-  const float* model() const { return integer_ ? rounded_x_.data() : x_.data(); }
+  const float* model() const { return integer_ ? rounded_x_.data() : x_; }
 
   float* slots_of(int draw) { return margins_.data() + draw * slots_; }
 
@@ -394,10 +406,10 @@ class GradientDevice {
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
   void fold_model() requires(affine) {
     step_ahead();
-    const float largest = kernels_.fold(step_.data(), x_.data(), folded_.data(), padded_);
+    const float largest = kernels_.fold(step_.data(), x_, folded_.data(), padded_);
     step_ahead();
     if (!integer_) {
-      base_ += kernels_.dot(offset_.data(), x_.data(), padded_);
+      base_ += kernels_.dot(offset_.data(), x_, padded_);
       if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
       return;
     }
@@ -484,14 +496,22 @@ class GradientDevice {
       const float rounded = pinned(scale * static_cast<float>(residuals8_[lead_ + outlier.row]));
       outlier_gradient_[outlier.column] += pinned(rounded * outlier.correction);
     }
+    flush_codes();
+    code_scale_ = scale;
     const ModelBlock<std::int32_t> gradient{gradient32_.data(), padded_};
     if (has_table())
       kernels_.accumulate(view(), planes, code_table(), groups_, residuals8_.data(), gradient);
     else
       kernels_.accumulate(view(), planes, groups_, residuals8_.data(), gradient);
-    step_ahead();
     clear_padding(gradient32_.data());
-    kernels_.add_scaled(gradient32_.data(), scale, gradient_.data(), padded_);
+    step_ahead();
+  }
+
+  /// Integer sums wait for the end of the batch, or for others of another scale.
+  void flush_codes() requires(affine) {
+    if (code_scale_ == 0.0f) return;
+    kernels_.add_scaled(gradient32_.data(), code_scale_, gradient_.data(), padded_);
+    has_float_sums_ = true;
   }
 
   KernelTable kernels_;
@@ -513,7 +533,7 @@ class GradientDevice {
   float folded_sum_ = 0.0f;
   double residual_sum_ = 0.0;  // sum of the residuals as used
   double inner_sum_ = 0.0;     // sum of r_i p_i
-  Buffer<float> x_;
+  const float* x_ = nullptr;
   Buffer<float> folded_;
   Buffer<float> ratio_;      // o_j / s_j
   Buffer<float> rounded_x_;  // x^
@@ -526,6 +546,9 @@ class GradientDevice {
   List<Index> constant_columns_;
   Buffer<std::int8_t> model8_;
   Buffer<std::int32_t> gradient32_;  // 0 between passes
+  float code_scale_ = 0.0f;      // of gradient32_; 0: nothing in it
+  bool has_float_sums_ = false;  // in gradient_, on the integer path
+  float largest_ = 0.0f;
   Ahead ahead_;
   Index ahead_share_ = 0;  // lines of such a part
   Index announced_first_ = 0;

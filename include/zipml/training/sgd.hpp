@@ -136,7 +136,7 @@ class Sgd<L, R, Step>::Run {
     const auto step = resolved_step();
     fit.step = static_cast<double>(step(0, 0));
     const auto ready = Clock::now();
-    const double loss_of_zero = loss_on_store(Buffer<float>(store_.cols()), 0.0f);
+    const double loss_of_zero = loss_on_store(Buffer<float>(x_.size()), 0.0f);
     watching += Clock::now() - ready;
     Buffer<double> before(store_.cols());
     for (int epoch = 0; epoch < options_.epochs && fit.status == Status::completed; ++epoch) {
@@ -235,9 +235,8 @@ class Sgd<L, R, Step>::Run {
       }
       device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
       while (device_.next_pass()) estimator_(device_, sgd_.loss_);
-      float largest = 0.0f;
-      const float residual = device_.end_batch(gradient_.data(), largest);
-      if (!(std::fabs(residual) < runaway) || !(largest < runaway * runaway)) return false;
+      const float residual = device_.end_batch(gradient_.data());
+      if (!(std::fabs(residual) < runaway) || !(device_.largest() < runaway * runaway)) return false;
       // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
       // step's bound.
       const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
@@ -280,7 +279,7 @@ class Sgd<L, R, Step>::Run {
     return largest;
   }
 
-  /// Mean loss as the estimator can tell it from the store: one reading.
+  /// Mean loss as the estimator can tell it from the store, x padded: one reading.
   double loss_on_store(const Buffer<float>& x, float c) {
     double total = 0.0;
     const Index piece = 4096;
@@ -297,8 +296,8 @@ class Sgd<L, R, Step>::Run {
   /// A model that is worse than none, on the very samples that it was trained on, is no success, nor is one
   /// whose corrected loss is far below zero: it has followed a direction of negative curvature.
   void judge(Fit& fit, double loss_of_zero) {
-    Buffer<float> x(store_.cols());
-    for (Index j = 0; j < x.size(); ++j) x[j] = static_cast<float>(fit.weights[j]);
+    Buffer<float> x(x_.size());
+    for (Index j = 0; j < store_.cols(); ++j) x[j] = static_cast<float>(fit.weights[j]);
     fit.quantized_loss = loss_on_store(x, static_cast<float>(fit.intercept));
     const bool useless =
         !(fit.quantized_loss <= 1.5 * loss_of_zero + 1e-12) || fit.quantized_loss < -0.1 * loss_of_zero;

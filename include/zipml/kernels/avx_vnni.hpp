@@ -1,0 +1,80 @@
+#pragma once
+/// \file
+/// Layer 3: the AVX2 kernels with the dot product of AVX-VNNI: processors that multiply bytes into int32 in one
+/// instruction but have no AVX-512 (Alder Lake and its successors). Integers equal the scalar kernels bit for bit.
+///
+///     intrinsic            instruction   Zen 5   Alder Lake P   here
+///     dpbusd_avx_epi32     vpdpbusd      4,  2   5,  2          4 codes x 4 int8 into int32, exact
+///
+/// The bits of a row are masked where they stand in their byte, as in the AVX-512 kernels, which saves the shifts;
+/// no budget of int16 interrupts the loop. Accumulation is that of AVX2: its tables do not need the product.
+///
+/// Preconditions used (kernel_policy.hpp): padded model, whole groups, code 0, readable tail.
+
+#include <zipml/kernels/avx2.hpp>
+
+#if ZIPML_X86
+
+namespace zipml::inline ZIPML_ABI {
+
+/// See kernel_policy.hpp for the contract.
+struct AvxVnniKernels : Avx2Kernels {
+  static constexpr const char* name = "avx-vnni";
+  static bool available() { return cpu_features().avx_vnni; }
+
+  using Avx2Kernels::accumulate;
+  using Avx2Kernels::margins;
+
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
+      for (int p = 0; p < planes.count; ++p)
+        detail::visit_width(planes[p].width, [&](auto width) {
+          add_margins<width()>(view, planes[p], groups, models[m], out);
+        });
+    }
+  }
+
+ private:
+  /// Eight rows at once: |sum| <= 255 * 127 * d < 2^31.
+  template <int W>
+  ZIPML_TARGET_AVX_VNNI static void add_margins(const PackedView& view, const Plane& plane, GroupRange groups,
+                                                const std::int8_t* x, std::int32_t* out) {
+    constexpr int per_byte = 8 / W;
+    const Index d = view.layout.cols;
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const std::uint8_t* panels = view.group(plane, groups.first + g);
+      __m256i acc[8];
+      for (__m256i& a : acc) a = _mm256_setzero_si256();
+      for (Index j = 0; j < d; j += 32) {
+        const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
+        for (int k = 0; k < W; ++k) {
+          const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panels + k * d + j));
+          for (int r = 0; r < per_byte; ++r) {
+            const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
+            const __m256i bits = W == 8 ? codes : _mm256_and_si256(codes, mask);
+            acc[k * per_byte + r] = _mm256_dpbusd_avx_epi32(acc[k * per_byte + r], bits, x_i8x32);
+          }
+        }
+        if (W >= 4 || j % 64 == 0) ahead.touch();
+      }
+      // The sum of a row is a multiple of 2^position of its bits.
+      __m256i positions = _mm256_setzero_si256();
+      if constexpr (W == 1) positions = _mm256_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7);
+      if constexpr (W == 2) positions = _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6);
+      if constexpr (W == 4) positions = _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4);
+      const __m256i sums =
+          _mm256_sll_epi32(_mm256_srav_epi32(row_sums(acc), positions), _mm_cvtsi32_si128(plane.shift));
+      __m256i* to = reinterpret_cast<__m256i*>(out);
+      _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
+    }
+  }
+};
+
+static_assert(KernelPolicy<AvxVnniKernels>);
+
+}  // namespace zipml::inline ZIPML_ABI
+
+#endif  // ZIPML_X86
