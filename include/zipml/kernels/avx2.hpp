@@ -227,6 +227,7 @@ struct Avx2Kernels : ScalarKernels {
     constexpr int per_byte = 8 / W;
     constexpr int per_nibble = W == 8 ? 1 : 4 / W;
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m256i ones_i16x16 = _mm256_set1_epi16(1);
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
@@ -234,7 +235,7 @@ struct Avx2Kernels : ScalarKernels {
       __m256i acc_i32x8[8];
       for (__m256i& acc : acc_i32x8) acc = _mm256_setzero_si256();
       if constexpr (W == 8) {
-        for (Index j = 0; j < d; j += 32) {
+        for (Index j = 0; j < width; j += 32) {
           const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
           const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
           const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
@@ -250,8 +251,8 @@ struct Avx2Kernels : ScalarKernels {
         }
       } else {
         constexpr Index segment = 32 * margin_budget<W>;
-        for (Index begin = 0; begin < d; begin += segment) {
-          const Index end = begin + segment < d ? begin + segment : d;
+        for (Index begin = 0; begin < width; begin += segment) {
+          const Index end = begin + segment < width ? begin + segment : width;
           __m256i acc_i16x16[8];
           for (__m256i& acc : acc_i16x16) acc = _mm256_setzero_si256();
           for (Index j = begin; j < end; j += 32) {
@@ -340,10 +341,11 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_INLINE_AVX2 static void add_tiles(const PackedView& view, const Plane& plane, GroupRange chunk,
                                           std::int32_t* gradient, const Add& add) {
     const Index d = view.layout.cols;
-    const Index side_by_side = d <= short_row ? table_groups : SideBySide;
+    const Index width = view.width;
+    const Index side_by_side = width <= short_row ? table_groups : SideBySide;
     alignas(32) std::int16_t tile[tile_columns];
-    for (Index begin = 0; begin < d; begin += tile_columns) {
-      const Index end = d - begin < tile_columns ? d : begin + tile_columns;
+    for (Index begin = 0; begin < width; begin += tile_columns) {
+      const Index end = width - begin < tile_columns ? width : begin + tile_columns;
       for (Index g = 0; g < chunk.count; g += side_by_side) {
         const Index rows = chunk.count - g < side_by_side ? chunk.count - g : side_by_side;
         const std::uint8_t* panels[table_groups];
@@ -428,6 +430,7 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_TARGET_AVX2 static void add_rows8(const PackedView& view, const Plane& plane, GroupRange groups,
                                           const std::int8_t* residuals, std::int32_t* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m256i zero = _mm256_setzero_si256();
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g) {
@@ -438,7 +441,7 @@ struct Avx2Kernels : ScalarKernels {
         const auto b = static_cast<std::uint16_t>(residuals[g * group_rows + 2 * k + 1]);
         factors[k] = _mm256_set1_epi32(static_cast<int>(std::uint32_t{a} | std::uint32_t{b} << 16));
       }
-      for (Index j = 0; j < d; j += 32) {
+      for (Index j = 0; j < width; j += 32) {
         __m256i acc[4] = {zero, zero, zero, zero};
         for (int k = 0; k < 4; ++k) {
           const __m256i a = load32(panels + 2 * k * d + j);
@@ -550,6 +553,7 @@ struct Avx2Kernels : ScalarKernels {
                                               CodeTable table, GroupRange groups, const std::int8_t* x,
                                               std::int32_t* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const ShuffledTable shuffles = shuffled<Bits>(table);
     const __m256i ones_i16x16 = _mm256_set1_epi16(1);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
@@ -557,7 +561,7 @@ struct Avx2Kernels : ScalarKernels {
       const std::uint8_t* bit = Bits == 3 ? view.group(planes[1], groups.first + g) : nullptr;
       __m256i acc_i32x8[8];
       for (__m256i& acc : acc_i32x8) acc = _mm256_setzero_si256();
-      for (Index j = 0; j < d; j += 32) {
+      for (Index j = 0; j < width; j += 32) {
         const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
         for (int half = 0; half < 2; ++half) {
           __m256i levels[4];
@@ -580,6 +584,7 @@ struct Avx2Kernels : ScalarKernels {
                                            GroupRange groups, const std::int8_t* residuals,
                                            std::int32_t* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const ShuffledTable shuffles = shuffled<Bits>(table);
     for (Index first = 0; first < groups.count; first += 2) {
       const Index count = groups.count - first < 2 ? groups.count - first : 2;
@@ -595,7 +600,7 @@ struct Avx2Kernels : ScalarKernels {
           factors[g][k] = _mm256_set1_epi16(pair);
         }
       }
-      for (Index j = 0; j < d; j += 32) {
+      for (Index j = 0; j < width; j += 32) {
         __m256i acc_low = _mm256_setzero_si256();
         __m256i acc_high = _mm256_setzero_si256();
         for (Index g = 0; g < count; ++g)
@@ -624,11 +629,12 @@ struct Avx2Kernels : ScalarKernels {
     constexpr Index budget_groups = 4;
     static_assert(4 * budget_groups * 2 * 128 * 7 <= 32767);
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m256i nibble = _mm256_set1_epi8(15);
     std::int32_t sum = 0;
     for (Index i = 0; i < groups.rows(); ++i) sum += residuals[i];
     const __m256i middle = _mm256_set1_epi32(128 * sum);
-    for (Index j = 0; j < d; j += 8) {
+    for (Index j = 0; j < width; j += 8) {
       __m256i* to = reinterpret_cast<__m256i*>(gradient + j);
       _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), middle));
     }
@@ -650,7 +656,7 @@ struct Avx2Kernels : ScalarKernels {
           }
         }
       }
-      for (Index j = 0; j < d; j += 32) {
+      for (Index j = 0; j < width; j += 32) {
         __m256i acc_low = _mm256_setzero_si256();
         __m256i acc_high = _mm256_setzero_si256();
         for (Index g = 0; g < count; ++g)
@@ -796,11 +802,12 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_TARGET_AVX2 static void float_margins(const PackedView& view, const PlaneList& planes,
                                               GroupRange groups, const float* x, float* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 acc[8];
       for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (Index j = 0; j < d; j += 8) {
+      for (Index j = 0; j < width; j += 8) {
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         if constexpr (Width > 0)
           multiply_bits<Width>(panels.plane[0] + j, d, x_f32x8, acc);
@@ -815,13 +822,14 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_TARGET_AVX2 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
                                            const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 factors[Width > 0 ? 1 : max_planes][8];  // residuals times the weight of a plane
       for (int p = 0; p < (Width > 0 ? 1 : planes.count); ++p)
         for (int r = 0; r < 8; ++r)
           factors[p][r] = _mm256_set1_ps(residuals[r] * static_cast<float>(1 << planes[p].shift));
-      for (Index j = 0; j < d; j += 8) {
+      for (Index j = 0; j < width; j += 8) {
         __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
         if constexpr (Width > 0)
           add_rows<Width>(panels.plane[0] + j, d, factors[0], sums);
@@ -869,12 +877,13 @@ struct Avx2Kernels : ScalarKernels {
                                               TableView table, GroupRange groups, const float* x,
                                               float* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256 acc[8];
       for (__m256& a : acc) a = _mm256_setzero_ps();
-      for (Index j = 0; j < d; j += 8) {
-        const ColumnLevels levels(table, d, j);
+      for (Index j = 0; j < width; j += 8) {
+        const ColumnLevels levels(table, width, j);
         const __m256 x_f32x8 = _mm256_load_ps(x + j);
         __m256i codes[8];
         read_codes(planes, panels, d, j, codes);
@@ -887,10 +896,11 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_TARGET_AVX2 static void level_rows(const PackedView& view, const PlaneList& planes, TableView table,
                                            GroupRange groups, const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
-      for (Index j = 0; j < d; j += 8) {
-        const ColumnLevels levels(table, d, j);
+      for (Index j = 0; j < width; j += 8) {
+        const ColumnLevels levels(table, width, j);
         __m256i codes[8];
         read_codes(planes, panels, d, j, codes);
         __m256 sums[2] = {_mm256_load_ps(gradient + j), _mm256_setzero_ps()};
@@ -928,12 +938,13 @@ struct Avx2Kernels : ScalarKernels {
                                               CodeTable table, GroupRange groups, const std::int8_t* x,
                                               std::int32_t* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m256i acc[8];
       for (__m256i& a : acc) a = _mm256_setzero_si256();
-      for (Index j = 0; j < d; j += 8) {
+      for (Index j = 0; j < width; j += 8) {
         const __m256i x_i32x8 = widen8(x + j);
         __m256i codes[8];
         read_codes(planes, panels, d, j, codes);
@@ -948,10 +959,11 @@ struct Avx2Kernels : ScalarKernels {
                                             GroupRange groups, const std::int8_t* residuals,
                                             std::int32_t* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const WideTable wide(table);
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
-      for (Index j = 0; j < d; j += 8) {
+      for (Index j = 0; j < width; j += 8) {
         __m256i codes[8];
         read_codes(planes, panels, d, j, codes);
         __m256i* to = reinterpret_cast<__m256i*>(gradient + j);

@@ -234,20 +234,21 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void plane_margins(const PackedView& view, const Plane& plane, GroupRange groups,
                                                 const std::int8_t* x, std::int32_t* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     LookAhead ahead(view.ahead, view.codes);
     Index g = 0;
     for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
       group_margins<W, 2, Add>(view.group(plane, groups.first + g), view.group(plane, groups.first + g + 1), d,
-                               plane.shift, x, out, ahead);
+                               width, plane.shift, x, out, ahead);
     if (g < groups.count) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
-      group_margins<W, 1, Add>(panels, panels, d, plane.shift, x, out, ahead);
+      group_margins<W, 1, Add>(panels, panels, d, width, plane.shift, x, out, ahead);
     }
   }
 
   template <int W, int Groups, bool Add>
   ZIPML_TARGET_AVX512 static void group_margins(const std::uint8_t* first, const std::uint8_t* second, Index d,
-                                                int shift, const std::int8_t* x, std::int32_t* out,
+                                                Index width, int shift, const std::int8_t* x, std::int32_t* out,
                                                 Ahead& to_touch) {
     constexpr int per_byte = 8 / W;
     Ahead ahead = to_touch;
@@ -256,7 +257,7 @@ struct Avx512Kernels : Avx2Kernels {
       masks[r] = _mm512_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
     __m512i acc[Groups * 8];
     clear<Groups * 8>(acc);
-    for (Index j = 0; j < d; j += 64) {
+    for (Index j = 0; j < width; j += 64) {
       const __m512i x_i8x64 = _mm512_load_si512(x + j);
       for (int g = 0; g < Groups; ++g)
         for (int k = 0; k < W; ++k) {
@@ -392,11 +393,12 @@ struct Avx512Kernels : Avx2Kernels {
                                            const std::int8_t* residuals, std::int32_t* gradient) {
     constexpr Index side_by_side = 8 / W;
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m512i controls[2] = {field_control(16, 4, 0), field_control(16, 4, 1)};
     LookAhead ahead(view.ahead, view.codes);
     alignas(64) std::int32_t tile[4 * 16 * tile_blocks];
-    for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
-      const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
+    for (Index begin = 0; begin < width; begin += 64 * tile_blocks) {
+      const Index end = width - begin < 64 * tile_blocks ? width : begin + 64 * tile_blocks;
       for (Index first = 0; first < groups.count; first += side_by_side) {
         const Index count = groups.count - first < side_by_side ? groups.count - first : side_by_side;
         const std::uint8_t* panels[side_by_side];
@@ -436,7 +438,8 @@ struct Avx512Kernels : Avx2Kernels {
     static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127 && chunk_groups * W * 252 <= 32767);
     constexpr Index few = 8 / W;
     const Index d = view.layout.cols;
-    const Index side_by_side = d <= short_row ? chunk_groups : few;
+    const Index width = view.width;
+    const Index side_by_side = width <= short_row ? chunk_groups : few;
     const __m512i nibble = _mm512_set1_epi8(15);
     const __m512i ones_u8x64 = _mm512_set1_epi8(1);
     alignas(64) std::int8_t tables[chunk_groups * W * 32];
@@ -446,8 +449,8 @@ struct Avx512Kernels : Avx2Kernels {
       const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
       for (Index half = 0; half < 2 * W * count; ++half)
         residual_table<W>(residuals + first * group_rows + half * (4 / W), tables + half * 16);
-      for (Index begin = 0; begin < d; begin += 64 * tile_blocks) {
-        const Index end = d - begin < 64 * tile_blocks ? d : begin + 64 * tile_blocks;
+      for (Index begin = 0; begin < width; begin += 64 * tile_blocks) {
+        const Index end = width - begin < 64 * tile_blocks ? width : begin + 64 * tile_blocks;
         for (Index g = 0; g < count; g += side_by_side) {
           const Index rows = count - g < side_by_side ? count - g : side_by_side;
           const std::uint8_t* panels[chunk_groups];
@@ -511,6 +514,7 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void table_margins(const PackedView& view, const PlaneList& planes, CodeTable table,
                                                 GroupRange groups, const std::int8_t* x, std::int32_t* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m512i entries = entry_table<Bits>(table);
     const __m512i nibble = _mm512_set1_epi8(15);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
@@ -518,7 +522,7 @@ struct Avx512Kernels : Avx2Kernels {
       const std::uint8_t* bit = Bits == 3 ? view.group(planes[1], groups.first + g) : nullptr;
       __m512i acc[8];
       clear<8>(acc);
-      for (Index j = 0; j < d; j += 64) {
+      for (Index j = 0; j < width; j += 64) {
         const __m512i x_i8x64 = _mm512_load_si512(x + j);
         const __m512i bits = Bits == 3 ? load64(bit + j) : _mm512_setzero_si512();
         for (int row = 0; row < 8; ++row) {
@@ -547,6 +551,7 @@ struct Avx512Kernels : Avx2Kernels {
                                               GroupRange groups, const std::int8_t* residuals,
                                               std::int32_t* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     const __m512i entries = entry_table<Bits>(table);
     const __m512i nibble = _mm512_set1_epi8(15);
     __m512i controls[4];
@@ -559,7 +564,7 @@ struct Avx512Kernels : Avx2Kernels {
       const Index count = groups.count - first < chunk_groups ? groups.count - first : chunk_groups;
       const Panels wide(view, planes[0], groups.first + first, count);
       const Panels bit(view, planes[Bits == 3 ? 1 : 0], groups.first + first, count);
-      for (Index j = 0; j < d; j += 64) {
+      for (Index j = 0; j < width; j += 64) {
         __m512i acc[2][4];
         for (auto& half : acc)
           for (__m512i& a : half) a = _mm512_setzero_si512();
@@ -657,12 +662,13 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void float_margins(const PackedView& view, const PlaneList& planes,
                                                 GroupRange groups, const float* x, float* out) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
       __m512 acc[8];
       clear<8>(acc);
-      for (Index j = 0; j < d; j += 16) {
+      for (Index j = 0; j < width; j += 16) {
         const __m512 x_f32x16 = _mm512_load_ps(x + j);
         if constexpr (Width > 0) {
           multiply_bits<Width>(panels.plane[0] + j, d, x_f32x16, acc);
@@ -697,6 +703,7 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
                                              const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
+    const Index width = view.width;
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
       const detail::GroupPanels panels(view, planes, groups.first + g);
@@ -704,7 +711,7 @@ struct Avx512Kernels : Avx2Kernels {
       for (int p = 0; p < (Width > 0 ? 1 : planes.count); ++p)
         for (int r = 0; r < 8; ++r)
           factors[p][r] = _mm512_set1_ps(residuals[r] * static_cast<float>(1 << planes[p].shift));
-      for (Index j = 0; j < d; j += 16) {
+      for (Index j = 0; j < width; j += 16) {
         __m512 sums[2] = {_mm512_load_ps(gradient + j), _mm512_setzero_ps()};
         if constexpr (Width > 0) {
           add_bits_times<Width>(panels.plane[0] + j, d, factors[0], sums);

@@ -43,12 +43,13 @@ struct AvxVnniKernels : Avx2Kernels {
                                                 const std::int8_t* x, std::int32_t* out) {
     constexpr int per_byte = 8 / W;
     const Index d = view.layout.cols;
+    const Index width = view.width;
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g, out += group_rows) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       __m256i acc[8];
       for (__m256i& a : acc) a = _mm256_setzero_si256();
-      for (Index j = 0; j < d; j += 32) {
+      for (Index j = 0; j < width; j += 32) {
         const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
         for (int k = 0; k < W; ++k) {
           const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panels + k * d + j));

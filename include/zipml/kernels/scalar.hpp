@@ -33,7 +33,7 @@ struct ScalarKernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < models.count; ++m) {
@@ -46,7 +46,7 @@ struct ScalarKernels {
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < gradients.count; ++m) {
@@ -60,7 +60,7 @@ struct ScalarKernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < models.count; ++m) {
@@ -73,7 +73,7 @@ struct ScalarKernels {
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view, planes, groups, i);
       for (int m = 0; m < gradients.count; ++m) {
@@ -129,7 +129,7 @@ struct ScalarKernels {
   template <class X, class T>
   static void packed_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                              ModelBlock<const X> models, T* out) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index g = 0; g < groups.count; ++g)
       for (int r = 0; r < group_rows; ++r)
         for (int m = 0; m < models.count; ++m) {
@@ -147,7 +147,7 @@ struct ScalarKernels {
   template <class X, class T>
   static void packed_accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                                 const X* residuals, ModelBlock<T> gradients) {
-    const Index d = view.layout.cols;
+    const Index d = view.width;
     for (Index g = 0; g < groups.count; ++g)
       for (int r = 0; r < group_rows; ++r)
         for (int m = 0; m < gradients.count; ++m) {

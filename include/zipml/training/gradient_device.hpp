@@ -32,6 +32,7 @@
 #include <zipml/storage/dense_store.hpp>
 #include <zipml/storage/packed_store.hpp>
 #include <zipml/storage/quantized_vector.hpp>
+#include <zipml/thread_team.hpp>
 #include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -64,11 +65,14 @@ class GradientDevice {
   static constexpr bool shared = requires(const Store s) { s.decoder.entries; };
 
  public:
-  /// `store` must outlive the device. Throws Error when the integer path is asked of a store that has none.
+  /// `store` and `team`, the threads that share the work of a pass, must outlive the device. Throws Error when the
+  /// integer path is asked of a store that has none.
   ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const Store& store, const LabelMap& label_map,
-                                const Channels& channels, std::uint64_t seed)
+                                const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
         store_(store),
+        team_(team),
+        ahead_(static_cast<std::size_t>(parts())),
         random_(seed),
         integer_(channels.model_bits != 32),
         model_bits_(channels.model_bits),
@@ -106,7 +110,7 @@ class GradientDevice {
       if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(padded_);
     if (integer_) {
       model8_ = Buffer<std::int8_t>(padded_);
-      gradient32_ = Buffer<std::int32_t>(padded_);
+      gradient32_ = Buffer<std::int32_t>(padded_ * parts());
     }
   }
 
@@ -166,10 +170,15 @@ class GradientDevice {
   ZIPML_NOINLINE std::span<float> margins(int draw) {
     float* z = slots_of(draw);
     if constexpr (dense) {
-      kernels_.margins(dense_rows(), ModelBlock<const float>{x_, padded_}, z);
+      const ModelBlock<const float> model{x_, padded_};
+      by_rows(pass_count_, [&](int part, Share rows) {
+        kernels_.margins(dense_rows(part, rows), model, z + rows.first);
+      });
     } else if constexpr (!affine) {
-      kernels_.margins(view(), store_.planes(draw), table(), groups_,
-                       ModelBlock<const float>{x_, padded_}, z);
+      const ModelBlock<const float> model{x_, padded_};
+      by_groups([&](int part, GroupRange groups, Index slot) {
+        kernels_.margins(view(part), store_.planes(draw), table(), groups, model, z + slot);
+      });
     } else if (integer_) {
       integer_margins(store_.planes(draw), margins32_.data());
       to_float(margins32_.data(), z);
@@ -225,20 +234,33 @@ class GradientDevice {
     const Index used = lead_ + pass_count_;
     std::fill(r + used, r + (dense ? used : groups_.rows()), 0.0f);
     residual_sum_ += detail::sum(r, used);
-    const ModelBlock<float> gradient{gradient_.data(), padded_};
     if constexpr (dense) {
-      kernels_.accumulate(dense_rows(), r, gradient);
+      by_columns([&](int part, Share columns) {
+        DenseRows rows = dense_rows(part, {0, pass_count_});
+        rows.values += columns.first;
+        rows.cols = columns.count;
+        kernels_.accumulate(rows, r, ModelBlock<float>{gradient_.data() + columns.first, padded_});
+      });
     } else {
       accumulate_outliers(r + lead_);
-      if constexpr (!affine) {
-        kernels_.accumulate(view(), store_.planes(draw), table(), groups_, r, gradient);
-      } else {
+      if constexpr (affine)
         if (store_.decoder.scales_rows()) scale_residuals(r);
-        if (has_table())
-          kernels_.accumulate(view(), store_.planes(draw), shared_values(), groups_, r, gradient);
-        else
-          kernels_.accumulate(view(), store_.planes(draw), groups_, r, gradient);
-      }
+      const PlaneList planes = store_.planes(draw);
+      by_columns([&](int part, Share columns) {
+        PackedView columns_of_view = view(part);
+        columns_of_view.codes += columns.first;
+        columns_of_view.width = columns.count;
+        const ModelBlock<float> gradient{gradient_.data() + columns.first, padded_};
+        if constexpr (!affine) {
+          TableView tables = table();
+          tables.tables += columns.first * tables.stride;
+          kernels_.accumulate(columns_of_view, planes, tables, groups_, r, gradient);
+        } else if (has_table()) {
+          kernels_.accumulate(columns_of_view, planes, shared_values(), groups_, r, gradient);
+        } else {
+          kernels_.accumulate(columns_of_view, planes, groups_, r, gradient);
+        }
+      });
     }
   }
 
@@ -277,27 +299,32 @@ class GradientDevice {
   /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come in
   /// random order, which no processor foresees.
   void look_ahead(Index first, Index count) {
+    const char* begin;
+    Index bytes;
     if constexpr (dense) {
-      ahead_.next = reinterpret_cast<const char*>(store_.row(first));
-      ahead_.end = ahead_.next + count * d_ * static_cast<Index>(sizeof(float));
+      begin = reinterpret_cast<const char*>(store_.row(first));
+      bytes = count * d_ * static_cast<Index>(sizeof(float));
     } else {
       const Index row_bits = store_.layout().stored_bits * d_;
-      const char* codes = reinterpret_cast<const char*>(store_.codes().data());
-      ahead_.next = codes + first / block_rows * block_rows / 8 * row_bits;
-      ahead_.end = std::min(ahead_.next + (first % block_rows + count + 7) / 8 * row_bits,
-                            codes + store_.layout().bytes());
+      const Index offset = first / block_rows * block_rows / 8 * row_bits;
+      begin = reinterpret_cast<const char*>(store_.codes().data()) + offset;
+      bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, store_.layout().bytes() - offset);
       store_.outliers.prefetch(first, count);
     }
     // Long passes are what the prefetchers of a processor are made for, and they fill more of the bus.
     constexpr Index long_pass = Index{192} * 1024;
-    if (ahead_.end - ahead_.next > long_pass) ahead_ = {};
-    ahead_share_ = (ahead_.end - ahead_.next) / (64 * 32);
+    if (bytes > long_pass) bytes = 0;
+    for (int part = 0; part < parts(); ++part) {
+      const Share share = share_of(bytes, 64, part, parts());
+      ahead_[static_cast<std::size_t>(part)] = {begin + share.first, begin + share.first + share.count};
+    }
+    ahead_share_ = bytes / parts() / (64 * 32);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
 
   /// The O(d) steps of a batch look ahead as well, a part each: memory is to have work all the time.
   void step_ahead() {
-    for (Index k = 0; k < ahead_share_; ++k) ahead_.touch();
+    for (Index k = 0; k < ahead_share_; ++k) ahead_[0].touch();
   }
 
   /// What kernels leave behind column d is no gradient.
@@ -333,17 +360,21 @@ class GradientDevice {
 
   void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
     const ModelBlock<const std::int8_t> model{model8_.data(), padded_};
-    if (has_table())
-      kernels_.margins(view(), planes, code_table(), groups_, model, out);
-    else
-      kernels_.margins(view(), planes, groups_, model, out);
+    by_groups([&](int part, GroupRange groups, Index slot) {
+      if (has_table())
+        kernels_.margins(view(part), planes, code_table(), groups, model, out + slot);
+      else
+        kernels_.margins(view(part), planes, groups, model, out + slot);
+    });
   }
   void float_margins(const PlaneList& planes, float* out) requires(affine) {
     const ModelBlock<const float> model{folded_.data(), padded_};
-    if (has_table())
-      kernels_.margins(view(), planes, shared_values(), groups_, model, out);
-    else
-      kernels_.margins(view(), planes, groups_, model, out);
+    by_groups([&](int part, GroupRange groups, Index slot) {
+      if (has_table())
+        kernels_.margins(view(part), planes, shared_values(), groups, model, out + slot);
+      else
+        kernels_.margins(view(part), planes, groups, model, out + slot);
+    });
   }
   void to_float(const std::int32_t* sums, float* z) const {
     for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * model_scale_;
@@ -395,12 +426,45 @@ class GradientDevice {
     }
   }
 
-  PackedView view() requires(!dense) { return {store_.codes().data(), store_.layout(), &ahead_}; }
+  int parts() const { return team_ != nullptr ? team_->size() : 1; }
+
+  /// Work on fewer values than this, some microseconds, is done before another thread has heard of it: where cores
+  /// share no cache a line takes 0.3 us from one to the other.
+  static constexpr Index worth_sharing = Index{1} << 21;
+
+  /// work(part, share): a share of `count` rows for each thread, whole groups.
+  template <class Work>
+  void by_rows(Index count, const Work& work) {
+    if (parts() == 1 || count * d_ < worth_sharing) return work(0, Share{0, count});
+    team_->run([&](int part) { work(part, share_of(count, 2 * group_rows, part, parts())); });
+  }
+  /// work(part, groups, first slot of them).
+  template <class Work>
+  void by_groups(const Work& work) {
+    by_rows(groups_.rows(), [&](int part, Share rows) {
+      const GroupRange groups{groups_.first + rows.first / group_rows, rows.count / group_rows};
+      if (groups.count > 0) work(part, groups, rows.first);
+    });
+  }
+  /// work(part, share): columns for each thread, so that a column's float sum is formed by one of them, in the
+  /// order of the rows: the same bits for any number of threads.
+  template <class Work>
+  void by_columns(const Work& work) {
+    if (parts() == 1 || pass_count_ * d_ < worth_sharing) return work(0, Share{0, d_});
+    team_->run([&](int part) {
+      const Share columns = share_of(d_, model_padding, part, parts());
+      if (columns.count > 0) work(part, columns);
+    });
+  }
+
+  PackedView view(int part) requires(!dense) {
+    return {store_.codes().data(), store_.layout(), d_, &ahead_[static_cast<std::size_t>(part)]};
+  }
   TableView table() const requires(!dense && !affine) {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
-  DenseRows dense_rows() requires(dense) {
-    return {store_.row(pass_first_), d_, d_, pass_count_, &ahead_};
+  DenseRows dense_rows(int part, Share rows) requires(dense) {
+    return {store_.row(pass_first_ + rows.first), d_, d_, rows.count, &ahead_[static_cast<std::size_t>(part)]};
   }
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
@@ -498,12 +562,21 @@ class GradientDevice {
     }
     flush_codes();
     code_scale_ = scale;
-    const ModelBlock<std::int32_t> gradient{gradient32_.data(), padded_};
-    if (has_table())
-      kernels_.accumulate(view(), planes, code_table(), groups_, residuals8_.data(), gradient);
-    else
-      kernels_.accumulate(view(), planes, groups_, residuals8_.data(), gradient);
-    clear_padding(gradient32_.data());
+    by_groups([&](int part, GroupRange groups, Index slot) {
+      const ModelBlock<std::int32_t> gradient{gradient32_.data() + part * padded_, padded_};
+      if (has_table())
+        kernels_.accumulate(view(part), planes, code_table(), groups, residuals8_.data() + slot, gradient);
+      else
+        kernels_.accumulate(view(part), planes, groups, residuals8_.data() + slot, gradient);
+    });
+    // Integers: the sum is the same in whatever parts it was formed.
+    std::int32_t* sum = gradient32_.data();
+    for (int part = 1; part < parts(); ++part) {
+      std::int32_t* share = sum + part * padded_;
+      for (Index j = 0; j < padded_; ++j) sum[j] += share[j];
+      std::fill_n(share, padded_, 0);
+    }
+    clear_padding(sum);
     step_ahead();
   }
 
@@ -516,6 +589,8 @@ class GradientDevice {
 
   KernelTable kernels_;
   const Store& store_;
+  ThreadTeam* team_;
+  List<Ahead> ahead_;  // of each thread
   Random random_;
   bool integer_;
   int model_bits_;
@@ -549,7 +624,6 @@ class GradientDevice {
   float code_scale_ = 0.0f;      // of gradient32_; 0: nothing in it
   bool has_float_sums_ = false;  // in gradient_, on the integer path
   float largest_ = 0.0f;
-  Ahead ahead_;
   Index ahead_share_ = 0;  // lines of such a part
   Index announced_first_ = 0;
   Index announced_count_ = 0;
