@@ -26,7 +26,7 @@
 
 #if ZIPML_X86
 /// Functions with these attributes may use an instruction set whatever the file is compiled for; they are
-/// only called after kernels/cpu.hpp has found it. Feature lists, because g++ 12 rejects arch=haswell here.
+/// only called after cpu.hpp has found it. Feature lists, because g++ 12 rejects arch=haswell here.
 #define ZIPML_TARGET_AVX2 __attribute__((target("avx2,fma")))
 #define ZIPML_TARGET_AVX_VNNI __attribute__((target("avx2,fma,avxvnni")))
 #define ZIPML_TARGET_AVX512 \

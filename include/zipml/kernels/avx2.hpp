@@ -20,10 +20,10 @@
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0. Panels are
 /// not aligned.
 
-#include <zipml/kernels/cpu.hpp>
-#include <zipml/kernels/philox_lanes.hpp>
+#include <zipml/cpu.hpp>
 #include <zipml/kernels/planes.hpp>
 #include <zipml/kernels/scalar.hpp>
+#include <zipml/philox_lanes.hpp>
 
 #if ZIPML_X86
 
@@ -137,7 +137,7 @@ struct Avx2Kernels : ScalarKernels {
 
   ZIPML_TARGET_AVX2 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                 std::int8_t* codes) {
-    const detail::PhiloxPlace place(how.random, how.place);
+    const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
     for (; j + 64 <= n; j += 64) {

@@ -30,7 +30,6 @@
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable tail.
 
 #include <zipml/kernels/avx2.hpp>
-#include <zipml/kernels/philox_lanes.hpp>
 
 #if ZIPML_X86
 
@@ -111,7 +110,7 @@ struct Avx512Kernels : Avx2Kernels {
 
   ZIPML_TARGET_AVX512 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                   std::int8_t* codes) {
-    const detail::PhiloxPlace place(how.random, how.place);
+    const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
     if (how.two_level) return round_blocks<true>(v, n, how, place, codes);
     round_blocks<false>(v, n, how, place, codes);
   }
@@ -526,10 +525,10 @@ struct Avx512Kernels : Avx2Kernels {
         const __m512i x_i8x64 = _mm512_load_si512(x + j);
         const __m512i bits = Bits == 3 ? load64(bit + j) : _mm512_setzero_si512();
         for (int row = 0; row < 8; ++row) {
-          constexpr int width = Bits == 4 ? 4 : 2;
-          constexpr int per_byte = 8 / width;
+          constexpr int bits_of_row = Bits == 4 ? 4 : 2;
+          constexpr int per_byte = 8 / bits_of_row;
           const __m512i codes = load64(wide + row / per_byte * d + j);
-          const int position = row % per_byte * width;
+          const int position = row % per_byte * bits_of_row;
           __m512i index;
           if constexpr (Bits == 3) {
             // 0xca: the upper bits from the wide plane, bit 0 from the other one.

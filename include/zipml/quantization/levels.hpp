@@ -46,7 +46,7 @@ class UniformGrid {
  public:
   UniformGrid() = default;
   UniformGrid(float lowest, float highest, int count)
-      : last_(static_cast<float>(count - 1)), snap_(static_cast<float>(count) / 8388608.0f), offset_(lowest) {
+      : last_(static_cast<float>(count - 1)), snap_(snap_of(count)), offset_(lowest) {
     const double range = static_cast<double>(highest) - static_cast<double>(lowest);
     if (!(range >= 0.0 && range <= 3.4e38))
       throw Error("uniform levels need a range that fits float32", "lowest <= highest",
@@ -56,6 +56,9 @@ class UniformGrid {
     // it.
     while (step_ > 0.0f && (highest - lowest) / step_ < last_) step_ = std::nextafter(step_, 0.0f);
   }
+
+  /// How near to a level counts as that level, in steps.
+  static constexpr float snap_of(int count) { return static_cast<float>(count) / 8388608.0f; }
 
   int count() const { return static_cast<int>(last_) + 1; }
   float offset() const { return offset_; }

@@ -12,6 +12,7 @@
 #include <zipml/quantization/rounding.hpp>
 #include <zipml/storage/levels_policy.hpp>
 #include <zipml/storage/packed_store.hpp>
+#include <zipml/storage/row_rounding.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -25,6 +26,27 @@ void write_group(std::uint8_t* codes, const PlaneLayout& layout, int bits, Index
   const auto write_plane = [&](const Plane& plane, const auto* source, int source_shift) {
     std::uint8_t* out = codes + layout.offset(plane, group);
     const int rows_per_byte = 8 / plane.width;
+    if constexpr (sizeof *source == 1) {
+      const PackingIsa isa = best_packing_isa();
+      for (int panel = 0; panel < plane.width; ++panel, out += layout.cols) {
+        const auto* rows = source + panel * rows_per_byte * layout.cols;
+        switch (plane.width) {
+          case 1:
+            pack_panel<1>(isa, rows, layout.cols, layout.cols, source_shift, out);
+            break;
+          case 2:
+            pack_panel<2>(isa, rows, layout.cols, layout.cols, source_shift, out);
+            break;
+          case 4:
+            pack_panel<4>(isa, rows, layout.cols, layout.cols, source_shift, out);
+            break;
+          default:
+            pack_panel<8>(isa, rows, layout.cols, layout.cols, source_shift, out);
+            break;
+        }
+      }
+      return;
+    }
     const unsigned mask = (1u << plane.width) - 1u;
     for (int panel = 0; panel < plane.width; ++panel, out += layout.cols) {
       const auto* rows = source + panel * rows_per_byte * layout.cols;
@@ -118,7 +140,8 @@ class Packer : public Redraw<Encoding, Decoder> {
         by_row_(options.scales_rows()),
         columns_(std::move(columns)),
         levels_(std::move(levels)),
-        inside_(features.cols) {
+        lowest_(features.cols),
+        highest_(features.cols) {
     static_assert(!shared || Encoding::summed == 1,
                   "zipml: means of draws are on no shared table: use optimal_levels with the sum code");
     if constexpr (!affine) {
@@ -126,11 +149,17 @@ class Packer : public Redraw<Encoding, Decoder> {
         throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
     }
     for (Index j = 0; j < features.cols; ++j) {
-      inside_[j] = {columns_[j].min, columns_[j].max};
+      lowest_[j] = columns_[j].min;
+      highest_[j] = columns_[j].max;
       if constexpr (!affine) levels_[j].require_range();
       if constexpr (!affine && !shared)
-        if (!levels_.fitted) inside_[j] = {levels_[j].value(0), levels_[j].value(levels_.count - 1)};
+        if (!levels_.fitted) {
+          lowest_[j] = levels_[j].value(0);
+          highest_[j] = levels_[j].value(levels_.count - 1);
+        }
     }
+    if constexpr (affine)
+      if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
   }
 
   Store pack(const VectorRef& labels) const {
@@ -227,7 +256,8 @@ class Packer : public Redraw<Encoding, Decoder> {
           first_draw_(static_cast<std::uint32_t>(epoch) * static_cast<std::uint32_t>(draws_taken<Encoding>)),
           spread_(Encoding::has_bias ? packer.features_.cols : 0),
           counted_(spread_.size()),
-          standardised_(packer.by_row_ ? packer.features_.cols : 0) {}
+          standardised_(packer.by_row_ ? packer.features_.cols : 0),
+          low_(Encoding::summed > 1 ? packer.features_.cols : 0) {}
 
     Outliers* outliers = nullptr;  // where outliers go, when they are kept
     float* row_offset = nullptr;   // where the scaling of rows goes, when it is not known yet
@@ -242,6 +272,7 @@ class Packer : public Redraw<Encoding, Decoder> {
       for (Index group = 0; group < store_.layout().groups(); ++group) {
         for (Index r = 0; r < group_rows; ++r) {
           const Index i = group * group_rows + r;
+          if (i + group_rows < n) look_ahead(i + group_rows);
           if (i < n) {
             encode_row(i, base.data() + r * d, ups.data() + r * d);
           } else {  // the store promises code 0 behind the last row
@@ -261,6 +292,13 @@ class Packer : public Redraw<Encoding, Decoder> {
     }
 
    private:
+    /// Rows are read in the order of the store, which no processor foresees.
+    void look_ahead(Index i) const {
+      const char* row = reinterpret_cast<const char*>(packer_.features_.row(store_.row_id(i)));
+      const Index bytes = packer_.features_.cols * static_cast<Index>(sizeof(float));
+      for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(row + k, 0, 2);
+    }
+
     /// Whether the steps of a column are one: then spread_ counts in units of a step squared.
     bool one_step() const { return affine && !packer_.by_row_; }
 
@@ -268,7 +306,10 @@ class Packer : public Redraw<Encoding, Decoder> {
       const Index original = store_.row_id(i);
       const float* row = packer_.features_.row(original);
       if (!packer_.by_row_) {
-        encode_values(i, original, row, base, ups, [&](Index j) { return packer_.levels_[j]; });
+        if constexpr (affine)
+          round_uniform(i, original, row, base, ups);
+        else
+          encode_values(i, original, row, base, ups, [&](Index j) { return packer_.levels_[j]; });
         return;
       }
       if constexpr (affine) {
@@ -287,6 +328,41 @@ class Packer : public Redraw<Encoding, Decoder> {
           row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
         }
         encode_values(i, original, standardised_.data(), base, ups, [&](Index) { return levels; });
+      }
+    }
+
+    /// Uniform levels of columns: vectors of them.
+    void round_uniform(Index i, Index original, const float* row, typename Encoding::Code* base,
+                       std::uint8_t* ups) requires(affine) {
+      constexpr int draws = draws_taken<Encoding>;
+      const Index d = packer_.features_.cols;
+      std::uint64_t* spread = Encoding::has_bias && Encoding::summed == 1 ? spread_.data() : nullptr;
+      const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_, draws,
+                            R::stochastic};
+      if constexpr (Encoding::draws > 1) {
+        round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
+      } else if constexpr (Encoding::summed == 1) {
+        round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
+        for (Index j = 0; j < d; ++j) base[j] = static_cast<std::uint8_t>(base[j] + ups[j]);
+      } else {
+        round_row(isa_, row, d, packer_.uniform_, how, {low_.data(), ups, spread});
+        for (Index j = 0; j < d; ++j) {
+          unsigned count = 0;
+          for (int t = 0; t < draws; ++t) count += unsigned{ups[j]} >> t & 1u;
+          base[j] = static_cast<std::uint16_t>(low_[j] * Encoding::summed + count);
+          spread_[j] += count * (Encoding::summed - count);
+        }
+      }
+      constexpr Index piece = 64;
+      for (Index first = 0; first < d; first += piece) {
+        const Index end = std::min(first + piece, d);
+        int outside = 0;
+        for (Index j = first; j < end; ++j)
+          outside |= static_cast<int>(row[j] < packer_.lowest_[j]) | static_cast<int>(row[j] > packer_.highest_[j]);
+        if (outside == 0) [[likely]] continue;
+        for (Index j = first; j < end; ++j)
+          if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j])
+            keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
       }
     }
 
@@ -311,7 +387,7 @@ class Packer : public Redraw<Encoding, Decoder> {
           const Position position = levels.lower(row[j]);
           const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
           if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
-          if (row[j] < packer_.inside_[j].min || row[j] > packer_.inside_[j].max) [[unlikely]]
+          if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j]) [[unlikely]]
             keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
         }
       }
@@ -377,6 +453,8 @@ class Packer : public Redraw<Encoding, Decoder> {
     Buffer<std::uint64_t> spread_;
     Buffer<double> counted_;
     Buffer<float> standardised_;
+    Buffer<std::uint8_t> low_;
+    PackingIsa isa_ = best_packing_isa();
   };
 
   MatrixView features_;
@@ -385,7 +463,9 @@ class Packer : public Redraw<Encoding, Decoder> {
   bool by_row_;
   Buffer<ColumnStatistics> columns_;
   ColumnLevels levels_;
-  Buffer<Range> inside_;
+  UniformColumns uniform_;  // the levels as vectors, where they are uniform and belong to columns
+  Buffer<float> lowest_;    // values outside of these are outliers, or are moved
+  Buffer<float> highest_;
 };
 
 /// The packer of `Encoding` for samples whose levels a policy chooses.

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 3: Philox4x32-10 (random.hpp) in vector registers: one counter in each 64-bit lane, the same words.
+/// Layer 0: Philox4x32-10 (random.hpp) in vector registers: one counter in each 64-bit lane, the same words.
 ///
 /// 64 and not 32 bits, because a lane is multiplied as a whole: low and high half of a product are then where the
 /// next round wants them, and what stands in the upper half of a lane does not matter to the next
@@ -8,7 +8,6 @@
 /// order in which unpacking returns them, so that the results hold consecutive columns.
 
 #include <zipml/random.hpp>
-#include <zipml/storage/quantized_vector.hpp>
 
 #if ZIPML_X86
 
@@ -31,8 +30,6 @@ struct PhiloxPlace {
       key[1] += philox_weyl[1];
     }
   }
-  PhiloxPlace(const Random& random, const RandomPlace& place)
-      : PhiloxPlace(random, place.stream, place.draw, place.row) {}
 
   std::uint32_t row_low;
   std::uint32_t row_high;

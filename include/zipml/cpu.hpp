@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 3: what this processor has and its operating system saves. A vector instruction that the processor
+/// Layer 0: what this processor has and its operating system saves. A vector instruction that the processor
 /// knows still faults, or loses its registers at the next task switch, unless the operating system has
 /// enabled their state: XCR0 tells (Intel SDM vol. 1, sections 13.3 and 15.2).
 
