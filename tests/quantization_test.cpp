@@ -190,9 +190,10 @@ TEST_CASE("symmetric vector quantization: support, scale, unbiasedness, zero vec
     float scale = 0.0f;
     for (int k = 0; k < repeats; ++k) {
       scale = 1.0f / static_cast<float>(levels);
-      round_symmetric(v.data(), n,
-                      {random, {Stream::model, static_cast<std::uint64_t>(k), 0, 0}, scale, levels, bits == 1},
-                      codes.data());
+      round_symmetric(
+          v.data(), n,
+          {random, {Stream::model, static_cast<std::uint64_t>(k), 0, 0}, scale, levels, bits == 1},
+          codes.data());
       for (std::size_t j = 0; j < v.size(); ++j) {
         if (std::abs(codes[j]) > levels) FAIL("code out of range");
         mean[j] += static_cast<double>(scale) * codes[j] / repeats;

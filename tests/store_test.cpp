@@ -639,3 +639,90 @@ TEST_CASE("a matrix without columns, a matrix of one value") {
                                {.standardize = false});
   CHECK(one.value(0, 0) == 7.0f);
 }
+
+TEST_CASE("rows are rounded and packed to the same bits by every instruction set") {
+  std::vector<PackingIsa> others;
+  if (cpu_features().avx2) others.push_back(PackingIsa::avx2);
+  if (cpu_features().avx512) others.push_back(PackingIsa::avx512);
+  if (others.empty()) WARN("skipped: this machine has no vector instructions to compare");
+  const Random random(31);
+  for (Index d = 1; d <= 200; d += d < 70 ? 1 : 13)
+    for (const int bits : {1, 2, 3, 8}) {
+      Buffer<UniformGrid> levels(d);
+      Buffer<ColumnStatistics> ranges(d);
+      std::vector<float> values(static_cast<std::size_t>(d));
+      for (Index j = 0; j < d; ++j) {
+        const auto word = [&](std::uint32_t what) {
+          return static_cast<float>(uniform24(random.word(
+              Stream::generated, what, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(d))));
+        };
+        const float low = 4.0f * word(0) - 2.0f;
+        const float high = j % 7 == 3 ? low : low + 3.0f * word(1);  // some columns are constant
+        levels[j] = UniformGrid(low, high, 1 << bits);
+        ranges[j].min = low;
+        ranges[j].max = high;
+        // Inside, on a level, and (not for some rows) outside.
+        values[static_cast<std::size_t>(j)] = j % 5 == 1
+                                                  ? levels[j].value(static_cast<int>(word(2) * (1 << bits)))
+                                              : j % 11 == 4 && d % 3 == 0 ? high + word(2)
+                                                                          : low + (high - low) * word(2);
+      }
+      const UniformColumns columns(levels, 1 << bits, ranges);
+      for (const bool stochastic_rounding : {true, false})
+        for (const int draws : {1, 2, 8}) {
+          const RowRounding how{Random(5), 77, 3, draws, stochastic_rounding};
+          const auto size = static_cast<std::size_t>(d);
+          struct Rounded {
+            std::vector<std::uint8_t> low, ups, code;
+            std::vector<std::uint64_t> spread;
+            bool outside;
+          };
+          const auto round = [&](PackingIsa isa) {
+            Rounded r{std::vector<std::uint8_t>(size), std::vector<std::uint8_t>(size),
+                      std::vector<std::uint8_t>(size), std::vector<std::uint64_t>(size, 9), false};
+            r.outside =
+                round_row(isa, values.data(), d, columns, how, {r.low.data(), r.ups.data(), r.spread.data()});
+            if (draws == 1) round_row(isa, values.data(), d, columns, how, {r.code.data(), nullptr, nullptr});
+            return r;
+          };
+          const Rounded expected = round(PackingIsa::scalar);
+          if (draws == 1)
+            for (std::size_t j = 0; j < size; ++j)
+              REQUIRE(expected.code[j] == expected.low[j] + expected.ups[j]);
+          for (const PackingIsa isa : others) {
+            INFO("d " << d << " bits " << bits << " draws " << draws << " stochastic "
+                      << stochastic_rounding);
+            const Rounded got = round(isa);
+            CHECK((got.low == expected.low && got.ups == expected.ups && got.code == expected.code &&
+                   got.spread == expected.spread && got.outside == expected.outside));
+          }
+        }
+      std::vector<std::uint8_t> rows(static_cast<std::size_t>(8 * d));
+      for (std::size_t k = 0; k < rows.size(); ++k)
+        rows[k] =
+            static_cast<std::uint8_t>(random.word(Stream::generated, 4, static_cast<std::uint32_t>(k), 0));
+      const auto packed = [&](PackingIsa isa, int width, int shift) {
+        std::vector<std::uint8_t> panel(static_cast<std::size_t>(d));
+        if (width == 1) pack_panel<1>(isa, rows.data(), d, d, shift, panel.data());
+        if (width == 2) pack_panel<2>(isa, rows.data(), d, d, shift, panel.data());
+        if (width == 4) pack_panel<4>(isa, rows.data(), d, d, shift, panel.data());
+        if (width == 8) pack_panel<8>(isa, rows.data(), d, d, shift, panel.data());
+        return panel;
+      };
+      for (const int width : {1, 2, 4, 8})
+        for (int shift = 0; shift + width <= 8; ++shift)
+          for (const PackingIsa isa : others)
+            CHECK(packed(isa, width, shift) == packed(PackingIsa::scalar, width, shift));
+    }
+}
+
+TEST_CASE("places of a permutation, many at once, are the places one by one") {
+  for (const Index n : {1, 2, 7, 8, 100, 1000, 12345}) {
+    const Permutation permutation(17, n, Stream::row_order);
+    List<Index> places(static_cast<std::size_t>(n));
+    places_of(permutation, 0, n, places.data());
+    bool equal = true;
+    for (Index i = 0; i < n; ++i) equal = equal && places[static_cast<std::size_t>(i)] == permutation(i);
+    CHECK(equal);
+  }
+}

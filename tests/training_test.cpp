@@ -162,6 +162,39 @@ TEST_CASE("integer path: golden weights, the same on every machine and compiler"
   CHECK(hash == 0x4d283b4835b461eaull);
 }
 
+TEST_CASE("threads: the same bits for any number of them, on the integer path and on float paths") {
+  // Passes large enough to be shared: 4,096 x 600 values and more.
+  const Index n = 5000;
+  const Index d = 600;
+  RowMajorMatrix a(n, d);
+  Eigen::VectorXf y(n);
+  const Random random(8);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j < d; ++j)
+      a(i, j) = static_cast<float>(uniform24(
+          random.word(Stream::generated, 0, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(i))));
+    y[i] = a(i, 0) - a(i, d - 1);
+  }
+  const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.01f)};
+  const auto same = [&](const auto& store, int model_bits) {
+    const auto weights = [&](int threads) {
+      return sgd.fit(store, {.epochs = 2, .batch = 4096, .model_bits = model_bits, .threads = threads})
+          .weights;
+    };
+    const Buffer<double> one = weights(1);
+    for (const int threads : {2, 3, 0}) {
+      const Buffer<double> many = weights(threads);
+      CHECK(std::equal(one.begin(), one.end(), many.begin()));
+    }
+  };
+  same(quantize<1>(a, y, naive), 8);
+  same(quantize<1>(a, y, naive), 32);
+  same(quantize<2>(a, y, double_sampling), 8);
+  same(quantize<1>(a, y, naive, optimal_levels), 32);
+  same(quantize<32>(a, y, full_precision), 32);
+  CHECK_THROWS_AS(sgd.fit(quantize<2>(a, y, naive), {.threads = -1}), Error);
+}
+
 TEST_CASE("float paths agree between instruction sets within rounding") {
   const Dataset& train = small_skewed().train;
   const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.05f)};

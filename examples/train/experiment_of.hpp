@@ -78,7 +78,8 @@ class Experiment {
     const auto drawn = [&](auto kind) {
       if (options_.levels == "uniform") return packed(kind, zipml::uniform_levels, zipml::stochastic);
       if constexpr (!std::is_same_v<decltype(kind), zipml::SumCode>)
-        if (options_.model_bits != 32) return packed(kind, zipml::shared_optimal_levels, zipml::stochastic);
+        if (options_.model_bits != 0 && options_.model_bits != 32)
+          return packed(kind, zipml::shared_optimal_levels, zipml::stochastic);
       return packed(kind, zipml::optimal_levels, zipml::stochastic);
     };
     if (estimator == "naive" && options_.rounding == "nearest") {
@@ -107,7 +108,8 @@ class Experiment {
     result.estimator = estimator.name;
     result.levels = levels;
     result.rounding = rounding;
-    result.model_bits = full ? 32 : options_.model_bits;
+    result.model_bits = 32;
+    if constexpr (!full && zipml::has_integer_path<Store>) result.model_bits = model_bits_for(store.cols());
     if constexpr (!full)
       if (result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(store);
     result.store_bytes = store.store_bytes();
@@ -129,6 +131,7 @@ class Experiment {
                                         .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
                                                   : options_.safety == "ridge" ? zipml::Safety::ridge
                                                                                : zipml::Safety::warn,
+                                        .threads = options_.threads,
                                         .isa = options_.isa};
     const zipml::Fit fit = sgd_.fit(store, fit_options, watch);
     result.isa = fit.isa;
@@ -144,6 +147,13 @@ class Experiment {
     result.success = fit.success();
     if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
     return result;
+  }
+
+  /// Integers are the fast path from batches of some rows on, with the same excess; smaller ones would pay
+  /// for rounding the model with each row.
+  int model_bits_for(zipml::Index columns) const {
+    if (options_.model_bits != 0) return options_.model_bits;
+    return options_.batch >= 16 && columns <= zipml::max_int8_columns ? 8 : 32;
   }
 
   std::optional<double> test_metric(const zipml::LinearModel& model) const {

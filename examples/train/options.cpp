@@ -53,7 +53,7 @@ void reconcile(Options& options, const CLI::App& app) {
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
   if (options.estimator == "full" && app.count("--levels") > 0)
     usage("--levels needs packed samples: choose --bits 1 to 8");
-  if (options.model_bits != 32) {
+  if (options.model_bits != 0 && options.model_bits != 32) {
     if (options.levels == "lloyd-max")
       usage(
           "--levels lloyd-max has a table for each column, which integer sums cannot use: leave out "
@@ -69,7 +69,7 @@ void reconcile(Options& options, const CLI::App& app) {
     usage("--fresh needs packed samples: choose --bits 1 to 8");
   if (options.fresh && options.rounding == "nearest")
     usage("--fresh draws anew: leave out --rounding nearest");
-  if (options.estimator == "full" && options.model_bits != 32)
+  if (options.estimator == "full" && options.model_bits != 0 && options.model_bits != 32)
     usage("--model-bits needs packed samples: choose --bits 1 to 8");
   if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
 }
@@ -120,9 +120,15 @@ Options parse_options(int argc, char** argv) {
          "when the rounded samples define no convex problem: warn, shrink the correction, add a ridge")
       ->check(CLI::IsMember({"warn", "shrink", "ridge"}));
   app.add_flag("--fresh", options.fresh, "round the samples anew in every epoch instead of once");
-  app.add_option("--model-bits", options.model_bits,
-                 "1 to 8: rounded model and residuals, integer sums; 32: float")
-      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  app.add_option(
+         "--model-bits", options.model_bits,
+         "1 to 8: rounded model and residuals, integer sums; 32: float (8 with uniform levels and batches "
+         "from 16 up, else 32)")
+      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}))
+      ->always_capture_default(false);
+  app.add_option("--threads", options.threads,
+                 "that share large batches; 0: all. The result does not depend on it")
+      ->check(CLI::Range(0, 1024));
   app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2 on standardised columns")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--l1", options.l1, "penalty MU |x|_1 on standardised columns")
@@ -134,7 +140,8 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::PositiveNumber)
       ->always_capture_default(false);
   app.add_option("--seed", options.seed, "of every random choice");
-  app.add_option("--isa", options.isa, "instruction set: scalar, avx2 (ZIPML_ISA, else the best)")
+  app.add_option("--isa", options.isa,
+                 "instruction set: scalar, avx2, avx-vnni, avx512 (ZIPML_ISA, else the best)")
       ->always_capture_default(false);
   app.add_flag("--sweep", options.sweep, "32 bits and every width from 2 to 8: the table to choose from");
   app.add_flag("--json", options.json, "one JSON object on standard output, nothing else");

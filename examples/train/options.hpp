@@ -24,7 +24,8 @@ struct Options {
   std::string estimator = "variance-corrected";
   std::string safety = "warn";
   bool fresh = false;
-  int model_bits = 32;
+  int model_bits = 0;  // 0: integers where they can be had and batches are large enough
+  int threads = 1;
   float l2 = 0.0f;
   float l1 = 0.0f;
   int epochs = 20;

@@ -35,8 +35,8 @@ inline CpuFeatures detect_cpu() {
   if (!xsave || !avx) return found;
   unsigned low = 0, high = 0;
   asm volatile("xgetbv" : "=a"(low), "=d"(high) : "c"(0));
-  constexpr unsigned ymm_state = 0x06;     // SSE and AVX registers
-  constexpr unsigned zmm_state = 0xe6;     // and masks, upper halves, registers 16 to 31
+  constexpr unsigned ymm_state = 0x06;  // SSE and AVX registers
+  constexpr unsigned zmm_state = 0xe6;  // and masks, upper halves, registers 16 to 31
   if ((low & ymm_state) != ymm_state) return found;
   if (__get_cpuid_count(7, 0, &a, &b, &c, &d) == 0) return found;
   const unsigned subleaves = a;

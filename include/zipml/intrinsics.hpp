@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Layer 0: the compiler's vector intrinsics, included before anybody else includes them: g++ 12 warns of its own
-/// _mm512_undefined_epi32 wherever the kernels use it (gcc.gnu.org/PR105593), unless the header came in with that
-/// warning off. (Eigen includes it under -mavx, which is why types.hpp includes this file first.)
+/// Layer 0: the compiler's vector intrinsics, included before anybody else includes them: g++ 12 warns of its
+/// own _mm512_undefined_epi32 wherever the kernels use it (gcc.gnu.org/PR105593), unless the header came in
+/// with that warning off. (Eigen includes it under -mavx, which is why types.hpp includes this file first.)
 
 #include <zipml/config.hpp>
 

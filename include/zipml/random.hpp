@@ -103,6 +103,13 @@ class Permutation {
     while (side_ * side_ < n) ++side_;
   }
 
+  static constexpr std::uint32_t rounds = 6;
+  Index size() const { return n_; }
+  Index side() const { return side_; }
+  const Random& random() const { return random_; }
+  Stream stream() const { return stream_; }
+  std::uint32_t column() const { return column_; }
+
   /// The place of i under the permutation, 0 <= i < n.
   Index operator()(Index i) const {
     do i = walk(i);
@@ -114,7 +121,7 @@ class Permutation {
   Index walk(Index i) const {
     Index left = i / side_;
     Index right = i % side_;
-    for (std::uint32_t round = 0; round < 6; ++round) {
+    for (std::uint32_t round = 0; round < rounds; ++round) {
       const auto mix = random_.words(stream_, round, column_, static_cast<std::uint64_t>(right))[0];
       const Index next =
           static_cast<Index>((static_cast<std::uint64_t>(left) + mix) % static_cast<std::uint64_t>(side_));

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 0: a few threads that work on the parts of a batch together. A batch takes microseconds, so they wait by
-/// spinning, where std::barrier costs 1.8 us; a team that is left alone for longer sleeps.
+/// Layer 0: a few threads that work on the parts of a batch together. A batch takes microseconds, so they
+/// wait by spinning, where std::barrier costs 1.8 us; a team that is left alone for longer sleeps.
 
 #include <atomic>
 #include <cstdint>
@@ -31,7 +31,8 @@ constexpr Share share_of(Index count, Index unit, int part, int parts) {
 class ThreadTeam {
  public:
   /// Throws std::system_error when a thread cannot be had.
-  explicit ThreadTeam(int size) : size_(size), threads_(std::make_unique<std::thread[]>(static_cast<std::size_t>(size))) {
+  explicit ThreadTeam(int size)
+      : size_(size), threads_(std::make_unique<std::thread[]>(static_cast<std::size_t>(size))) {
     for (int part = 1; part < size; ++part)
       threads_[static_cast<std::size_t>(part)] = std::thread([this, part] { serve(part); });
   }

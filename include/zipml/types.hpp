@@ -64,14 +64,14 @@ namespace detail {
 inline constexpr std::size_t large_page = std::size_t{2} << 20;
 
 inline std::align_val_t alignment_for(std::size_t bytes) {
-  return std::align_val_t{bytes >= 2 * large_page ? large_page : 64};
+  return std::align_val_t{bytes >= large_page ? large_page : 64};
 }
 
 inline void* allocate_zeroed(std::size_t bytes) {
-  void* memory = ::operator new (bytes, alignment_for(bytes));
+  void* memory = ::operator new(bytes, alignment_for(bytes));
 #if defined(__linux__)
   // A wish: without large pages the memory is what it was.
-  if (bytes >= 2 * large_page) madvise(memory, bytes, MADV_HUGEPAGE);
+  if (bytes >= large_page) madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
   std::memset(memory, 0, bytes);
   return memory;
@@ -105,7 +105,7 @@ class Buffer {
     std::swap(size_, other.size_);
     return *this;
   }
-  ~Buffer() { ::operator delete (static_cast<void*>(data_), detail::alignment_for(allocated())); }
+  ~Buffer() { ::operator delete(static_cast<void*>(data_), detail::alignment_for(allocated())); }
 
   Index size() const { return size_; }
   std::size_t bytes() const { return static_cast<std::size_t>(size_) * sizeof(T); }

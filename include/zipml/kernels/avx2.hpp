@@ -34,9 +34,7 @@ namespace zipml::inline ZIPML_ABI {
 /// See kernel_policy.hpp for the contract.
 struct Avx2Kernels : ScalarKernels {
   static constexpr const char* name = "avx2";
-  static bool available() {
-    return cpu_features().avx2;
-  }
+  static bool available() { return cpu_features().avx2; }
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
@@ -195,8 +193,8 @@ struct Avx2Kernels : ScalarKernels {
   // ---- loads
   // -----------------------------------------------------------------------------------------------------
 
-  /// 32 bytes of a panel. Behind its last column they belong to the next panel, or to the readable bytes behind
-  /// the store, and are multiplied by a padded 0 or land in a padded gradient.
+  /// 32 bytes of a panel. Behind its last column they belong to the next panel, or to the readable bytes
+  /// behind the store, and are multiplied by a padded 0 or land in a padded gradient.
   ZIPML_INLINE_AVX2 static __m256i load32(const std::uint8_t* bytes) {
     return _mm256_loadu_si256(reinterpret_cast<const __m256i*>(bytes));
   }
@@ -315,28 +313,30 @@ struct Avx2Kernels : ScalarKernels {
       for (Index half = 0; half < 2 * W * count; ++half)
         residual_table<W>(residuals + first * group_rows + half * (4 / W), tables + half * 16);
       const GroupRange chunk{groups.first + first, count};
-      add_tiles<8 / W>(view, plane, chunk, gradient, [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
-        for (int k = 0; k < W; ++k) {
-          const std::int8_t* table = tables + (g * W + k) * 32;
-          const __m256i codes = load32(panels + k * d);
-          const __m256i a = _mm256_shuffle_epi8(both_lanes(table), _mm256_and_si256(codes, nibble));
-          const __m256i b = _mm256_shuffle_epi8(both_lanes(table + 16),
-                                                _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
-          low = _mm256_add_epi16(low, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpacklo_epi8(a, b)));
-          high = _mm256_add_epi16(high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
-        }
-        if (W == 2 || g % 2 == 0) ahead.touch();
-      });
+      add_tiles<8 / W>(
+          view, plane, chunk, gradient,
+          [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
+            for (int k = 0; k < W; ++k) {
+              const std::int8_t* table = tables + (g * W + k) * 32;
+              const __m256i codes = load32(panels + k * d);
+              const __m256i a = _mm256_shuffle_epi8(both_lanes(table), _mm256_and_si256(codes, nibble));
+              const __m256i b = _mm256_shuffle_epi8(both_lanes(table + 16),
+                                                    _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble));
+              low = _mm256_add_epi16(low, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpacklo_epi8(a, b)));
+              high = _mm256_add_epi16(high, _mm256_maddubs_epi16(ones_u8x32, _mm256_unpackhi_epi8(a, b)));
+            }
+            if (W == 2 || g % 2 == 0) ahead.touch();
+          });
     }
   }
 
   static constexpr Index tile_columns = 2048;
   static constexpr Index short_row = 256;
 
-  /// Sums in int16 over a chunk of groups: add(first panel at the column, d, group of the chunk, low, high) for
-  /// every group and 32 columns. Eight panels are read side by side, like eight streams, over a tile of columns
-  /// whose sums stay in the first-level cache. (Columns outside and all rows inside need no sums in memory, but
-  /// at d = 4,096 their lines fall into one set of the cache: that is for short rows.)
+  /// Sums in int16 over a chunk of groups: add(first panel at the column, d, group of the chunk, low, high)
+  /// for every group and 32 columns. Eight panels are read side by side, like eight streams, over a tile of
+  /// columns whose sums stay in the first-level cache. (Columns outside and all rows inside need no sums in
+  /// memory, but at d = 4,096 their lines fall into one set of the cache: that is for short rows.)
   template <Index SideBySide, class Add>
   ZIPML_INLINE_AVX2 static void add_tiles(const PackedView& view, const Plane& plane, GroupRange chunk,
                                           std::int32_t* gradient, const Add& add) {
@@ -409,19 +409,21 @@ struct Avx2Kernels : ScalarKernels {
       const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
       const std::int8_t* chunk_residuals = residuals + first * group_rows;
       const GroupRange chunk{groups.first + first, count};
-      add_tiles<2>(view, plane, chunk, gradient, [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
-        for (int k = 0; k < 4; ++k) {
-          const __m256i codes = load32(panels + k * d);
-          const __m256i a = _mm256_and_si256(codes, nibble);
-          const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
-          short pair;
-          std::memcpy(&pair, chunk_residuals + g * group_rows + 2 * k, 2);
-          const __m256i factors = _mm256_set1_epi16(pair);
-          low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
-          high = _mm256_add_epi16(high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
-          if (k % 2 == 0) ahead.touch();
-        }
-      });
+      add_tiles<2>(
+          view, plane, chunk, gradient,
+          [&](const std::uint8_t* panels, Index d, Index g, __m256i& low, __m256i& high) ZIPML_TARGET_AVX2 {
+            for (int k = 0; k < 4; ++k) {
+              const __m256i codes = load32(panels + k * d);
+              const __m256i a = _mm256_and_si256(codes, nibble);
+              const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
+              short pair;
+              std::memcpy(&pair, chunk_residuals + g * group_rows + 2 * k, 2);
+              const __m256i factors = _mm256_set1_epi16(pair);
+              low = _mm256_add_epi16(low, _mm256_maddubs_epi16(_mm256_unpacklo_epi8(a, b), factors));
+              high = _mm256_add_epi16(high, _mm256_maddubs_epi16(_mm256_unpackhi_epi8(a, b), factors));
+              if (k % 2 == 0) ahead.touch();
+            }
+          });
     }
   }
 
@@ -507,8 +509,8 @@ struct Avx2Kernels : ScalarKernels {
   /// widest plane, `bit` those of the plane of 1 bit (3 bits only).
   template <int Bits>
   ZIPML_TARGET_AVX2 static void read_levels(const std::uint8_t* wide, const std::uint8_t* bit, Index d,
-                                            Index j, int half,
-                                            const ShuffledTable& table, __m256i (&levels)[4]) {
+                                            Index j, int half, const ShuffledTable& table,
+                                            __m256i (&levels)[4]) {
     const __m256i nibble = _mm256_set1_epi8(15);
     if constexpr (Bits == 4) {
       for (int k = 0; k < 2; ++k) {
@@ -682,8 +684,8 @@ struct Avx2Kernels : ScalarKernels {
   /// Adds the bits of a plane of width W, moved to their weight, to the codes of the 8 rows of a group in 8
   /// columns.
   template <int W>
-  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d,
-                                         __m128i weight, __m256i (&codes)[8]) {
+  ZIPML_TARGET_AVX2 static void add_bits(const std::uint8_t* panels, Index d, __m128i weight,
+                                         __m256i (&codes)[8]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
@@ -697,8 +699,8 @@ struct Avx2Kernels : ScalarKernels {
 
   /// The bits times x, added to the sums of the rows: without eight codes in registers at once.
   template <int W>
-  ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d,
-                                              __m256 x, __m256 (&acc)[8]) {
+  ZIPML_TARGET_AVX2 static void multiply_bits(const std::uint8_t* panels, Index d, __m256 x,
+                                              __m256 (&acc)[8]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
@@ -711,9 +713,8 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// The same for all planes of a code.
-  ZIPML_TARGET_AVX2 static void multiply_planes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
-                                                Index j, __m256 x,
-                                                __m256 (&acc)[8]) {
+  ZIPML_TARGET_AVX2 static void multiply_planes(const PlaneList& planes, const detail::GroupPanels& panels,
+                                                Index d, Index j, __m256 x, __m256 (&acc)[8]) {
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
       const __m256 weighted = _mm256_mul_ps(x, _mm256_set1_ps(static_cast<float>(1 << planes[p].shift)));
@@ -736,8 +737,8 @@ struct Avx2Kernels : ScalarKernels {
 
   /// Bits of the 8 rows times their factors, added up.
   template <int W>
-  ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d,
-                                         const __m256 (&factors)[8], __m256 (&sums)[2]) {
+  ZIPML_TARGET_AVX2 static void add_rows(const std::uint8_t* panels, Index d, const __m256 (&factors)[8],
+                                         __m256 (&sums)[2]) {
     constexpr int per_byte = 8 / W;
     const __m256i mask = _mm256_set1_epi32((1 << W) - 1);
     for (int k = 0; k < W; ++k) {
@@ -751,9 +752,8 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// The same for all planes of a code.
-  ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
-                                           Index j, const __m256 (*factors)[8],
-                                           __m256 (&sums)[2]) {
+  ZIPML_TARGET_AVX2 static void add_planes(const PlaneList& planes, const detail::GroupPanels& panels,
+                                           Index d, Index j, const __m256 (*factors)[8], __m256 (&sums)[2]) {
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;
       switch (planes[p].width) {
@@ -774,8 +774,8 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// Codes of the 8 rows of a group, columns j .. j + 7.
-  ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const detail::GroupPanels& panels, Index d,
-                                           Index j, __m256i (&codes)[8]) {
+  ZIPML_TARGET_AVX2 static void read_codes(const PlaneList& planes, const detail::GroupPanels& panels,
+                                           Index d, Index j, __m256i (&codes)[8]) {
     for (__m256i& code : codes) code = _mm256_setzero_si256();
     for (int p = 0; p < planes.count; ++p) {
       const std::uint8_t* bytes = panels.plane[p] + j;

@@ -14,20 +14,21 @@
 ///     permutexvar_ps           vpermps          4,  2     3,  1      codes of up to 4 bits to floats
 ///     fmadd_ps                 vfmadd*ps        4,  2     4,  2
 ///
-/// Margins: the bits of a row are masked where they stand in their byte, not shifted down; the sum of that row is
-/// then a multiple of 2^position and shifted once, at the end. vpdpbusd multiplies by int8 without
+/// Margins: the bits of a row are masked where they stand in their byte, not shifted down; the sum of that
+/// row is then a multiple of 2^position and shifted once, at the end. vpdpbusd multiplies by int8 without
 /// intermediate saturation, so that this needs no more room than |sum| <= 255 * 127 * d < 2^31.
 ///
-/// Accumulation of planes of 4 and 8 bits: four rows' codes of a column side by side in a dword, times the four
-/// residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1 and 2
-/// bits hold four and two rows in a nibble and look up their residuals' sum, which is a fifth faster at 2 bits.
-/// Eight panels are read side by side, like eight streams, over a tile of columns whose sums stay in the
-/// first-level cache: columns outside and all rows inside need no sums in memory, but at d = 4,096 their lines
-/// fall into one set of the cache, and half the speed is lost.
+/// Accumulation of planes of 4 and 8 bits: four rows' codes of a column side by side in a dword, times the
+/// four residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1
+/// and 2 bits hold four and two rows in a nibble and look up their residuals' sum, which is a fifth faster at
+/// 2 bits. Eight panels are read side by side, like eight streams, over a tile of columns whose sums stay in
+/// the first-level cache: columns outside and all rows inside need no sums in memory, but at d = 4,096 their
+/// lines fall into one set of the cache, and half the speed is lost.
 ///
 /// 512 and not 256 bits: on Zen 5 both start as many instructions per cycle.
 ///
-/// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable tail.
+/// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable
+/// tail.
 
 #include <zipml/kernels/avx2.hpp>
 
@@ -71,13 +72,13 @@ struct Avx512Kernels : Avx2Kernels {
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     if (!is_shuffled(planes)) return Avx2Kernels::margins(view, planes, table, groups, models, out);
     for (int m = 0; m < models.count; ++m, out += groups.rows())
-      visit_table_bits(planes, [&](auto bits) {
-        table_margins<bits()>(view, planes, table, groups, models[m], out);
-      });
+      visit_table_bits(
+          planes, [&](auto bits) { table_margins<bits()>(view, planes, table, groups, models[m], out); });
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    if (!is_shuffled(planes)) return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
+    if (!is_shuffled(planes))
+      return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
       visit_table_bits(planes, [&](auto bits) {
         add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
@@ -118,9 +119,7 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
 
  private:
-  ZIPML_INLINE_AVX512 static __m512i load64(const std::uint8_t* bytes) {
-    return _mm512_loadu_si512(bytes);
-  }
+  ZIPML_INLINE_AVX512 static __m512i load64(const std::uint8_t* bytes) { return _mm512_loadu_si512(bytes); }
 
   /// Zeros, written out: g++ makes a call to memset of a loop, and memory of the registers.
   template <int N>
@@ -207,7 +206,8 @@ struct Avx512Kernels : Avx2Kernels {
   // ---- integer margins
   // -------------------------------------------------------------------------------------------
 
-  /// Sums of 16 vectors, in their order. (Arrays are indexed by constants alone: else g++ keeps them in memory.)
+  /// Sums of 16 vectors, in their order. (Arrays are indexed by constants alone: else g++ keeps them in
+  /// memory.)
   ZIPML_INLINE_AVX512 static __m512i sums_of(const __m512i (&v)[16]) {
     return lane_sums(lane_sums(four_sums(v[0], v[1], v[2], v[3]), four_sums(v[4], v[5], v[6], v[7])),
                      lane_sums(four_sums(v[8], v[9], v[10], v[11]), four_sums(v[12], v[13], v[14], v[15])));
@@ -237,8 +237,8 @@ struct Avx512Kernels : Avx2Kernels {
     LookAhead ahead(view.ahead, view.codes);
     Index g = 0;
     for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
-      group_margins<W, 2, Add>(view.group(plane, groups.first + g), view.group(plane, groups.first + g + 1), d,
-                               width, plane.shift, x, out, ahead);
+      group_margins<W, 2, Add>(view.group(plane, groups.first + g), view.group(plane, groups.first + g + 1),
+                               d, width, plane.shift, x, out, ahead);
     if (g < groups.count) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
       group_margins<W, 1, Add>(panels, panels, d, width, plane.shift, x, out, ahead);
@@ -246,9 +246,9 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int W, int Groups, bool Add>
-  ZIPML_TARGET_AVX512 static void group_margins(const std::uint8_t* first, const std::uint8_t* second, Index d,
-                                                Index width, int shift, const std::int8_t* x, std::int32_t* out,
-                                                Ahead& to_touch) {
+  ZIPML_TARGET_AVX512 static void group_margins(const std::uint8_t* first, const std::uint8_t* second,
+                                                Index d, Index width, int shift, const std::int8_t* x,
+                                                std::int32_t* out, Ahead& to_touch) {
     constexpr int per_byte = 8 / W;
     Ahead ahead = to_touch;
     __m512i masks[per_byte];
@@ -264,7 +264,8 @@ struct Avx512Kernels : Avx2Kernels {
           for (int r = 0; r < per_byte; ++r) {
             __m512i& a = acc[g * 8 + k * per_byte + r];
             a = _mm512_dpbusd_epi32(a, W == 8 ? codes : _mm512_and_si512(codes, masks[r]), x_i8x64);
-            // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to spare.
+            // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to
+            // spare.
             if constexpr (W > 1) asm("" : "+v"(a));
           }
         }
@@ -310,12 +311,14 @@ struct Avx512Kernels : Avx2Kernels {
     std::uint64_t control = 0;
     for (int byte = 0; byte < 8; ++byte) {
       const int column = 2 * part + byte / 4;
-      control |= static_cast<std::uint64_t>((column * column_bits + byte % 4 * width + start) & 63) << (8 * byte);
+      control |= static_cast<std::uint64_t>((column * column_bits + byte % 4 * width + start) & 63)
+                 << (8 * byte);
     }
     return _mm512_set1_epi64(static_cast<long long>(control));
   }
 
-  /// Adds int32 sums of 64 columns to the gradient: qword q of acc[m] holds columns 8 q + 2 m and the next one.
+  /// Adds int32 sums of 64 columns to the gradient: qword q of acc[m] holds columns 8 q + 2 m and the next
+  /// one.
   ZIPML_INLINE_AVX512 static void flush_pairs(const __m512i* acc, int shift, std::int32_t* gradient) {
     const __m512i lanes[4] = {_mm512_unpacklo_epi64(acc[0], acc[1]), _mm512_unpacklo_epi64(acc[2], acc[3]),
                               _mm512_unpackhi_epi64(acc[0], acc[1]), _mm512_unpackhi_epi64(acc[2], acc[3])};
@@ -336,8 +339,8 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  /// Adds what 64 columns of one group bring to the sums of even and of odd steps (two, so that additions do not
-  /// wait for each other).
+  /// Adds what 64 columns of one group bring to the sums of even and of odd steps (two, so that additions do
+  /// not wait for each other).
   template <int W>
   ZIPML_INLINE_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
                                             const __m512i* controls, __m512i (&acc)[2][4]) {
@@ -379,8 +382,9 @@ struct Avx512Kernels : Avx2Kernels {
     if constexpr (W == 2) {
       flush_pairs(sums, shift, gradient);
     } else if constexpr (W == 4) {
-      const __m512i lanes[4] = {_mm512_unpacklo_epi64(sums[0], sums[1]), _mm512_unpackhi_epi64(sums[0], sums[1]),
-                                _mm512_unpacklo_epi64(sums[2], sums[3]), _mm512_unpackhi_epi64(sums[2], sums[3])};
+      const __m512i lanes[4] = {
+          _mm512_unpacklo_epi64(sums[0], sums[1]), _mm512_unpackhi_epi64(sums[0], sums[1]),
+          _mm512_unpacklo_epi64(sums[2], sums[3]), _mm512_unpackhi_epi64(sums[2], sums[3])};
       flush_lanes(lanes, shift, gradient);
     } else {
       flush_lanes(sums, shift, gradient);
@@ -428,12 +432,14 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residuals' sums, so
-  /// that one vpshufb multiplies and adds them for 64 columns. Two lookups are interleaved and added into int16.
-  /// Budget: an entry is at most 4 * 31 or 2 * 3 * 21, a pair 252; 64 groups bring 64 or 128 pairs.
+  /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residuals'
+  /// sums, so that one vpshufb multiplies and adds them for 64 columns. Two lookups are interleaved and added
+  /// into int16. Budget: an entry is at most 4 * 31 or 2 * 3 * 21, a pair 252; 64 groups bring 64 or 128
+  /// pairs.
   template <int W>
-  ZIPML_TARGET_AVX512 static void add_table_rows(const PackedView& view, const Plane& plane, GroupRange groups,
-                                                 const std::int8_t* residuals, std::int32_t* gradient) {
+  ZIPML_TARGET_AVX512 static void add_table_rows(const PackedView& view, const Plane& plane,
+                                                 GroupRange groups, const std::int8_t* residuals,
+                                                 std::int32_t* gradient) {
     static_assert(4 * 31 <= 127 && 2 * 3 * 21 <= 127 && chunk_groups * W * 252 <= 32767);
     constexpr Index few = 8 / W;
     const Index d = view.layout.cols;
@@ -463,9 +469,11 @@ struct Avx512Kernels : Avx2Kernels {
               for (Index k = 0; k < together; ++k) {
                 for (int p = 0; p < W; ++p) {
                   const __m512i codes = load64(panels[k] + p * d + j);
-                  const __m512i a = _mm512_shuffle_epi8(table16(table + (k * W + p) * 32), _mm512_and_si512(codes, nibble));
-                  const __m512i b = _mm512_shuffle_epi8(table16(table + (k * W + p) * 32 + 16),
-                                                        _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
+                  const __m512i a =
+                      _mm512_shuffle_epi8(table16(table + (k * W + p) * 32), _mm512_and_si512(codes, nibble));
+                  const __m512i b =
+                      _mm512_shuffle_epi8(table16(table + (k * W + p) * 32 + 16),
+                                          _mm512_and_si512(_mm512_srli_epi16(codes, 4), nibble));
                   low = _mm512_add_epi16(low, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpacklo_epi8(a, b)));
                   high = _mm512_add_epi16(high, _mm512_maddubs_epi16(ones_u8x64, _mm512_unpackhi_epi8(a, b)));
                 }
@@ -510,8 +518,9 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int Bits>
-  ZIPML_TARGET_AVX512 static void table_margins(const PackedView& view, const PlaneList& planes, CodeTable table,
-                                                GroupRange groups, const std::int8_t* x, std::int32_t* out) {
+  ZIPML_TARGET_AVX512 static void table_margins(const PackedView& view, const PlaneList& planes,
+                                                CodeTable table, GroupRange groups, const std::int8_t* x,
+                                                std::int32_t* out) {
     const Index d = view.layout.cols;
     const Index width = view.width;
     const __m512i entries = entry_table<Bits>(table);
@@ -532,7 +541,8 @@ struct Avx512Kernels : Avx2Kernels {
           __m512i index;
           if constexpr (Bits == 3) {
             // 0xca: the upper bits from the wide plane, bit 0 from the other one.
-            const __m512i upper = position == 0 ? _mm512_slli_epi16(codes, 1) : _mm512_srli_epi16(codes, position - 1);
+            const __m512i upper =
+                position == 0 ? _mm512_slli_epi16(codes, 1) : _mm512_srli_epi16(codes, position - 1);
             index = _mm512_ternarylogic_epi32(_mm512_set1_epi8(1), _mm512_srli_epi16(bits, row), upper, 0xca);
           } else {
             index = _mm512_srli_epi16(codes, position);
@@ -546,9 +556,9 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int Bits>
-  ZIPML_TARGET_AVX512 static void add_entries(const PackedView& view, const PlaneList& planes, CodeTable table,
-                                              GroupRange groups, const std::int8_t* residuals,
-                                              std::int32_t* gradient) {
+  ZIPML_TARGET_AVX512 static void add_entries(const PackedView& view, const PlaneList& planes,
+                                              CodeTable table, GroupRange groups,
+                                              const std::int8_t* residuals, std::int32_t* gradient) {
     const Index d = view.layout.cols;
     const Index width = view.width;
     const __m512i entries = entry_table<Bits>(table);
@@ -590,8 +600,7 @@ struct Avx512Kernels : Avx2Kernels {
             }
           }
         alignas(64) std::int32_t sums[64];
-        for (int m = 0; m < 4; ++m)
-          _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
+        for (int m = 0; m < 4; ++m) _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
         flush<Bits == 4 ? 4 : 2>(sums, 0, gradient + j);
       }
     }
@@ -616,26 +625,27 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int W>
-  ZIPML_INLINE_AVX512 static void multiply_bits(const std::uint8_t* panels, Index d, __m512 x, __m512 (&acc)[8]) {
+  ZIPML_INLINE_AVX512 static void multiply_bits(const std::uint8_t* panels, Index d, __m512 x,
+                                                __m512 (&acc)[8]) {
     constexpr int per_byte = 8 / W;
     for (int k = 0; k < W; ++k) {
       const __m512i bytes = load16(panels + k * d);
       for (int r = 0; r < per_byte; ++r)
-        acc[k * per_byte + r] =
-            _mm512_fmadd_ps(to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))), x, acc[k * per_byte + r]);
+        acc[k * per_byte + r] = _mm512_fmadd_ps(
+            to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))), x, acc[k * per_byte + r]);
     }
   }
 
   template <int W>
-  ZIPML_INLINE_AVX512 static void add_bits_times(const std::uint8_t* panels, Index d, const __m512 (&factors)[8],
-                                                 __m512 (&sums)[2]) {
+  ZIPML_INLINE_AVX512 static void add_bits_times(const std::uint8_t* panels, Index d,
+                                                 const __m512 (&factors)[8], __m512 (&sums)[2]) {
     constexpr int per_byte = 8 / W;
     for (int k = 0; k < W; ++k) {
       const __m512i bytes = load16(panels + k * d);
       for (int r = 0; r < per_byte; ++r) {
         const int row = k * per_byte + r;
-        sums[row % 2] = _mm512_fmadd_ps(to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))), factors[row],
-                                        sums[row % 2]);
+        sums[row % 2] = _mm512_fmadd_ps(to_floats<W>(_mm512_srli_epi32(bytes, static_cast<unsigned>(r * W))),
+                                        factors[row], sums[row % 2]);
       }
     }
   }
@@ -699,8 +709,8 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   template <int Width>
-  ZIPML_TARGET_AVX512 static void float_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                                             const float* residuals, float* gradient) {
+  ZIPML_TARGET_AVX512 static void float_rows(const PackedView& view, const PlaneList& planes,
+                                             GroupRange groups, const float* residuals, float* gradient) {
     const Index d = view.layout.cols;
     const Index width = view.width;
     LookAhead ahead(view.ahead, view.codes);
@@ -755,7 +765,8 @@ struct Avx512Kernels : Avx2Kernels {
         for (int k = 0; k < 4; ++k) ahead.touch();
       }
       const Index left = rows.count - i;
-      _mm256_mask_storeu_ps(out + i, static_cast<__mmask8>(left < 8 ? (1u << left) - 1u : 0xffu), sums_of(acc));
+      _mm256_mask_storeu_ps(out + i, static_cast<__mmask8>(left < 8 ? (1u << left) - 1u : 0xffu),
+                            sums_of(acc));
     }
   }
 

@@ -1,13 +1,15 @@
 #pragma once
 /// \file
-/// Layer 3: the AVX2 kernels with the dot product of AVX-VNNI: processors that multiply bytes into int32 in one
-/// instruction but have no AVX-512 (Alder Lake and its successors). Integers equal the scalar kernels bit for bit.
+/// Layer 3: the AVX2 kernels with the dot product of AVX-VNNI: processors that multiply bytes into int32 in
+/// one instruction but have no AVX-512 (Alder Lake and its successors). Integers equal the scalar kernels bit
+/// for bit.
 ///
 ///     intrinsic            instruction   Zen 5   Alder Lake P   here
 ///     dpbusd_avx_epi32     vpdpbusd      4,  2   5,  2          4 codes x 4 int8 into int32, exact
 ///
-/// The bits of a row are masked where they stand in their byte, as in the AVX-512 kernels, which saves the shifts;
-/// no budget of int16 interrupts the loop. Accumulation is that of AVX2: its tables do not need the product.
+/// The bits of a row are masked where they stand in their byte, as in the AVX-512 kernels, which saves the
+/// shifts; no budget of int16 interrupts the loop. Accumulation is that of AVX2: its tables do not need the
+/// product.
 ///
 /// Preconditions used (kernel_policy.hpp): padded model, whole groups, code 0, readable tail.
 

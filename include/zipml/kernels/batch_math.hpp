@@ -3,9 +3,9 @@
 /// Layer 3: the float work of a batch, O(d) for the model and the gradient: fused loops whose results are the
 /// same bits on every instruction set and compiler.
 ///
-/// The bodies are plain C++ on blocks of 32 entries, inlined into functions with the target attributes of each
-/// instruction set (ZIPML_BATCH_MATH). What makes the bits equal: products are rounded before they feed a sum,
-/// and sums are formed in a fixed number of lanes.
+/// The bodies are plain C++ on blocks of 32 entries, inlined into functions with the target attributes of
+/// each instruction set (ZIPML_BATCH_MATH). What makes the bits equal: products are rounded before they feed
+/// a sum, and sums are formed in a fixed number of lanes.
 ///
 /// All vectors are padded to a multiple of model_padding = 64 entries, the padding being 0 in inputs.
 
@@ -21,8 +21,8 @@ namespace zipml::inline ZIPML_ABI {
 inline constexpr Index model_padding = 64;
 constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
-/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer, then * share - diagonal * model. The
-/// sums are floats, or integers times a scale.
+/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer, then * share - diagonal * model.
+/// The sums are floats, or integers times a scale.
 struct GradientFrame {
   float* sums;          ///< float sums, or null; 0 afterwards
   std::int32_t* codes;  ///< integer sums where `sums` is null; 0 afterwards
@@ -42,9 +42,9 @@ namespace detail {
 inline constexpr Index math_block = 32;
 static_assert(model_padding == 2 * math_block);
 
-/// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with a
-/// limit in between, of which the compiler does not know that it is infinite. Loops still vectorise. (Neither an
-/// empty asm nor __builtin_assoc_barrier does both in g++ 12.)
+/// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with
+/// a limit in between, of which the compiler does not know that it is infinite. Loops still vectorise.
+/// (Neither an empty asm nor __builtin_assoc_barrier does both in g++ 12.)
 class Rounded {
  public:
   ZIPML_ALWAYS_INLINE Rounded() { asm("" : "+m"(limit_)); }
@@ -210,28 +210,28 @@ ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float
 }  // namespace detail
 
 /// The functions of a kernel policy over these bodies, with its target attribute.
-#define ZIPML_BATCH_MATH(target)                                                                            \
-  target static float fold(const float* step, const float* x, float* folded, Index padded) {                \
-    return detail::fold_body(step, x, folded, padded);                                                      \
-  }                                                                                                         \
-  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,                    \
-                              const float* inverse_step, float* x, Index padded) {                          \
-    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                               \
-  }                                                                                                         \
-  target static double dot(const float* a, const float* b, Index padded) {                                  \
-    return detail::dot_body(a, b, padded);                                                                  \
-  }                                                                                                         \
-  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) {           \
-    detail::add_scaled_body(sums, scale, gradient, padded);                                                 \
-  }                                                                                                         \
-  target static void add_multiple(float factor, const float* a, float* y, Index padded) {                   \
-    detail::add_multiple_body(factor, a, y, padded);                                                        \
-  }                                                                                                         \
-  target static void add_to_doubles(const float* a, double* sums, Index padded) {                           \
-    detail::add_to_doubles_body(a, sums, padded);                                                           \
-  }                                                                                                         \
-  target static float finish_gradient(const GradientFrame& frame, float* gradient, Index padded) {          \
-    return detail::finish_gradient_body(frame, gradient, padded);                                           \
+#define ZIPML_BATCH_MATH(target)                                                                   \
+  target static float fold(const float* step, const float* x, float* folded, Index padded) {       \
+    return detail::fold_body(step, x, folded, padded);                                             \
+  }                                                                                                \
+  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,           \
+                              const float* inverse_step, float* x, Index padded) {                 \
+    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                      \
+  }                                                                                                \
+  target static double dot(const float* a, const float* b, Index padded) {                         \
+    return detail::dot_body(a, b, padded);                                                         \
+  }                                                                                                \
+  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) {  \
+    detail::add_scaled_body(sums, scale, gradient, padded);                                        \
+  }                                                                                                \
+  target static void add_multiple(float factor, const float* a, float* y, Index padded) {          \
+    detail::add_multiple_body(factor, a, y, padded);                                               \
+  }                                                                                                \
+  target static void add_to_doubles(const float* a, double* sums, Index padded) {                  \
+    detail::add_to_doubles_body(a, sums, padded);                                                  \
+  }                                                                                                \
+  target static float finish_gradient(const GradientFrame& frame, float* gradient, Index padded) { \
+    return detail::finish_gradient_body(frame, gradient, padded);                                  \
   }
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -32,9 +32,9 @@ void for_each_kernels(F&& f) {
 
 }  // namespace detail
 
-/// Calls f(kernels) with the policy of this name: "scalar", "avx2", "avx-vnni", "avx512", or "auto" for the best that this machine
-/// has. Throws Error for a name that does not exist, with the list of those that do, and for one that this
-/// machine lacks.
+/// Calls f(kernels) with the policy of this name: "scalar", "avx2", "avx-vnni", "avx512", or "auto" for the
+/// best that this machine has. Throws Error for a name that does not exist, with the list of those that do,
+/// and for one that this machine lacks.
 template <class F>
 void visit_isa(std::string_view name, F&& f) {
   std::string choices = "auto";

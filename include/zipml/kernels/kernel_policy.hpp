@@ -113,8 +113,10 @@ struct PackedView {
   Index width;             ///< columns to work on, from the first one of `codes`: d, or some of them
   Ahead* ahead = nullptr;  ///< for kernels that help with it
 
-  PackedView(const std::uint8_t* first, const PlaneLayout& geometry) : PackedView(first, geometry, geometry.cols) {}
-  PackedView(const std::uint8_t* first, const PlaneLayout& geometry, Index columns, Ahead* look_ahead = nullptr)
+  PackedView(const std::uint8_t* first, const PlaneLayout& geometry)
+      : PackedView(first, geometry, geometry.cols) {}
+  PackedView(const std::uint8_t* first, const PlaneLayout& geometry, Index columns,
+             Ahead* look_ahead = nullptr)
       : codes(first), layout(geometry), width(columns), ahead(look_ahead) {}
 
   const std::uint8_t* group(const Plane& plane, Index g) const { return codes + layout.offset(plane, g); }

@@ -159,7 +159,7 @@ class Packer : public Redraw<Encoding, Decoder> {
         }
     }
     if constexpr (affine)
-      if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
+      if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits, columns_);
   }
 
   Store pack(const VectorRef& labels) const {
@@ -270,11 +270,15 @@ class Packer : public Redraw<Encoding, Decoder> {
       Buffer<typename Encoding::Code> base(group_rows * d);
       Buffer<std::uint8_t> ups(group_rows * d);
       for (Index group = 0; group < store_.layout().groups(); ++group) {
+        if (group % block_groups == 0) {
+          const Index first = group * group_rows;
+          store_.row_ids(first, std::min(known_rows, n - first), ids_);
+        }
         for (Index r = 0; r < group_rows; ++r) {
           const Index i = group * group_rows + r;
-          if (i + group_rows < n) look_ahead(i + group_rows);
+          if (i + rows_ahead < n) look_ahead(ids_[i % block_rows + rows_ahead]);
           if (i < n) {
-            encode_row(i, base.data() + r * d, ups.data() + r * d);
+            encode_row(i, ids_[i % block_rows], base.data() + r * d, ups.data() + r * d);
           } else {  // the store promises code 0 behind the last row
             std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
@@ -293,8 +297,8 @@ class Packer : public Redraw<Encoding, Decoder> {
 
    private:
     /// Rows are read in the order of the store, which no processor foresees.
-    void look_ahead(Index i) const {
-      const char* row = reinterpret_cast<const char*>(packer_.features_.row(store_.row_id(i)));
+    void look_ahead(Index original) const {
+      const char* row = reinterpret_cast<const char*>(packer_.features_.row(original));
       const Index bytes = packer_.features_.cols * static_cast<Index>(sizeof(float));
       for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(row + k, 0, 2);
     }
@@ -302,8 +306,7 @@ class Packer : public Redraw<Encoding, Decoder> {
     /// Whether the steps of a column are one: then spread_ counts in units of a step squared.
     bool one_step() const { return affine && !packer_.by_row_; }
 
-    void encode_row(Index i, typename Encoding::Code* base, std::uint8_t* ups) {
-      const Index original = store_.row_id(i);
+    void encode_row(Index i, Index original, typename Encoding::Code* base, std::uint8_t* ups) {
       const float* row = packer_.features_.row(original);
       if (!packer_.by_row_) {
         if constexpr (affine)
@@ -337,15 +340,15 @@ class Packer : public Redraw<Encoding, Decoder> {
       constexpr int draws = draws_taken<Encoding>;
       const Index d = packer_.features_.cols;
       std::uint64_t* spread = Encoding::has_bias && Encoding::summed == 1 ? spread_.data() : nullptr;
-      const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_, draws,
-                            R::stochastic};
+      const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_,
+                            draws, R::stochastic};
+      bool outside = false;
       if constexpr (Encoding::draws > 1) {
-        round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
+        outside = round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
       } else if constexpr (Encoding::summed == 1) {
-        round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
-        for (Index j = 0; j < d; ++j) base[j] = static_cast<std::uint8_t>(base[j] + ups[j]);
+        outside = round_row(isa_, row, d, packer_.uniform_, how, {base, nullptr, spread});
       } else {
-        round_row(isa_, row, d, packer_.uniform_, how, {low_.data(), ups, spread});
+        outside = round_row(isa_, row, d, packer_.uniform_, how, {low_.data(), ups, spread});
         for (Index j = 0; j < d; ++j) {
           unsigned count = 0;
           for (int t = 0; t < draws; ++t) count += unsigned{ups[j]} >> t & 1u;
@@ -353,17 +356,11 @@ class Packer : public Redraw<Encoding, Decoder> {
           spread_[j] += count * (Encoding::summed - count);
         }
       }
-      constexpr Index piece = 64;
-      for (Index first = 0; first < d; first += piece) {
-        const Index end = std::min(first + piece, d);
-        int outside = 0;
-        for (Index j = first; j < end; ++j)
-          outside |= static_cast<int>(row[j] < packer_.lowest_[j]) | static_cast<int>(row[j] > packer_.highest_[j]);
-        if (outside == 0) [[likely]] continue;
-        for (Index j = first; j < end; ++j)
-          if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j])
-            keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
-      }
+      if (!outside) [[likely]]
+        return;
+      for (Index j = 0; j < d; ++j)
+        if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j])
+          keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
     }
 
     template <class LevelsOf>
@@ -454,6 +451,9 @@ class Packer : public Redraw<Encoding, Decoder> {
     Buffer<double> counted_;
     Buffer<float> standardised_;
     Buffer<std::uint8_t> low_;
+    static constexpr Index rows_ahead = 16;
+    static constexpr Index known_rows = block_rows + rows_ahead;
+    Index ids_[known_rows] = {};  // original rows, from the first one of a block on
     PackingIsa isa_ = best_packing_isa();
   };
 

@@ -39,8 +39,8 @@ struct VectorRounding {
 ///
 /// Sixteen random bits for a value, so that one Philox counter serves eight columns: up when they are below
 /// round(fraction * 2^16), which misses the fraction by 2^-17 at most, by nothing in the mean. A step of an
-/// 8-bit channel being 1/127 of the largest entry, that is 6e-8 of it, half a unit in the last place of float32.
-/// (Samples take 24 bits: they are rounded once and read often.)
+/// 8-bit channel being 1/127 of the largest entry, that is 6e-8 of it, half a unit in the last place of
+/// float32. (Samples take 24 bits: they are rounded once and read often.)
 inline void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
   const auto bound = static_cast<float>(how.levels);
   for (Index first = 0; first < n; first += 8) {

@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 2: rounding rows of float32 samples to the codes of uniform levels, and packing codes into planes: what an
-/// O(n d) packer spends its time on, in plain C++ and in the vector instructions of this machine. Codes are the
-/// same bits on all of them: they follow UniformGrid::lower and the word of (seed, row, column, draw).
+/// Layer 2: rounding rows of float32 samples to the codes of uniform levels, and packing codes into planes:
+/// what an O(n d) packer spends its time on, in plain C++ and in the vector instructions of this machine.
+/// Codes are the same bits on all of them: they follow UniformGrid::lower and the word of (seed, row, column,
+/// draw).
 
 #include <cstdint>
 #include <cstring>
@@ -17,22 +18,31 @@ namespace zipml::inline ZIPML_ABI {
 /// Uniform levels of d columns, as many in each, as vectors.
 struct UniformColumns {
   UniformColumns() = default;
-  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column)
+  /// `ranges` are what belongs to a column: values outside are told.
+  template <class Ranges>
+  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column, const Ranges& ranges)
       : grids(&levels),
         offset(round_up(levels.size(), piece)),
         step(round_up(levels.size(), piece)),
+        lowest(round_up(levels.size(), piece)),
+        highest(round_up(levels.size(), piece)),
         last(static_cast<float>(levels_of_a_column - 1)),
         snap(UniformGrid::snap_of(levels_of_a_column)) {
     for (Index j = 0; j < levels.size(); ++j) {
       offset[j] = levels[j].offset();
       step[j] = levels[j].step();
+      lowest[j] = ranges[j].min;
+      highest[j] = ranges[j].max;
     }
   }
-  static constexpr Index piece = 32;  ///< vectors are padded to a multiple of it, with columns of a single level
+  static constexpr Index piece =
+      64;  ///< vectors are padded to a multiple of it, with columns of a single level
 
   const Buffer<UniformGrid>* grids = nullptr;
   Buffer<float> offset;
   Buffer<float> step;
+  Buffer<float> lowest;
+  Buffer<float> highest;
   float last = 1.0f;  ///< the highest code
   float snap = 0.0f;  ///< see UniformGrid
 };
@@ -46,8 +56,9 @@ struct RowRounding {
   bool stochastic;  ///< or nearest
 };
 
-/// Where the values of a row went: code of the lower level, a bit for each draw that went up, and `spread`, to
-/// which P (2^24 - P) is added, 2^-24 P the probability of going up (null: not wanted).
+/// Where the values of a row went: code of the lower level, a bit for each draw that went up (null: there is
+/// one draw, and `low` is to be its code), and `spread`, to which P (2^24 - P) is added, 2^-24 P the
+/// probability of going up (null: not wanted).
 struct RoundedRow {
   std::uint8_t* low;
   std::uint8_t* ups;
@@ -56,9 +67,10 @@ struct RoundedRow {
 
 namespace detail {
 
-inline void round_columns(const float* values, Index d, const UniformColumns& columns, const RowRounding& how,
+inline bool round_columns(const float* values, Index d, const UniformColumns& columns, const RowRounding& how,
                           const RoundedRow& out) {
   PhiloxWords words[8] = {};
+  bool outside = false;
   for (Index j = 0; j < d; ++j) {
     const auto within = static_cast<std::size_t>(j % 4);
     if (how.stochastic && within == 0)
@@ -72,15 +84,18 @@ inline void round_columns(const float* values, Index d, const UniformColumns& co
       const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
       ups |= (up ? 1u : 0u) << t;
     }
-    out.low[j] = static_cast<std::uint8_t>(position.code);
-    out.ups[j] = static_cast<std::uint8_t>(ups);
+    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
+    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
     if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
+    outside = outside || values[j] < columns.lowest[j] || values[j] > columns.highest[j];
   }
+  return outside;
 }
 
 /// Byte j of a panel from the codes of its 8 / W rows: bits `shift` .. `shift` + W - 1 of each.
 template <int W>
-void pack_columns(const std::uint8_t* rows, Index stride, Index first, Index d, int shift, std::uint8_t* panel) {
+void pack_columns(const std::uint8_t* rows, Index stride, Index first, Index d, int shift,
+                  std::uint8_t* panel) {
   for (Index j = first; j < d; ++j) {
     unsigned byte = 0;
     for (int r = 0; r < 8 / W; ++r)
@@ -97,19 +112,18 @@ struct Positions8 {
   __m256i threshold;
   __m256 fraction;
 };
-ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const float* offset, const float* step, float last,
-                                               float snap) {
+ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const float* offset, const float* step,
+                                               float last, float snap) {
   const __m256 steps = _mm256_loadu_ps(step);
   __m256 t = _mm256_div_ps(_mm256_sub_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(offset)), steps);
   t = _mm256_min_ps(_mm256_max_ps(t, _mm256_setzero_ps()), _mm256_set1_ps(last));
   t = _mm256_and_ps(t, _mm256_cmp_ps(steps, _mm256_setzero_ps(), _CMP_NEQ_OQ));  // a single level
-  const __m256i low =
-      _mm256_min_epi32(_mm256_cvttps_epi32(t), _mm256_set1_epi32(static_cast<int>(last) - 1));
+  const __m256i low = _mm256_min_epi32(_mm256_cvttps_epi32(t), _mm256_set1_epi32(static_cast<int>(last) - 1));
   __m256 fraction = _mm256_sub_ps(t, _mm256_cvtepi32_ps(low));
   const __m256 one = _mm256_set1_ps(1.0f);
   fraction = _mm256_andnot_ps(_mm256_cmp_ps(fraction, _mm256_set1_ps(snap), _CMP_LT_OQ), fraction);
-  fraction = _mm256_blendv_ps(fraction, one,
-                              _mm256_cmp_ps(fraction, _mm256_set1_ps(1.0f - snap), _CMP_GT_OQ));
+  fraction =
+      _mm256_blendv_ps(fraction, one, _mm256_cmp_ps(fraction, _mm256_set1_ps(1.0f - snap), _CMP_GT_OQ));
   return {low, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
 }
 
@@ -120,7 +134,7 @@ ZIPML_INLINE_AVX2 inline __m256i low_bytes(__m256i a, __m256i b, __m256i c, __m2
 }
 
 /// 32 columns from `j`.
-ZIPML_TARGET_AVX2 inline void round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
+ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
                                                const RowRounding& how, const RoundedRow& out) {
   Positions8 at[4];
   for (int k = 0; k < 4; ++k)
@@ -131,7 +145,8 @@ ZIPML_TARGET_AVX2 inline void round_piece_avx2(const float* values, Index j, con
   for (int t = 0; t < how.draws; ++t) {
     const __m256i bit = _mm256_set1_epi32(1 << t);
     if (how.stochastic) {
-      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t), how.row);
+      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                              how.row);
       __m256i words[4];
       philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
       for (int k = 0; k < 4; ++k) {
@@ -145,9 +160,23 @@ ZIPML_TARGET_AVX2 inline void round_piece_avx2(const float* values, Index j, con
       }
     }
   }
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low_bytes(at[0].low, at[1].low, at[2].low, at[3].low));
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), low_bytes(ups[0], ups[1], ups[2], ups[3]));
-  if (out.spread == nullptr) return;
+  __m256i low = low_bytes(at[0].low, at[1].low, at[2].low, at[3].low);
+  const __m256i up_bits = low_bytes(ups[0], ups[1], ups[2], ups[3]);
+  if (out.ups == nullptr)
+    low = _mm256_add_epi8(low, up_bits);
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), up_bits);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low);
+  __m256 outside = _mm256_setzero_ps();
+  for (int k = 0; k < 4; ++k) {
+    const __m256 v = _mm256_loadu_ps(values + 8 * k);
+    const __m256 lowest = _mm256_loadu_ps(columns.lowest.data() + j + 8 * k);
+    const __m256 highest = _mm256_loadu_ps(columns.highest.data() + j + 8 * k);
+    outside = _mm256_or_ps(
+        outside, _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ)));
+  }
+  const bool any = _mm256_movemask_ps(outside) != 0;
+  if (out.spread == nullptr) return any;
   for (int k = 0; k < 4; ++k) {
     const __m256i p = at[k].threshold;
     const __m256i q = _mm256_sub_epi32(_mm256_set1_epi32(16777216), p);
@@ -160,27 +189,35 @@ ZIPML_TARGET_AVX2 inline void round_piece_avx2(const float* values, Index j, con
       _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_mul_epu32(wide_p, wide_q)));
     }
   }
+  return any;
 }
 
-inline void round_row_avx2(const float* values, Index d, const UniformColumns& columns, const RowRounding& how,
-                           const RoundedRow& out) {
-  constexpr Index piece = UniformColumns::piece;
+/// A row in pieces of `Width` columns; the last one is copied to where there is room for a whole one. (No
+/// masked loads and stores: on Zen 5 a masked vpmovdb to memory is microcode, and made a row three times as
+/// slow.)
+template <Index Width, class Piece>
+bool round_pieces(const float* values, Index d, const RoundedRow& out, const Piece& piece) {
+  bool outside = false;
   Index j = 0;
-  for (; j + piece <= d; j += piece)
-    round_piece_avx2(values + j, j, columns, how,
-                     {out.low + j, out.ups + j, out.spread != nullptr ? out.spread + j : nullptr});
-  if (j == d) return;
+  for (; j + Width <= d; j += Width) {
+    const RoundedRow to{out.low + j, out.ups != nullptr ? out.ups + j : nullptr,
+                        out.spread != nullptr ? out.spread + j : nullptr};
+    outside = piece(values + j, j, to) || outside;
+  }
+  if (j == d) return outside;
   const auto left = static_cast<std::size_t>(d - j);
-  float tail[piece] = {};
-  std::uint8_t low[piece];
-  std::uint8_t ups[piece];
-  std::uint64_t spread[piece] = {};
+  float tail[Width] = {};
+  std::uint8_t low[Width];
+  std::uint8_t ups[Width];
+  std::uint64_t spread[Width] = {};
   std::memcpy(tail, values + j, left * sizeof(float));
-  round_piece_avx2(tail, j, columns, how, {low, ups, spread});
+  const RoundedRow to{low, out.ups != nullptr ? ups : nullptr, out.spread != nullptr ? spread : nullptr};
+  outside = piece(tail, j, to) || outside;
   std::memcpy(out.low + j, low, left);
-  std::memcpy(out.ups + j, ups, left);
+  if (out.ups != nullptr) std::memcpy(out.ups + j, ups, left);
   if (out.spread != nullptr)
     for (std::size_t k = 0; k < left; ++k) out.spread[j + static_cast<Index>(k)] += spread[k];
+  return outside;
 }
 
 template <int W>
@@ -200,81 +237,87 @@ ZIPML_TARGET_AVX2 void pack_panel_avx2(const std::uint8_t* rows, Index stride, I
   pack_columns<W>(rows, stride, j, d, shift, panel);
 }
 
-ZIPML_TARGET_AVX512 inline void round_row_avx512(const float* values, Index d, const UniformColumns& columns,
-                                                 const RowRounding& how, const RoundedRow& out) {
+/// 64 columns from `j`.
+ZIPML_TARGET_AVX512 inline bool round_piece_avx512(const float* values, Index j,
+                                                   const UniformColumns& columns, const RowRounding& how,
+                                                   const RoundedRow& out) {
   const __m512 one = _mm512_set1_ps(1.0f), last = _mm512_set1_ps(columns.last);
   const __m512 snap = _mm512_set1_ps(columns.snap), unsnap = _mm512_set1_ps(1.0f - columns.snap);
   const __m512i highest = _mm512_set1_epi32(static_cast<int>(columns.last) - 1);
-  for (Index j = 0; j < d; j += 64) {
-    const Index blocks = d - j < 64 ? (d - j + 15) / 16 : 4;
-    __m512i low[4], threshold[4], ups[4];
-    __mmask16 inside[4] = {}, nearest_up[4] = {};
-    for (int k = 0; k < 4; ++k) {
-      const Index left = d - j - 16 * k;
-      inside[k] = static_cast<__mmask16>(left >= 16 ? 0xffffu : left > 0 ? (1u << left) - 1u : 0u);
-      const __m512 v = _mm512_maskz_loadu_ps(inside[k], values + j + 16 * k);
-      const __m512 offset = _mm512_maskz_loadu_ps(inside[k], columns.offset.data() + j + 16 * k);
-      const __m512 step = _mm512_maskz_loadu_ps(inside[k], columns.step.data() + j + 16 * k);
-      const __mmask16 steps = _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // else a single level
-      __m512 t = _mm512_maskz_div_ps(steps, _mm512_sub_ps(v, offset), step);
-      t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), last);
-      low[k] = _mm512_min_epi32(_mm512_cvttps_epi32(t), highest);
-      __m512 fraction = _mm512_sub_ps(t, _mm512_cvtepi32_ps(low[k]));
-      fraction = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(fraction, snap, _CMP_GE_OQ), fraction);
-      fraction = _mm512_mask_mov_ps(fraction, _mm512_cmp_ps_mask(fraction, unsnap, _CMP_GT_OQ), one);
-      threshold[k] = _mm512_cvttps_epi32(_mm512_mul_ps(fraction, _mm512_set1_ps(16777216.0f)));
-      nearest_up[k] = _mm512_cmp_ps_mask(fraction, _mm512_set1_ps(0.5f), _CMP_GE_OQ);
-      ups[k] = _mm512_setzero_si512();
-    }
-    for (int t = 0; t < how.draws; ++t) {
-      const __m512i bit = _mm512_set1_epi32(1 << t);
-      if (how.stochastic) {
-        const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
-                                how.row);
-        __m512i words[4];
-        philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
-        for (int k = 0; k < 4; ++k)
-          ups[k] = _mm512_mask_or_epi32(
-              ups[k], _mm512_cmplt_epi32_mask(_mm512_srli_epi32(words[k], 8), threshold[k]), ups[k], bit);
-      } else {
-        for (int k = 0; k < 4; ++k) ups[k] = _mm512_mask_or_epi32(ups[k], nearest_up[k], ups[k], bit);
-      }
-    }
-    for (int k = 0; k < blocks; ++k) {
-      _mm512_mask_cvtepi32_storeu_epi8(out.low + j + 16 * k, inside[k], low[k]);
-      _mm512_mask_cvtepi32_storeu_epi8(out.ups + j + 16 * k, inside[k], ups[k]);
-      if (out.spread == nullptr) continue;
-      const __m512i p = threshold[k];
-      const __m512i q = _mm512_sub_epi32(_mm512_set1_epi32(16777216), p);
-      for (int half = 0; half < 2; ++half) {
-        const __m512i wide_p = _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(p)
-                                                               : _mm512_extracti64x4_epi64(p, 1));
-        const __m512i wide_q = _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(q)
-                                                               : _mm512_extracti64x4_epi64(q, 1));
-        std::uint64_t* to = out.spread + j + 16 * k + 8 * half;
-        const auto mask = static_cast<__mmask8>(inside[k] >> (8 * half));
-        _mm512_mask_storeu_epi64(
-            to, mask, _mm512_add_epi64(_mm512_maskz_loadu_epi64(mask, to), _mm512_mul_epu32(wide_p, wide_q)));
-      }
+  __m512i low[4], threshold[4], ups[4];
+  __mmask16 nearest_up[4];
+  unsigned outside = 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m512 step = _mm512_load_ps(columns.step.data() + j + 16 * k);
+    const __m512 offset = _mm512_load_ps(columns.offset.data() + j + 16 * k);
+    const __mmask16 steps =
+        _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // else a single level
+    const __m512 v = _mm512_loadu_ps(values + 16 * k);
+    outside |=
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(columns.lowest.data() + j + 16 * k), _CMP_LT_OQ)} |
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(columns.highest.data() + j + 16 * k), _CMP_GT_OQ)};
+    __m512 t = _mm512_maskz_div_ps(steps, _mm512_sub_ps(v, offset), step);
+    t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), last);
+    low[k] = _mm512_min_epi32(_mm512_cvttps_epi32(t), highest);
+    __m512 fraction = _mm512_sub_ps(t, _mm512_cvtepi32_ps(low[k]));
+    fraction = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(fraction, snap, _CMP_GE_OQ), fraction);
+    fraction = _mm512_mask_mov_ps(fraction, _mm512_cmp_ps_mask(fraction, unsnap, _CMP_GT_OQ), one);
+    threshold[k] = _mm512_cvttps_epi32(_mm512_mul_ps(fraction, _mm512_set1_ps(16777216.0f)));
+    nearest_up[k] = _mm512_cmp_ps_mask(fraction, _mm512_set1_ps(0.5f), _CMP_GE_OQ);
+    ups[k] = _mm512_setzero_si512();
+  }
+  for (int t = 0; t < how.draws; ++t) {
+    const __m512i bit = _mm512_set1_epi32(1 << t);
+    if (how.stochastic) {
+      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                              how.row);
+      __m512i words[4];
+      philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 4; ++k)
+        ups[k] = _mm512_mask_or_epi32(
+            ups[k], _mm512_cmplt_epi32_mask(_mm512_srli_epi32(words[k], 8), threshold[k]), ups[k], bit);
+    } else {
+      for (int k = 0; k < 4; ++k) ups[k] = _mm512_mask_or_epi32(ups[k], nearest_up[k], ups[k], bit);
     }
   }
+  if (out.ups == nullptr)
+    for (int k = 0; k < 4; ++k) low[k] = _mm512_add_epi32(low[k], ups[k]);
+  else
+    for (int k = 0; k < 4; ++k)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out.ups + 16 * k), _mm512_cvtepi32_epi8(ups[k]));
+  for (int k = 0; k < 4; ++k)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.low + 16 * k), _mm512_cvtepi32_epi8(low[k]));
+  if (out.spread == nullptr) return outside != 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m512i p = threshold[k];
+    const __m512i q = _mm512_sub_epi32(_mm512_set1_epi32(16777216), p);
+    for (int half = 0; half < 2; ++half) {
+      const __m512i wide_p =
+          _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(p) : _mm512_extracti64x4_epi64(p, 1));
+      const __m512i wide_q =
+          _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(q) : _mm512_extracti64x4_epi64(q, 1));
+      void* to = out.spread + 16 * k + 8 * half;
+      _mm512_storeu_si512(to, _mm512_add_epi64(_mm512_loadu_si512(to), _mm512_mul_epu32(wide_p, wide_q)));
+    }
+  }
+  return outside != 0;
 }
 
 template <int W>
 ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index stride, Index d, int shift,
                                            std::uint8_t* panel) {
   const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
-  for (Index j = 0; j < d; j += 64) {
-    const Index left = d - j;
-    const __mmask64 inside = left >= 64 ? ~std::uint64_t{0} : (std::uint64_t{1} << left) - 1;
+  Index j = 0;
+  for (; j + 64 <= d; j += 64) {
     __m512i bytes = _mm512_setzero_si512();
     for (int r = 0; r < 8 / W; ++r) {
-      const __m512i codes = _mm512_maskz_loadu_epi8(inside, rows + r * stride + j);
+      const __m512i codes = _mm512_loadu_si512(rows + r * stride + j);
       const __m512i bits = _mm512_and_si512(_mm512_srl_epi16(codes, _mm_cvtsi32_si128(shift)), mask);
       bytes = _mm512_or_si512(bytes, _mm512_slli_epi16(bits, static_cast<unsigned>(r * W)));
     }
-    _mm512_mask_storeu_epi8(panel + j, inside, bytes);
+    _mm512_storeu_si512(panel + j, bytes);
   }
+  pack_panel_avx2<W>(rows + j, stride, d - j, shift, panel + j);
 }
 
 #endif  // ZIPML_X86
@@ -285,24 +328,33 @@ ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index strid
 enum class PackingIsa { scalar, avx2, avx512 };
 
 inline PackingIsa best_packing_isa() {
-  return cpu_features().avx512 ? PackingIsa::avx512 : cpu_features().avx2 ? PackingIsa::avx2 : PackingIsa::scalar;
+  return cpu_features().avx512 ? PackingIsa::avx512
+         : cpu_features().avx2 ? PackingIsa::avx2
+                               : PackingIsa::scalar;
 }
 
-/// Rounds a row of d values. O(d draws).
-inline void round_row(PackingIsa isa, const float* values, Index d, const UniformColumns& columns,
+/// Rounds a row of d values; true when one of them lies outside of its column's range. O(d draws).
+inline bool round_row(PackingIsa isa, const float* values, Index d, const UniformColumns& columns,
                       const RowRounding& how, const RoundedRow& out) {
 #if ZIPML_X86
-  if (isa == PackingIsa::avx512) return detail::round_row_avx512(values, d, columns, how, out);
-  if (isa == PackingIsa::avx2) return detail::round_row_avx2(values, d, columns, how, out);
+  if (isa == PackingIsa::avx512)
+    return detail::round_pieces<64>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
+      return detail::round_piece_avx512(v, j, columns, how, to);
+    });
+  if (isa == PackingIsa::avx2)
+    return detail::round_pieces<32>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
+      return detail::round_piece_avx2(v, j, columns, how, to);
+    });
 #else
   (void)isa;
 #endif
-  detail::round_columns(values, d, columns, how, out);
+  return detail::round_columns(values, d, columns, how, out);
 }
 
 /// Packs the codes of 8 / W rows, `stride` bytes apart, into a panel of d bytes.
 template <int W>
-void pack_panel(PackingIsa isa, const std::uint8_t* rows, Index stride, Index d, int shift, std::uint8_t* panel) {
+void pack_panel(PackingIsa isa, const std::uint8_t* rows, Index stride, Index d, int shift,
+                std::uint8_t* panel) {
 #if ZIPML_X86
   if (isa == PackingIsa::avx512) return detail::pack_panel_avx512<W>(rows, stride, d, shift, panel);
   if (isa == PackingIsa::avx2) return detail::pack_panel_avx2<W>(rows, stride, d, shift, panel);

@@ -8,6 +8,7 @@
 
 #include <zipml/quantization/statistics.hpp>
 #include <zipml/random.hpp>
+#include <zipml/row_order.hpp>
 #include <zipml/types.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -31,7 +32,13 @@ class StoreHeader {
       throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
                   std::to_string(labels.size()));
     label_statistics_ = zipml::label_statistics(labels.data(), rows_);
-    for (Index i = 0; i < rows_; ++i) labels_[i] = labels[row_id(i)];
+    constexpr Index piece = 1024;
+    Index ids[piece];
+    for (Index first = 0; first < rows_; first += piece) {
+      const Index count = rows_ - first < piece ? rows_ - first : piece;
+      row_ids(first, count, ids);
+      for (Index k = 0; k < count; ++k) labels_[first + k] = labels[ids[k]];
+    }
   }
 
   Index rows() const { return rows_; }
@@ -39,6 +46,8 @@ class StoreHeader {
   std::uint64_t seed() const { return seed_; }
   /// The row of the user's data that lies at place i of the store.
   Index row_id(Index i) const { return order_(i); }
+  /// row_id of `count` places from `first` on, a fifth of the time for each.
+  void row_ids(Index first, Index count, Index* out) const { places_of(order_, first, count, out); }
   /// Labels in the user's units, in store order.
   const Buffer<float>& labels() const { return labels_; }
   const LabelStatistics& label_statistics() const { return label_statistics_; }

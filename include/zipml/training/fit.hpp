@@ -29,8 +29,8 @@ struct FitOptions {
   int model_bits = 32;     ///< 1..8: integer path, see gradient_device.hpp
   Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem
   std::optional<std::uint64_t> seed =
-      std::nullopt;      ///< of the batch order and the channels; the store's when not given
-  int threads = 1;         ///< that share each batch; 0: as many as the machine has. The same bits for any number
+      std::nullopt;  ///< of the batch order and the channels; the store's when not given
+  int threads = 1;   ///< that share each batch; 0: as many as the machine has. The same bits for any number
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
 };
 

@@ -65,8 +65,8 @@ class GradientDevice {
   static constexpr bool shared = requires(const Store s) { s.decoder.entries; };
 
  public:
-  /// `store` and `team`, the threads that share the work of a pass, must outlive the device. Throws Error when the
-  /// integer path is asked of a store that has none.
+  /// `store` and `team`, the threads that share the work of a pass, must outlive the device. Throws Error
+  /// when the integer path is asked of a store that has none.
   ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const Store& store, const LabelMap& label_map,
                                 const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
@@ -121,8 +121,9 @@ class GradientDevice {
     std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
   }
 
-  /// Receives model x (d standardised weights, finite, padded with 0 to model_padding; read until end_batch) and
-  /// intercept for the rows [first, first + count) of the store. `batch` counts the batches of a fit: the row of the random numbers.
+  /// Receives model x (d standardised weights, finite, padded with 0 to model_padding; read until end_batch)
+  /// and intercept for the rows [first, first + count) of the store. `batch` counts the batches of a fit: the
+  /// row of the random numbers.
   ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, float intercept,
                                   std::uint64_t batch) {
     first_ = next_ = first;
@@ -171,9 +172,8 @@ class GradientDevice {
     float* z = slots_of(draw);
     if constexpr (dense) {
       const ModelBlock<const float> model{x_, padded_};
-      by_rows(pass_count_, [&](int part, Share rows) {
-        kernels_.margins(dense_rows(part, rows), model, z + rows.first);
-      });
+      by_rows(pass_count_,
+              [&](int part, Share rows) { kernels_.margins(dense_rows(part, rows), model, z + rows.first); });
     } else if constexpr (!affine) {
       const ModelBlock<const float> model{x_, padded_};
       by_groups([&](int part, GroupRange groups, Index slot) {
@@ -264,7 +264,8 @@ class GradientDevice {
     }
   }
 
-  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the intercept.
+  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the
+  /// intercept.
   ZIPML_NOINLINE float end_batch(float* gradient) {
     const auto count = static_cast<float>(end_ - first_);
     GradientFrame frame{};
@@ -296,8 +297,8 @@ class GradientDevice {
   float largest() const { return largest_; }
 
  private:
-  /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come in
-  /// random order, which no processor foresees.
+  /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come
+  /// in random order, which no processor foresees.
   void look_ahead(Index first, Index count) {
     const char* begin;
     Index bytes;
@@ -428,14 +429,15 @@ class GradientDevice {
 
   int parts() const { return team_ != nullptr ? team_->size() : 1; }
 
-  /// Work on fewer values than this, some microseconds, is done before another thread has heard of it: where cores
-  /// share no cache a line takes 0.3 us from one to the other.
-  static constexpr Index worth_sharing = Index{1} << 21;
+  /// Work on fewer values than this, some microseconds, is done before another thread has heard of it: where
+  /// cores share no cache a line takes 0.3 us from one to the other. (Float32 samples go through the cache in
+  /// passes shorter than that, and wait for memory anyway.)
+  Index worth_sharing() const { return Index{1} << (integer_ ? 21 : 18); }
 
   /// work(part, share): a share of `count` rows for each thread, whole groups.
   template <class Work>
   void by_rows(Index count, const Work& work) {
-    if (parts() == 1 || count * d_ < worth_sharing) return work(0, Share{0, count});
+    if (parts() == 1 || count * d_ < worth_sharing()) return work(0, Share{0, count});
     team_->run([&](int part) { work(part, share_of(count, 2 * group_rows, part, parts())); });
   }
   /// work(part, groups, first slot of them).
@@ -446,11 +448,11 @@ class GradientDevice {
       if (groups.count > 0) work(part, groups, rows.first);
     });
   }
-  /// work(part, share): columns for each thread, so that a column's float sum is formed by one of them, in the
-  /// order of the rows: the same bits for any number of threads.
+  /// work(part, share): columns for each thread, so that a column's float sum is formed by one of them, in
+  /// the order of the rows: the same bits for any number of threads.
   template <class Work>
   void by_columns(const Work& work) {
-    if (parts() == 1 || pass_count_ * d_ < worth_sharing) return work(0, Share{0, d_});
+    if (parts() == 1 || pass_count_ * d_ < worth_sharing()) return work(0, Share{0, d_});
     team_->run([&](int part) {
       const Share columns = share_of(d_, model_padding, part, parts());
       if (columns.count > 0) work(part, columns);
@@ -464,7 +466,8 @@ class GradientDevice {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
   DenseRows dense_rows(int part, Share rows) requires(dense) {
-    return {store_.row(pass_first_ + rows.first), d_, d_, rows.count, &ahead_[static_cast<std::size_t>(part)]};
+    return {store_.row(pass_first_ + rows.first), d_, d_, rows.count,
+            &ahead_[static_cast<std::size_t>(part)]};
   }
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
@@ -481,7 +484,8 @@ class GradientDevice {
     if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
     model_scale_ = largest / static_cast<float>(levels);
     if (model_scale_ > 0.0f) {
-      const VectorRounding how{random_, {Stream::model, batch_, 0, 0}, model_scale_, levels, model_bits_ == 1};
+      const VectorRounding how{
+          random_, {Stream::model, batch_, 0, 0}, model_scale_, levels, model_bits_ == 1};
       kernels_.round_symmetric(folded_.data(), d_, how, model8_.data());
     } else {
       std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
@@ -538,7 +542,8 @@ class GradientDevice {
     const int levels = residual_levels_of(store_);
     const float scale = detail::max_abs(scaled, pass_count_) / static_cast<float>(levels);
     if (scale > 0.0f) {
-      const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw), pass_first_ - first_};
+      const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw),
+                              pass_first_ - first_};
       kernels_.round_symmetric(scaled, pass_count_, {random_, place, scale, levels}, codes);
     } else {
       std::fill_n(codes, pass_count_, std::int8_t{0});
@@ -621,8 +626,8 @@ class GradientDevice {
   List<Index> constant_columns_;
   Buffer<std::int8_t> model8_;
   Buffer<std::int32_t> gradient32_;  // 0 between passes
-  float code_scale_ = 0.0f;      // of gradient32_; 0: nothing in it
-  bool has_float_sums_ = false;  // in gradient_, on the integer path
+  float code_scale_ = 0.0f;          // of gradient32_; 0: nothing in it
+  bool has_float_sums_ = false;      // in gradient_, on the integer path
   float largest_ = 0.0f;
   Index ahead_share_ = 0;  // lines of such a part
   Index announced_first_ = 0;
