@@ -662,10 +662,10 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
         ranges[j].min = low;
         ranges[j].max = high;
         // Inside, on a level, and (not for some rows) outside.
-        values[static_cast<std::size_t>(j)] = j % 5 == 1
-                                                  ? levels[j].value(static_cast<int>(word(2) * (1 << bits)))
-                                              : j % 11 == 4 && d % 3 == 0 ? high + word(2)
-                                                                          : low + (high - low) * word(2);
+        values[static_cast<std::size_t>(j)] =
+            j % 5 == 1 ? levels[j].value(static_cast<int>(word(2) * static_cast<float>(1 << bits)))
+            : j % 11 == 4 && d % 3 == 0 ? high + word(2)
+                                        : low + (high - low) * word(2);
       }
       const UniformColumns columns(levels, 1 << bits, ranges);
       for (const bool stochastic_rounding : {true, false})

@@ -541,11 +541,13 @@ struct Avx512Kernels : Avx2Kernels {
           __m512i index;
           if constexpr (Bits == 3) {
             // 0xca: the upper bits from the wide plane, bit 0 from the other one.
-            const __m512i upper =
-                position == 0 ? _mm512_slli_epi16(codes, 1) : _mm512_srli_epi16(codes, position - 1);
-            index = _mm512_ternarylogic_epi32(_mm512_set1_epi8(1), _mm512_srli_epi16(bits, row), upper, 0xca);
+            const __m512i upper = position == 0
+                                      ? _mm512_slli_epi16(codes, 1)
+                                      : _mm512_srli_epi16(codes, static_cast<unsigned>(position - 1));
+            index = _mm512_ternarylogic_epi32(
+                _mm512_set1_epi8(1), _mm512_srli_epi16(bits, static_cast<unsigned>(row)), upper, 0xca);
           } else {
-            index = _mm512_srli_epi16(codes, position);
+            index = _mm512_srli_epi16(codes, static_cast<unsigned>(position));
           }
           const __m512i levels = _mm512_shuffle_epi8(entries, _mm512_and_si512(index, nibble));
           acc[row] = _mm512_dpbusd_epi32(acc[row], levels, x_i8x64);
