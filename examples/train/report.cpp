@@ -29,7 +29,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"gradient_bits", 32},
           {"residual_levels", result.residual_levels ? Json(*result.residual_levels) : Json(nullptr)},
           {"isa", result.isa},
-          {"threads", 1},
+          {"threads", options.threads},
           {"seed", options.seed},
           {"l2", options.l2},
           {"l1", options.l1},
