@@ -1,7 +1,7 @@
 #pragma once
 /// \file
 /// Layer 0: many places of a keyed permutation at once. One place costs 60 rounds of Philox that wait for
-/// each other, 0.1 us: more than it takes to pack a short row. Eight places share vector registers.
+/// each other; eight places share vector registers.
 
 #include <zipml/cpu.hpp>
 #include <zipml/philox_lanes.hpp>

@@ -192,9 +192,8 @@ ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, con
   return any;
 }
 
-/// A row in pieces of `Width` columns; the last one is copied to where there is room for a whole one. (No
-/// masked loads and stores: on Zen 5 a masked vpmovdb to memory is microcode, and made a row three times as
-/// slow.)
+/// A row in pieces of `Width` columns; the last one is copied to where there is room for a whole one, so that
+/// pieces need no masks. True when a piece says so of its values.
 template <Index Width, class Piece>
 bool round_pieces(const float* values, Index d, const RoundedRow& out, const Piece& piece) {
   bool outside = false;

@@ -30,7 +30,7 @@ struct FitOptions {
   Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem
   std::optional<std::uint64_t> seed =
       std::nullopt;  ///< of the batch order and the channels; the store's when not given
-  int threads = 1;   ///< that share each batch; 0: as many as the machine has. The same bits for any number
+  int threads = 1;   ///< for large batches of packed samples; 0: all of the machine. The same bits for any
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
 };
 
