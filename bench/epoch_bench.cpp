@@ -1,17 +1,24 @@
-// Epochs of SGD from memory: packed stores against the float32 store of the same instruction set, batch and
-// d, in the same process, the two taking turns within each benchmark; and the Eigen loop that a user would
-// write.
+// Epochs of SGD: packed stores against the float32 store of the same instruction set, the two taking turns in
+// one process, the fastest turn of each counted; the Eigen loop that a user would write; reading memory.
 //
-//     epoch_bench                                             all of it, about 15 minutes with 2 GB of
-//     float32 epoch_bench --benchmark_filter='epoch/avx2/2/'          one width ZIPML_BENCH_MB=64 epoch_bench
-//     a smaller problem
+//     epoch_bench                                             all of it, half an hour with 2 GB of float32
+//     epoch_bench --benchmark_filter='epoch/avx2/2/'          one instruction set and width
+//     ZIPML_BENCH_MB=64 epoch_bench                           a smaller problem
 //
-// Names: epoch/<isa>/<bits>/d:<d>/batch:<B>[/<what differs: int8, double-sampling>], 32 bits for float32.
+// Names, 32 bits for float32, int8 for integers in model and residuals, else a float32 model:
+//     epoch/<isa>/<bits>/d:<d>/batch:<B>[/int8][/<estimator>]  from memory; speedup_vs_float32 is against the
+//                                                             float32 store at its best batch up to B
+//     cached/...                                              from the second-level cache
+//     short/...                                               rows of 8 to 128 columns, in cache
+//     threads:2/...                                           two threads against one, in the third-level
+//     cache
 
 #include <benchmark/benchmark.h>
 
+#include <algorithm>
 #include <chrono>
-#include <map>
+#include <cmath>
+#include <cstdlib>
 #include <memory>
 
 #include "eigen_baseline.hpp"
@@ -46,34 +53,54 @@ const zipml::PackedStore<Encoding, zipml::AffineDecoder>& packed_store(int bits,
   return *store;
 }
 
-/// Seconds of one epoch.
+/// Seconds of an epoch, the mean of so many of one fit.
 template <class Store, class Estimator>
 double epoch(const zipml::KernelTable& kernels, const Store& store, Estimator estimator, Index batch,
-             int model_bits) {
+             int model_bits, int epochs = 1, int threads = 1) {
   const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::NoRegularizer{}, zipml::ConstantStep(1e-7f)};
-  const zipml::FitOptions options{.epochs = 1, .batch = batch, .model_bits = model_bits};
+  const zipml::FitOptions options{
+      .epochs = epochs, .batch = batch, .model_bits = model_bits, .threads = threads};
   return sgd.fit_on(kernels, store, estimator, options).seconds_per_epoch;
 }
+
+/// What a benchmark compares by taking turns: the fastest turn of each side counts, as other tenants of a
+/// machine only ever slow one down.
+struct Turns {
+  double seconds = INFINITY;  ///< of an epoch
+  double other = INFINITY;    ///< of what it is compared with
+
+  template <class Mine, class Other>
+  void take(benchmark::State& state, const Mine& mine, const Other& compared) {
+    for (auto _ : state) {
+      other = std::min(other, compared());
+      double mean = mine();
+      seconds = std::min(seconds, mean);
+      for (double spent = mean; spent < 0.15; spent += mean) seconds = std::min(seconds, mean = mine());
+      state.SetIterationTime(seconds);
+    }
+  }
+};
 
 template <class Store>
 void report(benchmark::State& state, const Store& store, double seconds) {
   const double values = static_cast<double>(store.rows()) * static_cast<double>(store.cols());
-  const double epochs = static_cast<double>(state.iterations());
-  state.counters["values_per_ns"] = values * epochs / seconds * 1e-9;
-  state.counters["packed_gb_per_s"] = static_cast<double>(store.store_bytes()) * epochs / seconds * 1e-9;
+  state.counters["values_per_ns"] = values / seconds * 1e-9;
+  state.counters["packed_gb_per_s"] = static_cast<double>(store.store_bytes()) / seconds * 1e-9;
   state.counters["stored_bits"] = store.stored_bits();
 }
 
-void float_epoch(const zipml::KernelTable& kernels, benchmark::State& state, Index d, Index batch) {
-  const auto& store = dense_store(d);
-  double seconds = 0.0;
-  for (auto _ : state) {
-    const double once = epoch(kernels, store, zipml::full_precision, batch, 32);
-    state.SetIterationTime(once);
-    seconds += once;
-  }
-  report(state, store, seconds);
-  state.counters["speedup_vs_float32"] = 1.0;
+void float_epoch(const zipml::KernelTable& kernels, benchmark::State& state, const zipml::DenseStore& store,
+                 Index batch, int epochs = 1) {
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, zipml::full_precision, batch, 32, epochs); },
+      [] { return 0.0; });
+  report(state, store, turns.seconds);
+}
+
+/// The batch at which the float32 store is read fastest: its rows fit the second-level cache.
+Index float_batch(Index d, Index batch) {
+  return std::min(batch, std::max<Index>(8, std::min<Index>(64, (Index{512} << 10) / (4 * d))));
 }
 
 template <class Estimator>
@@ -81,16 +108,41 @@ void packed_epoch(const zipml::KernelTable& kernels, benchmark::State& state, Es
                   Index d, Index batch, int model_bits) {
   const auto& store = packed_store<typename Estimator::Encoding>(bits, d);
   const auto& baseline = dense_store(d);
-  double seconds = 0.0;
-  double float_seconds = 0.0;
-  for (auto _ : state) {
-    const double once = epoch(kernels, store, estimator, batch, model_bits);
-    state.SetIterationTime(once);
-    seconds += once;
-    float_seconds += epoch(kernels, baseline, zipml::full_precision, batch, 32);
-  }
-  report(state, store, seconds);
-  state.counters["speedup_vs_float32"] = float_seconds / seconds;
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, estimator, batch, model_bits); },
+      [&] { return epoch(kernels, baseline, zipml::full_precision, float_batch(d, batch), 32); });
+  report(state, store, turns.seconds);
+  state.counters["speedup_vs_float32"] = turns.other / turns.seconds;
+}
+
+/// The same from the second-level cache: 128 rows of 1,024 columns, 512 KB of float32.
+constexpr Index cached_rows = 128;
+constexpr int cached_epochs = 500;
+
+void cached_epoch(const zipml::KernelTable& kernels, benchmark::State& state, int bits, Index d,
+                  Index batch) {
+  const auto baseline = bench::dense(cached_rows, d);
+  const auto store = bench::packed<zipml::SeparateDraws<1>>(cached_rows, d, bits);
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, zipml::naive, batch, 8, cached_epochs); },
+      [&] { return epoch(kernels, baseline, zipml::full_precision, batch, 32, cached_epochs); });
+  report(state, store, turns.seconds);
+  state.counters["speedup_vs_float32"] = turns.other / turns.seconds;
+}
+
+/// Two threads against one, on 16 MB of float32, so that packed data stay in the third-level cache and the
+/// memory bus does not decide.
+void threaded_epoch(const zipml::KernelTable& kernels, benchmark::State& state, int bits, Index d,
+                    Index batch) {
+  const auto store = bench::packed<zipml::SeparateDraws<1>>((Index{32} << 20) / d, d, bits);
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, zipml::naive, batch, 8, 10, 2); },
+      [&] { return epoch(kernels, store, zipml::naive, batch, 8, 10, 1); });
+  report(state, store, turns.seconds);
+  state.counters["speedup_vs_one_thread"] = turns.other / turns.seconds;
 }
 
 /// What an estimator or outliers cost beside naive at the same stored bits: time_vs_naive, both taking turns.
@@ -102,30 +154,35 @@ void overhead_epoch(const zipml::KernelTable& kernels, benchmark::State& state, 
   Store store = bench::packed<typename Estimator::Encoding>(n, d, bits);
   const auto plain = bench::packed<zipml::SeparateDraws<1>>(n, d, store.layout().stored_bits);
   if (outliers > 0.0) store.outliers = bench::random_outliers(n, d, outliers);
-  double seconds = 0.0;
-  double naive_seconds = 0.0;
-  for (auto _ : state) {
-    const double once = epoch(kernels, store, estimator, batch, model_bits);
-    state.SetIterationTime(once);
-    seconds += once;
-    naive_seconds += epoch(kernels, plain, zipml::naive, batch, model_bits);
-  }
-  report(state, store, seconds);
-  state.counters["time_vs_naive"] = seconds / naive_seconds;
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, estimator, batch, model_bits); },
+      [&] { return epoch(kernels, plain, zipml::naive, batch, model_bits); });
+  report(state, store, turns.seconds);
+  state.counters["time_vs_naive"] = turns.seconds / turns.other;
+}
+
+/// Seconds that f() takes.
+template <class F>
+double timed(const F& f) {
+  const auto start = std::chrono::steady_clock::now();
+  f();
+  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
 }
 
 void user_epoch(benchmark::State& state, Index d, Index batch) {
   const auto& store = dense_store(d);
   zipml::Buffer<float> x(d);
-  double seconds = 0.0;
-  for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
-    eigen_epoch(store.row(0), store.labels().data(), store.rows(), d, batch, 1e-7f, x.data());
-    const double once = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    state.SetIterationTime(once);
-    seconds += once;
-  }
-  report(state, store, seconds);
+  Turns turns;
+  turns.take(
+      state,
+      [&] {
+        return timed([&] {
+          eigen_epoch(store.row(0), store.labels().data(), store.rows(), d, batch, 1e-7f, x.data());
+        });
+      },
+      [] { return 0.0; });
+  report(state, store, turns.seconds);
 }
 
 /// Reading the float32 store and nothing else: the memory bus of this moment.
@@ -133,30 +190,98 @@ void read_memory(benchmark::State& state, Index d) {
   const auto& store = dense_store(d);
   const auto* words = reinterpret_cast<const std::uint64_t*>(store.row(0));
   const Index count = store.rows() * d / 2;
-  double seconds = 0.0;
-  for (auto _ : state) {
-    const auto start = std::chrono::steady_clock::now();
-    std::uint64_t lanes[16] = {};
-    for (Index k = 0; k + 16 <= count; k += 16)
-      for (Index lane = 0; lane < 16; ++lane) lanes[lane] ^= words[k + lane];
-    for (auto& lane : lanes) benchmark::DoNotOptimize(lane);
-    const double once = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    state.SetIterationTime(once);
-    seconds += once;
-  }
-  report(state, store, seconds);
+  Turns turns;
+  turns.take(
+      state,
+      [&] {
+        return timed([&] {
+          std::uint64_t lanes[16] = {};
+          for (Index k = 0; k + 16 <= count; k += 16)
+            for (Index lane = 0; lane < 16; ++lane) lanes[lane] ^= words[k + lane];
+          for (auto& lane : lanes) benchmark::DoNotOptimize(lane);
+        });
+      },
+      [] { return 0.0; });
+  report(state, store, turns.seconds);
 }
+
+constexpr int turns_of_each = 3;
 
 template <class... Args>
 void add(const std::string& name, Args... args) {
   benchmark::RegisterBenchmark(name.c_str(), args...)
       ->UseManualTime()
       ->Unit(benchmark::kMillisecond)
-      ->MinTime(0.5);
+      ->Iterations(turns_of_each);
+}
+
+void add_estimators(const zipml::KernelTable& kernels, const std::string& base, int bits, Index d,
+                    Index batch, int model_bits) {
+  add(base + "/variance-corrected", [=](benchmark::State& s) {
+    overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, 0.0);
+  });
+  add(base + "/sum-code", [=](benchmark::State& s) {
+    overhead_epoch(kernels, s, zipml::sum_code, bits, d, batch, model_bits, 0.0);
+  });
+  for (const char* share : {"0.001", "0.003"})
+    add(base + "/variance-corrected/outliers:" + share, [=](benchmark::State& s) {
+      overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, std::atof(share));
+    });
+}
+
+void add_from_memory(const zipml::KernelTable& kernels, Index d) {
+  const std::string isa = std::string("epoch/") + kernels.name;
+  const std::string shape = "/d:" + std::to_string(d);
+  const auto name = [&](int bits, Index batch) {
+    return isa + "/" + std::to_string(bits) + shape + "/batch:" + std::to_string(batch);
+  };
+  for (const Index batch : {Index{1}, Index{16}, Index{64}, Index{256}})
+    add(name(32, batch), [=](benchmark::State& s) { float_epoch(kernels, s, dense_store(d), batch); });
+  for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
+    for (const Index batch : {Index{64}, Index{256}})
+      add(name(bits, batch) + "/int8",
+          [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 8); });
+    // The float model: any batch, any levels.
+    for (const Index batch : {Index{1}, Index{64}})
+      if (d >= 1024)
+        add(name(bits, batch),
+            [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 32); });
+    if (d != 1024 || (bits != 2 && bits != 4)) continue;
+    for (const Index batch : {Index{1}, Index{64}})
+      add(name(bits, batch) + "/double-sampling",
+          [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::double_sampling, bits, d, batch, 32); });
+    add_estimators(kernels, name(bits, 64), bits, d, 64, 32);
+    add_estimators(kernels, name(bits, 256) + "/int8", bits, d, 256, 8);
+  }
+}
+
+void add_cached(const zipml::KernelTable& kernels, Index d) {
+  const std::string isa = std::string("cached/") + kernels.name + "/";
+  const std::string shape = "/d:" + std::to_string(d) + "/batch:64";
+  add(isa + "32" + shape, [=](benchmark::State& s) {
+    const auto store = bench::dense(cached_rows, d);
+    float_epoch(kernels, s, store, 64, cached_epochs);
+  });
+  for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8})
+    add(isa + std::to_string(bits) + shape + "/int8",
+        [=](benchmark::State& s) { cached_epoch(kernels, s, bits, d, 64); });
+}
+
+/// Short rows: most real data. All of it from the second- or third-level cache, where float32 is at its best.
+void short_epoch(const zipml::KernelTable& kernels, benchmark::State& state, int bits, Index d, Index batch,
+                 int model_bits) {
+  const Index n = (Index{1} << 18) / d;
+  const auto store = bench::packed<zipml::SeparateDraws<1>>(n, d, bits);
+  const auto baseline = bench::dense(n, d);
+  Turns turns;
+  turns.take(
+      state, [&] { return epoch(kernels, store, zipml::naive, batch, model_bits, 50); },
+      [&] { return epoch(kernels, baseline, zipml::full_precision, batch, 32, 50); });
+  report(state, store, turns.seconds);
+  state.counters["speedup_vs_float32"] = turns.other / turns.seconds;
 }
 
 void add_all() {
-  using zipml::Index;
   for (const Index d : {Index{128}, Index{1024}, Index{8192}}) {
     const std::string shape = "/d:" + std::to_string(d);
     add("read" + shape, [=](benchmark::State& s) { read_memory(s, d); });
@@ -164,43 +289,30 @@ void add_all() {
       add("epoch/eigen-native/32" + shape + "/batch:" + std::to_string(batch),
           [=](benchmark::State& s) { user_epoch(s, d, batch); });
     zipml::detail::for_each_kernels([&](auto policy) {
-      if (!policy.available()) return;
-      const zipml::KernelTable kernels(policy);
-      const std::string isa = std::string("epoch/") + kernels.name;
-      if (isa == "epoch/scalar" && d != 1024) return;
-      for (const Index batch : {Index{64}, Index{256}}) {
-        const std::string tail = shape + "/batch:" + std::to_string(batch);
-        add(isa + "/32" + tail, [=](benchmark::State& s) { float_epoch(kernels, s, d, batch); });
-        for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8}) {
-          const std::string name = isa + "/" + std::to_string(bits) + tail;
-          add(name, [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 32); });
-          add(name + "/int8",
-              [=](benchmark::State& s) { packed_epoch(kernels, s, zipml::naive, bits, d, batch, 8); });
-          if (d == 1024 && (bits == 2 || bits == 4)) {
-            for (const int model_bits : {32, 8}) {
-              const std::string base = name + (model_bits == 8 ? "/int8" : "");
-              add(base + "/variance-corrected", [=](benchmark::State& s) {
-                overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, 0.0);
-              });
-              add(base + "/sum-code", [=](benchmark::State& s) {
-                overhead_epoch(kernels, s, zipml::sum_code, bits, d, batch, model_bits, 0.0);
-              });
-              for (const double outliers : {0.001, 0.003}) {
-                const std::string share = outliers == 0.001 ? "0.001" : "0.003";
-                add(base + "/variance-corrected/outliers:" + share, [=](benchmark::State& s) {
-                  overhead_epoch(kernels, s, zipml::variance_corrected, bits, d, batch, model_bits, outliers);
-                });
-              }
-            }
-          }
-          if (batch == 64 && d == 1024)
-            add(name + "/double-sampling", [=](benchmark::State& s) {
-              packed_epoch(kernels, s, zipml::double_sampling, bits, d, batch, 32);
-            });
-        }
-      }
+      if (!available(policy.isa) || (policy.isa == zipml::Isa::scalar && d != 1024)) return;
+      add_from_memory(zipml::KernelTable(policy), d);
     });
   }
+  zipml::detail::for_each_kernels([&](auto policy) {
+    if (!available(policy.isa)) return;
+    const zipml::KernelTable kernels(policy);
+    add_cached(kernels, 1024);
+    if (policy.isa == zipml::Isa::scalar) return;
+    for (const Index batch : {Index{64}, Index{512}, Index{4096}})
+      for (const int bits : {2, 8})
+        add(std::string("threads:2/") + kernels.name + "/" + std::to_string(bits) +
+                "/d:1024/batch:" + std::to_string(batch) + "/int8",
+            [=](benchmark::State& s) { threaded_epoch(kernels, s, bits, 1024, batch); });
+    for (const Index d : {8, 16, 28, 54, 90, 128})
+      for (const int bits : {2, 4, 8})
+        for (const Index batch : {Index{1}, Index{16}, Index{64}})
+          for (const int model_bits : {8, 32})
+            if (model_bits == 32 || batch > 1)
+              add(std::string("short/") + kernels.name + "/" + std::to_string(bits) +
+                      "/d:" + std::to_string(d) + "/batch:" + std::to_string(batch) +
+                      (model_bits == 8 ? "/int8" : ""),
+                  [=](benchmark::State& s) { short_epoch(kernels, s, bits, d, batch, model_bits); });
+  });
 }
 
 }  // namespace

@@ -148,7 +148,7 @@ void dense(benchmark::State& state, bool accumulate) {
 int main(int argc, char** argv) {
   detail::for_each_kernels([](auto kernels) {
     using Kernels = decltype(kernels);
-    if (!Kernels::available()) return;
+    if (!available(Kernels::isa)) return;
     for (const bool accumulate : {false, true}) {
       const std::string name = std::string(accumulate ? "accumulate/" : "margins/") + Kernels::name + "/";
       benchmark::RegisterBenchmark((name + "32/float").c_str(),

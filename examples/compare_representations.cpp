@@ -284,7 +284,7 @@ void compare(const Options& options, const zipml::Dataset& data) {
       "%s: %td rows, %td columns, %s, l2 %g; optimum %.6g; %d seeds, %d epochs, %s "
       "kernels\n\n",
       data.source.c_str(), data.rows, data.cols, options.loss.c_str(), static_cast<double>(options.l2),
-      comparison.optimum(), options.seeds, options.epochs, zipml::active_isa().c_str());
+      comparison.optimum(), options.seeds, options.epochs, zipml::name_of(zipml::active_isa()));
   const auto rows = comparison.rows();
   print(rows, comparison.biases());
   if (!options.csv.empty()) write_csv(options.csv, rows);

@@ -107,7 +107,7 @@ Moments enumerate(const Problem& p, Estimator estimator) {
       bias[j] = static_cast<float>(
           Encoding::summed == 1 ? p.variance(j) : step * step * count * (k - count) / (k * k * (k - 1.0)));
     }
-    detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+    detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                   ups.data());
     GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
     if (Estimator::corrected) device.set_correction(bias);
@@ -246,7 +246,7 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
               Encoding::summed == 1 ? fraction * (1.0 - fraction) : count * (k - count) / (k * k * (k - 1));
           bias[j] += static_cast<float>(0.5 * w);
         }
-      detail::write_group<Encoding>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+      detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                     ups.data());
       GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
       device.set_correction(bias);
@@ -366,7 +366,7 @@ TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sampl
       for (int draw = 0; draw < 2; ++draw)
         probability *= (up >> draw & 1u) != 0 ? p.fraction(j) : 1.0 - p.fraction(j);
     }
-    detail::write_group<SeparateDraws<2>>(store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
+    detail::write_group<SeparateDraws<2>>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0, base.data(),
                                           ups.data());
     GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);

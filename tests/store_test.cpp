@@ -641,15 +641,15 @@ TEST_CASE("a matrix without columns, a matrix of one value") {
 }
 
 TEST_CASE("rows are rounded and packed to the same bits by every instruction set") {
-  std::vector<PackingIsa> others;
-  if (cpu_features().avx2) others.push_back(PackingIsa::avx2);
-  if (cpu_features().avx512) others.push_back(PackingIsa::avx512);
+  std::vector<Isa> others;
+  for (const Isa isa : all_isas)
+    if (isa != Isa::scalar && available(isa)) others.push_back(isa);
   if (others.empty()) WARN("skipped: this machine has no vector instructions to compare");
   const Random random(31);
   for (Index d = 1; d <= 200; d += d < 70 ? 1 : 13)
     for (const int bits : {1, 2, 3, 8}) {
       Buffer<UniformGrid> levels(d);
-      Buffer<ColumnStatistics> ranges(d);
+      ColumnRanges ranges(d);
       std::vector<float> values(static_cast<std::size_t>(d));
       for (Index j = 0; j < d; ++j) {
         const auto word = [&](std::uint32_t what) {
@@ -659,15 +659,15 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
         const float low = 4.0f * word(0) - 2.0f;
         const float high = j % 7 == 3 ? low : low + 3.0f * word(1);  // some columns are constant
         levels[j] = UniformGrid(low, high, 1 << bits);
-        ranges[j].min = low;
-        ranges[j].max = high;
+        ranges.lowest[j] = low;
+        ranges.highest[j] = high;
         // Inside, on a level, and (not for some rows) outside.
         values[static_cast<std::size_t>(j)] =
             j % 5 == 1 ? levels[j].value(static_cast<int>(word(2) * static_cast<float>(1 << bits)))
             : j % 11 == 4 && d % 3 == 0 ? high + word(2)
                                         : low + (high - low) * word(2);
       }
-      const UniformColumns columns(levels, 1 << bits, ranges);
+      const UniformColumns columns(levels, 1 << bits);
       for (const bool stochastic_rounding : {true, false})
         for (const int draws : {1, 2, 8}) {
           const RowRounding how{Random(5), 77, 3, draws, stochastic_rounding};
@@ -677,19 +677,20 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
             std::vector<std::uint64_t> spread;
             bool outside;
           };
-          const auto round = [&](PackingIsa isa) {
+          const auto round = [&](Isa isa) {
             Rounded r{std::vector<std::uint8_t>(size), std::vector<std::uint8_t>(size),
                       std::vector<std::uint8_t>(size), std::vector<std::uint64_t>(size, 9), false};
-            r.outside =
-                round_row(isa, values.data(), d, columns, how, {r.low.data(), r.ups.data(), r.spread.data()});
-            if (draws == 1) round_row(isa, values.data(), d, columns, how, {r.code.data(), nullptr, nullptr});
+            r.outside = round_row(isa, values.data(), d, columns, ranges, how,
+                                  {r.low.data(), r.ups.data(), r.spread.data()});
+            if (draws == 1)
+              round_row(isa, values.data(), d, columns, ranges, how, {r.code.data(), nullptr, nullptr});
             return r;
           };
-          const Rounded expected = round(PackingIsa::scalar);
+          const Rounded expected = round(Isa::scalar);
           if (draws == 1)
             for (std::size_t j = 0; j < size; ++j)
               REQUIRE(expected.code[j] == expected.low[j] + expected.ups[j]);
-          for (const PackingIsa isa : others) {
+          for (const Isa isa : others) {
             INFO("d " << d << " bits " << bits << " draws " << draws << " stochastic "
                       << stochastic_rounding);
             const Rounded got = round(isa);
@@ -701,7 +702,7 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
       for (std::size_t k = 0; k < rows.size(); ++k)
         rows[k] =
             static_cast<std::uint8_t>(random.word(Stream::generated, 4, static_cast<std::uint32_t>(k), 0));
-      const auto packed = [&](PackingIsa isa, int width, int shift) {
+      const auto packed = [&](Isa isa, int width, int shift) {
         std::vector<std::uint8_t> panel(static_cast<std::size_t>(d));
         if (width == 1) pack_panel<1>(isa, rows.data(), d, d, shift, panel.data());
         if (width == 2) pack_panel<2>(isa, rows.data(), d, d, shift, panel.data());
@@ -711,8 +712,7 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
       };
       for (const int width : {1, 2, 4, 8})
         for (int shift = 0; shift + width <= 8; ++shift)
-          for (const PackingIsa isa : others)
-            CHECK(packed(isa, width, shift) == packed(PackingIsa::scalar, width, shift));
+          for (const Isa isa : others) CHECK(packed(isa, width, shift) == packed(Isa::scalar, width, shift));
     }
 }
 

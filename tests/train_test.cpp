@@ -19,7 +19,7 @@
 #include <vector>
 #include <zipml/data/load.hpp>
 #include <zipml/data/model_file.hpp>
-#include <zipml/kernels/isa.hpp>
+#include <zipml/isa.hpp>
 
 #include "catch.hpp"
 
@@ -210,13 +210,7 @@ struct Table {
   }
 };
 
-bool has_avx2() {
-  try {
-    return active_isa("avx2") == "avx2";
-  } catch (const zipml::Error&) {
-    return false;
-  }
-}
+bool has_avx2() { return zipml::available(zipml::Isa::avx2); }
 
 }  // namespace
 
@@ -464,14 +458,14 @@ TEST_CASE("train --json: values follow from the options and from each other") {
   check({"--bits", "1", "--estimator", "double-sampling", "--outliers", "0"}, 1, 2.0, "double-sampling");
   check({"--estimator", "symmetrized"}, 4, 6.144, "symmetrized");
   check({"--fresh"}, 4, 4.144, "variance-corrected");
-  const Json nearest = check({"--rounding", "nearest"}, 4, 4.144, "naive");
-  CHECK(nearest["rounding"] == "nearest");
+  const Json rounded = check({"--rounding", "nearest"}, 4, 4.144, "naive");
+  CHECK(rounded["rounding"] == "nearest");
   for (const Arguments& arguments : {Arguments{"--bits", "32"}, Arguments{"--estimator", "full"}}) {
-    const Json full = check(arguments, 32, 32.0, "full");
-    CHECK(full["levels"].is_null());
-    CHECK(full["rounding"].is_null());
-    CHECK(full["compression"] == 1.0);
-    CHECK(full["excess"] < run["excess"]);
+    const Json unquantized = check(arguments, 32, 32.0, "full");
+    CHECK(unquantized["levels"].is_null());
+    CHECK(unquantized["rounding"].is_null());
+    CHECK(unquantized["compression"] == 1.0);
+    CHECK(unquantized["excess"] < run["excess"]);
   }
   // A table of 2^b floats a column: what check allows for is less.
   const auto fitted = [&](const Arguments& arguments, const char* levels, const char* estimator) {

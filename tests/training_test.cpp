@@ -102,7 +102,7 @@ TEST_CASE("the integer path gives the same bits on every instruction set") {
     const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, double_sampling, options);
     detail::for_each_kernels([&](auto kernels) {
       using Kernels = decltype(kernels);
-      if (!Kernels::available()) return;
+      if (!available(Kernels::isa)) return;
       CHECK(same_bits(expected, sgd.fit_on(KernelTable(Kernels{}), store, double_sampling, options)));
     });
   };
@@ -202,7 +202,7 @@ TEST_CASE("float paths agree between instruction sets within rounding") {
     const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, estimator, {.epochs = 1});
     detail::for_each_kernels([&](auto kernels) {
       using Kernels = decltype(kernels);
-      if (!Kernels::available()) return;
+      if (!available(Kernels::isa)) return;
       const auto got = sgd.fit_on(KernelTable(Kernels{}), store, estimator, {.epochs = 1});
       double worst = 0.0;
       for (Index j = 0; j < train.cols; ++j)
@@ -307,7 +307,7 @@ TEST_CASE("step rules: constant, inverse time, step decay all converge") {
 
 TEST_CASE("tail averaging averages the tail") {
   TailAverage average(model_padding);
-  const KernelTable kernels = kernels_of("scalar");
+  const KernelTable kernels = kernels_of(Isa::scalar);
   Buffer<float> x(model_padding);
   for (int epoch = 1; epoch <= 20; ++epoch) {
     average.begin_epoch(epoch);

@@ -33,8 +33,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract.
 struct Avx2Kernels : ScalarKernels {
-  static constexpr const char* name = "avx2";
-  static bool available() { return cpu_features().avx2; }
+  static constexpr Isa isa = Isa::avx2;
+  static constexpr const char* name = name_of(isa);
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {

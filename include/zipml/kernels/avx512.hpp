@@ -38,8 +38,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract. Tables of levels for each column are those of AVX2.
 struct Avx512Kernels : Avx2Kernels {
-  static constexpr const char* name = "avx512";
-  static bool available() { return cpu_features().avx512; }
+  static constexpr Isa isa = Isa::avx512;
+  static constexpr const char* name = name_of(isa);
 
   using Avx2Kernels::accumulate;
   using Avx2Kernels::margins;

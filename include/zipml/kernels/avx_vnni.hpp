@@ -21,8 +21,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract.
 struct AvxVnniKernels : Avx2Kernels {
-  static constexpr const char* name = "avx-vnni";
-  static bool available() { return cpu_features().avx_vnni; }
+  static constexpr Isa isa = Isa::avx_vnni;
+  static constexpr const char* name = name_of(isa);
 
   using Avx2Kernels::accumulate;
   using Avx2Kernels::margins;

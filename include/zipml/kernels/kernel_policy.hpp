@@ -19,7 +19,6 @@
 ///
 ///     struct MyKernels : ScalarKernels {
 ///       static constexpr const char* name = "mine";
-///       static bool available();
 ///       using ScalarKernels::margins;
 ///       static void margins(const PackedView&, const PlaneList&, GroupRange, ModelBlock<float>, float* out);
 ///     };
@@ -186,7 +185,6 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
                                 const DenseRows& rows, const VectorRounding& rounding, float* values,
                                 std::int8_t* codes8, double* doubles, const GradientFrame& frame) {
   { K::name } -> std::convertible_to<const char*>;
-  { K::available() } -> std::same_as<bool>;
   K::margins(view, planes, groups, model8, out32);
   K::accumulate(view, planes, groups, residuals8, gradient32);
   K::margins(view, planes, codes, groups, model8, out32);

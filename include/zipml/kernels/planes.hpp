@@ -9,22 +9,7 @@
 
 namespace zipml::inline ZIPML_ABI::detail {
 
-/// Calls f with the width of a plane, 1, 2, 4 or 8, as a constant.
-template <class F>
-void visit_width(int width, const F& f) {
-  switch (width) {
-    case 1:
-      return f(std::integral_constant<int, 1>{});
-    case 2:
-      return f(std::integral_constant<int, 2>{});
-    case 4:
-      return f(std::integral_constant<int, 4>{});
-    default:
-      return f(std::integral_constant<int, 8>{});
-  }
-}
-
-/// The same with the width of a code that is one plane, and with 0 for other codes.
+/// Calls f with the width of a code that is one plane, as visit_width does, and with 0 for other codes.
 template <class F>
 void visit_single(const PlaneList& planes, const F& f) {
   if (planes.count == 1 && planes[0].shift == 0) return visit_width(planes[0].width, f);

@@ -5,14 +5,15 @@
 
 #include <cstdint>
 
+#include <zipml/isa.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract.
 struct ScalarKernels {
-  static constexpr const char* name = "scalar";
-  static bool available() { return true; }
+  static constexpr Isa isa = Isa::scalar;
+  static constexpr const char* name = name_of(isa);
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {

@@ -66,14 +66,17 @@ class UniformGrid {
 
   float value(int code) const { return static_cast<float>(offset_ + static_cast<double>(step_) * code); }
 
-  Position lower(float x) const {
-    if (step_ == 0.0f) return {0, 0.0f};
+  Position lower(float x) const { return lower(x, offset_, step_, last_, snap_); }
+
+  /// The same from the parts of a grid, `last` the highest code.
+  static Position lower(float x, float offset, float step, float last, float snap) {
+    if (step == 0.0f) return {0, 0.0f};
     // Nothing here multiplies before it adds, so that contraction into FMA cannot change a bit.
-    const float place = std::clamp((x - offset_) / step_, 0.0f, last_);
-    const int code = std::min(static_cast<int>(place), static_cast<int>(last_) - 1);
+    const float place = std::clamp((x - offset) / step, 0.0f, last);
+    const int code = std::min(static_cast<int>(place), static_cast<int>(last) - 1);
     float fraction = place - static_cast<float>(code);
-    if (fraction < snap_) fraction = 0.0f;
-    if (fraction > 1.0f - snap_) fraction = 1.0f;
+    if (fraction < snap) fraction = 0.0f;
+    if (fraction > 1.0f - snap) fraction = 1.0f;
     return {code, fraction};
   }
 

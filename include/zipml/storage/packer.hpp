@@ -21,42 +21,16 @@ namespace detail {
 /// Writes the codes of 8 rows into one group of every plane. `base` and `ups` hold 8 x cols: what the base
 /// planes store, and one bit per draw where draws are apart.
 template <class Encoding>
-void write_group(std::uint8_t* codes, const PlaneLayout& layout, int bits, Index group,
+void write_group(Isa isa, std::uint8_t* codes, const PlaneLayout& layout, int bits, Index group,
                  const typename Encoding::Code* base, const std::uint8_t* ups) {
   const auto write_plane = [&](const Plane& plane, const auto* source, int source_shift) {
     std::uint8_t* out = codes + layout.offset(plane, group);
-    const int rows_per_byte = 8 / plane.width;
-    if constexpr (sizeof *source == 1) {
-      const PackingIsa isa = best_packing_isa();
-      for (int panel = 0; panel < plane.width; ++panel, out += layout.cols) {
-        const auto* rows = source + panel * rows_per_byte * layout.cols;
-        switch (plane.width) {
-          case 1:
-            pack_panel<1>(isa, rows, layout.cols, layout.cols, source_shift, out);
-            break;
-          case 2:
-            pack_panel<2>(isa, rows, layout.cols, layout.cols, source_shift, out);
-            break;
-          case 4:
-            pack_panel<4>(isa, rows, layout.cols, layout.cols, source_shift, out);
-            break;
-          default:
-            pack_panel<8>(isa, rows, layout.cols, layout.cols, source_shift, out);
-            break;
-        }
-      }
-      return;
-    }
-    const unsigned mask = (1u << plane.width) - 1u;
-    for (int panel = 0; panel < plane.width; ++panel, out += layout.cols) {
-      const auto* rows = source + panel * rows_per_byte * layout.cols;
-      for (Index j = 0; j < layout.cols; ++j) {
-        unsigned byte = 0;
-        for (int r = 0; r < rows_per_byte; ++r)
-          byte |= (unsigned{rows[r * layout.cols + j]} >> source_shift & mask) << (r * plane.width);
-        out[j] = static_cast<std::uint8_t>(byte);
-      }
-    }
+    visit_width(plane.width, [&](auto width) {
+      constexpr int w = decltype(width)::value;
+      for (int panel = 0; panel < w; ++panel, out += layout.cols)
+        pack_panel<w>(isa, source + panel * (8 / w) * layout.cols, layout.cols, layout.cols, source_shift,
+                      out);
+    });
   };
   const PlaneList planes = Encoding::base_planes(bits);
   for (int p = 0; p < planes.count; ++p) write_plane(planes[p], base, planes[p].shift);
@@ -140,8 +114,7 @@ class Packer : public Redraw<Encoding, Decoder> {
         by_row_(options.scales_rows()),
         columns_(std::move(columns)),
         levels_(std::move(levels)),
-        lowest_(features.cols),
-        highest_(features.cols) {
+        ranges_(features.cols) {
     static_assert(!shared || Encoding::summed == 1,
                   "zipml: means of draws are on no shared table: use optimal_levels with the sum code");
     if constexpr (!affine) {
@@ -149,17 +122,17 @@ class Packer : public Redraw<Encoding, Decoder> {
         throw Error("tables of levels are fitted to columns", "Scaling::column_range", "another scaling");
     }
     for (Index j = 0; j < features.cols; ++j) {
-      lowest_[j] = columns_[j].min;
-      highest_[j] = columns_[j].max;
+      ranges_.lowest[j] = columns_[j].min;
+      ranges_.highest[j] = columns_[j].max;
       if constexpr (!affine) levels_[j].require_range();
       if constexpr (!affine && !shared)
         if (!levels_.fitted) {
-          lowest_[j] = levels_[j].value(0);
-          highest_[j] = levels_[j].value(levels_.count - 1);
+          ranges_.lowest[j] = levels_[j].value(0);
+          ranges_.highest[j] = levels_[j].value(levels_.count - 1);
         }
     }
     if constexpr (affine)
-      if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits, columns_);
+      if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
   }
 
   Store pack(const VectorRef& labels) const {
@@ -284,7 +257,7 @@ class Packer : public Redraw<Encoding, Decoder> {
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
           }
         }
-        write_group<Encoding>(codes_, store_.layout(), packer_.bits_, group, base.data(), ups.data());
+        write_group<Encoding>(isa_, codes_, store_.layout(), packer_.bits_, group, base.data(), ups.data());
         if constexpr (Encoding::has_bias)
           if ((group + 1) * group_rows % statistics_chunk == 0) count_spread();
       }
@@ -344,11 +317,11 @@ class Packer : public Redraw<Encoding, Decoder> {
                             draws, R::stochastic};
       bool outside = false;
       if constexpr (Encoding::draws > 1) {
-        outside = round_row(isa_, row, d, packer_.uniform_, how, {base, ups, spread});
+        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {base, ups, spread});
       } else if constexpr (Encoding::summed == 1) {
-        outside = round_row(isa_, row, d, packer_.uniform_, how, {base, nullptr, spread});
+        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {base, nullptr, spread});
       } else {
-        outside = round_row(isa_, row, d, packer_.uniform_, how, {low_.data(), ups, spread});
+        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {low_.data(), ups, spread});
         for (Index j = 0; j < d; ++j) {
           unsigned count = 0;
           for (int t = 0; t < draws; ++t) count += unsigned{ups[j]} >> t & 1u;
@@ -359,7 +332,7 @@ class Packer : public Redraw<Encoding, Decoder> {
       if (!outside) [[likely]]
         return;
       for (Index j = 0; j < d; ++j)
-        if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j])
+        if (packer_.ranges_.outside(j, row[j]))
           keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
     }
 
@@ -384,7 +357,7 @@ class Packer : public Redraw<Encoding, Decoder> {
           const Position position = levels.lower(row[j]);
           const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
           if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
-          if (row[j] < packer_.lowest_[j] || row[j] > packer_.highest_[j]) [[unlikely]]
+          if (packer_.ranges_.outside(j, row[j])) [[unlikely]]
             keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
         }
       }
@@ -454,7 +427,7 @@ class Packer : public Redraw<Encoding, Decoder> {
     static constexpr Index rows_ahead = 16;
     static constexpr Index known_rows = block_rows + rows_ahead;
     Index ids_[known_rows] = {};  // original rows, from the first one of a block on
-    PackingIsa isa_ = best_packing_isa();
+    Isa isa_ = active_isa();
   };
 
   MatrixView features_;
@@ -464,8 +437,7 @@ class Packer : public Redraw<Encoding, Decoder> {
   Buffer<ColumnStatistics> columns_;
   ColumnLevels levels_;
   UniformColumns uniform_;  // the levels as vectors, where they are uniform and belong to columns
-  Buffer<float> lowest_;    // values outside of these are outliers, or are moved
-  Buffer<float> highest_;
+  ColumnRanges ranges_;     // values outside of these are outliers, or are moved
 };
 
 /// The packer of `Encoding` for samples whose levels a policy chooses.

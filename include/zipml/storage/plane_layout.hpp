@@ -17,6 +17,7 @@
 
 #include <array>
 #include <cstdint>
+#include <type_traits>
 
 #include <zipml/types.hpp>
 
@@ -102,5 +103,24 @@ inline int plane_bits(const std::uint8_t* codes, const PlaneLayout& layout, cons
       codes[layout.offset(plane, row / group_rows) + in_group / rows_per_byte * layout.cols + col];
   return byte >> (in_group % rows_per_byte * plane.width) & ((1 << plane.width) - 1);
 }
+
+namespace detail {
+
+/// Calls f with the width of a plane, 1, 2, 4 or 8, as a constant.
+template <class F>
+void visit_width(int width, const F& f) {
+  switch (width) {
+    case 1:
+      return f(std::integral_constant<int, 1>{});
+    case 2:
+      return f(std::integral_constant<int, 2>{});
+    case 4:
+      return f(std::integral_constant<int, 4>{});
+    default:
+      return f(std::integral_constant<int, 8>{});
+  }
+}
+
+}  // namespace detail
 
 }  // namespace zipml::inline ZIPML_ABI

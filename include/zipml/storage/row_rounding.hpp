@@ -8,41 +8,46 @@
 #include <cstdint>
 #include <cstring>
 
-#include <zipml/cpu.hpp>
+#include <zipml/isa.hpp>
 #include <zipml/philox_lanes.hpp>
 #include <zipml/quantization/levels.hpp>
 #include <zipml/random.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Uniform levels of d columns, as many in each, as vectors.
+/// Vectors of d columns are padded to a multiple of this.
+inline constexpr Index column_piece = 64;
+
+/// What belongs to each of d columns: values outside are told. Padded, with entries that no zero is outside
+/// of.
+struct ColumnRanges {
+  ColumnRanges() = default;
+  explicit ColumnRanges(Index d) : lowest(round_up(d, column_piece)), highest(lowest.size()) {}
+
+  bool outside(Index j, float value) const { return value < lowest[j] || value > highest[j]; }
+
+  Buffer<float> lowest;
+  Buffer<float> highest;
+};
+
+/// Uniform levels of d columns, as many in each, as vectors. Padded with columns of a single level.
 struct UniformColumns {
   UniformColumns() = default;
-  /// `ranges` are what belongs to a column: values outside are told.
-  template <class Ranges>
-  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column, const Ranges& ranges)
-      : grids(&levels),
-        offset(round_up(levels.size(), piece)),
-        step(round_up(levels.size(), piece)),
-        lowest(round_up(levels.size(), piece)),
-        highest(round_up(levels.size(), piece)),
+  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column)
+      : offset(round_up(levels.size(), column_piece)),
+        step(offset.size()),
         last(static_cast<float>(levels_of_a_column - 1)),
         snap(UniformGrid::snap_of(levels_of_a_column)) {
     for (Index j = 0; j < levels.size(); ++j) {
       offset[j] = levels[j].offset();
       step[j] = levels[j].step();
-      lowest[j] = ranges[j].min;
-      highest[j] = ranges[j].max;
     }
   }
-  static constexpr Index piece =
-      64;  ///< vectors are padded to a multiple of it, with columns of a single level
 
-  const Buffer<UniformGrid>* grids = nullptr;
+  Position lower(Index j, float x) const { return UniformGrid::lower(x, offset[j], step[j], last, snap); }
+
   Buffer<float> offset;
   Buffer<float> step;
-  Buffer<float> lowest;
-  Buffer<float> highest;
   float last = 1.0f;  ///< the highest code
   float snap = 0.0f;  ///< see UniformGrid
 };
@@ -67,8 +72,8 @@ struct RoundedRow {
 
 namespace detail {
 
-inline bool round_columns(const float* values, Index d, const UniformColumns& columns, const RowRounding& how,
-                          const RoundedRow& out) {
+inline bool round_columns(const float* values, Index d, const UniformColumns& columns,
+                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
   PhiloxWords words[8] = {};
   bool outside = false;
   for (Index j = 0; j < d; ++j) {
@@ -77,7 +82,7 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
       for (int t = 0; t < how.draws; ++t)
         words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
                                     static_cast<std::uint32_t>(j / 4), how.row);
-    const Position position = (*columns.grids)[j].lower(values[j]);
+    const Position position = columns.lower(j, values[j]);
     const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
     unsigned ups = 0;
     for (int t = 0; t < how.draws; ++t) {
@@ -87,15 +92,14 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
     out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
     if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
     if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
-    outside = outside || values[j] < columns.lowest[j] || values[j] > columns.highest[j];
+    outside = outside || ranges.outside(j, values[j]);
   }
   return outside;
 }
 
 /// Byte j of a panel from the codes of its 8 / W rows: bits `shift` .. `shift` + W - 1 of each.
-template <int W>
-void pack_columns(const std::uint8_t* rows, Index stride, Index first, Index d, int shift,
-                  std::uint8_t* panel) {
+template <int W, class Code>
+void pack_columns(const Code* rows, Index stride, Index first, Index d, int shift, std::uint8_t* panel) {
   for (Index j = first; j < d; ++j) {
     unsigned byte = 0;
     for (int r = 0; r < 8 / W; ++r)
@@ -135,7 +139,8 @@ ZIPML_INLINE_AVX2 inline __m256i low_bytes(__m256i a, __m256i b, __m256i c, __m2
 
 /// 32 columns from `j`.
 ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
-                                               const RowRounding& how, const RoundedRow& out) {
+                                               const ColumnRanges& ranges, const RowRounding& how,
+                                               const RoundedRow& out) {
   Positions8 at[4];
   for (int k = 0; k < 4; ++k)
     at[k] = positions8(values + 8 * k, columns.offset.data() + j + 8 * k, columns.step.data() + j + 8 * k,
@@ -170,8 +175,8 @@ ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, con
   __m256 outside = _mm256_setzero_ps();
   for (int k = 0; k < 4; ++k) {
     const __m256 v = _mm256_loadu_ps(values + 8 * k);
-    const __m256 lowest = _mm256_loadu_ps(columns.lowest.data() + j + 8 * k);
-    const __m256 highest = _mm256_loadu_ps(columns.highest.data() + j + 8 * k);
+    const __m256 lowest = _mm256_loadu_ps(ranges.lowest.data() + j + 8 * k);
+    const __m256 highest = _mm256_loadu_ps(ranges.highest.data() + j + 8 * k);
     outside = _mm256_or_ps(
         outside, _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ)));
   }
@@ -238,8 +243,8 @@ ZIPML_TARGET_AVX2 void pack_panel_avx2(const std::uint8_t* rows, Index stride, I
 
 /// 64 columns from `j`.
 ZIPML_TARGET_AVX512 inline bool round_piece_avx512(const float* values, Index j,
-                                                   const UniformColumns& columns, const RowRounding& how,
-                                                   const RoundedRow& out) {
+                                                   const UniformColumns& columns, const ColumnRanges& ranges,
+                                                   const RowRounding& how, const RoundedRow& out) {
   const __m512 one = _mm512_set1_ps(1.0f), last = _mm512_set1_ps(columns.last);
   const __m512 snap = _mm512_set1_ps(columns.snap), unsnap = _mm512_set1_ps(1.0f - columns.snap);
   const __m512i highest = _mm512_set1_epi32(static_cast<int>(columns.last) - 1);
@@ -253,8 +258,8 @@ ZIPML_TARGET_AVX512 inline bool round_piece_avx512(const float* values, Index j,
         _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // else a single level
     const __m512 v = _mm512_loadu_ps(values + 16 * k);
     outside |=
-        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(columns.lowest.data() + j + 16 * k), _CMP_LT_OQ)} |
-        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(columns.highest.data() + j + 16 * k), _CMP_GT_OQ)};
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.lowest.data() + j + 16 * k), _CMP_LT_OQ)} |
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.highest.data() + j + 16 * k), _CMP_GT_OQ)};
     __m512 t = _mm512_maskz_div_ps(steps, _mm512_sub_ps(v, offset), step);
     t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), last);
     low[k] = _mm512_min_epi32(_mm512_cvttps_epi32(t), highest);
@@ -323,43 +328,35 @@ ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index strid
 
 }  // namespace detail
 
-/// The instruction sets of packing.
-enum class PackingIsa { scalar, avx2, avx512 };
-
-inline PackingIsa best_packing_isa() {
-  return cpu_features().avx512 ? PackingIsa::avx512
-         : cpu_features().avx2 ? PackingIsa::avx2
-                               : PackingIsa::scalar;
-}
-
 /// Rounds a row of d values; true when one of them lies outside of its column's range. O(d draws).
-inline bool round_row(PackingIsa isa, const float* values, Index d, const UniformColumns& columns,
-                      const RowRounding& how, const RoundedRow& out) {
+inline bool round_row(Isa isa, const float* values, Index d, const UniformColumns& columns,
+                      const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
 #if ZIPML_X86
-  if (isa == PackingIsa::avx512)
+  if (isa == Isa::avx512)
     return detail::round_pieces<64>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
-      return detail::round_piece_avx512(v, j, columns, how, to);
+      return detail::round_piece_avx512(v, j, columns, ranges, how, to);
     });
-  if (isa == PackingIsa::avx2)
+  if (isa != Isa::scalar)
     return detail::round_pieces<32>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
-      return detail::round_piece_avx2(v, j, columns, how, to);
+      return detail::round_piece_avx2(v, j, columns, ranges, how, to);
     });
 #else
   (void)isa;
 #endif
-  return detail::round_columns(values, d, columns, how, out);
+  return detail::round_columns(values, d, columns, ranges, how, out);
 }
 
-/// Packs the codes of 8 / W rows, `stride` bytes apart, into a panel of d bytes.
-template <int W>
-void pack_panel(PackingIsa isa, const std::uint8_t* rows, Index stride, Index d, int shift,
-                std::uint8_t* panel) {
+/// Packs bits `shift` .. `shift` + W - 1 of the codes of 8 / W rows, `stride` codes apart, into a panel of d
+/// bytes. Codes of 16 bits, which sums of draws need, have no vectors.
+template <int W, class Code>
+void pack_panel(Isa isa, const Code* rows, Index stride, Index d, int shift, std::uint8_t* panel) {
 #if ZIPML_X86
-  if (isa == PackingIsa::avx512) return detail::pack_panel_avx512<W>(rows, stride, d, shift, panel);
-  if (isa == PackingIsa::avx2) return detail::pack_panel_avx2<W>(rows, stride, d, shift, panel);
-#else
-  (void)isa;
+  if constexpr (sizeof(Code) == 1) {
+    if (isa == Isa::avx512) return detail::pack_panel_avx512<W>(rows, stride, d, shift, panel);
+    if (isa != Isa::scalar) return detail::pack_panel_avx2<W>(rows, stride, d, shift, panel);
+  }
 #endif
+  (void)isa;
   detail::pack_columns<W>(rows, stride, 0, d, shift, panel);
 }
 

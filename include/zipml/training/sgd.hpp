@@ -56,7 +56,7 @@ class Sgd {
   Fit fit(const Store& store, Estimator estimator, const FitOptions& options = {},
           Observers&&... observers) const {
     check<Store, Estimator, Observers...>();
-    return fit_on(kernels_of(requested_isa(options.isa)), store, estimator, options, observers...);
+    return fit_on(kernels_of(active_isa(options.isa)), store, estimator, options, observers...);
   }
 
   /// Trains on given kernels: those of a policy of one's own, say.
