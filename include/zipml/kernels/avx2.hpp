@@ -160,6 +160,11 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
+  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
+                          float* values, Index padded) {
+    return detail::decode_row_avx2(row, levels, x, d, values, padded);
+  }
+  ZIPML_ROW_MATH(ZIPML_TARGET_AVX2)
 
  protected:
   // ---- rounding of model and residuals
@@ -979,7 +984,23 @@ struct Avx2Kernels : ScalarKernels {
   // ---- float32 rows
   // ----------------------------------------------------------------------------------------------
 
+  ZIPML_INLINE_AVX2 static float row_margin(const float* row, Index d, const float* x) {
+    __m256 acc[8];
+    for (__m256& a : acc) a = _mm256_setzero_ps();
+    Index j = 0;
+    for (; j + 64 <= d; j += 64)
+      for (int k = 0; k < 8; ++k)
+        acc[k] = _mm256_fmadd_ps(_mm256_loadu_ps(row + j + 8 * k), _mm256_load_ps(x + j + 8 * k), acc[k]);
+    for (; j < d; j += 8) acc[0] = _mm256_fmadd_ps(_mm256_loadu_ps(row + j), _mm256_load_ps(x + j), acc[0]);
+    alignas(32) float sums[8];
+    _mm256_store_ps(sums, row_sums(acc));
+    return ((sums[0] + sums[1]) + (sums[2] + sums[3])) + ((sums[4] + sums[5]) + (sums[6] + sums[7]));
+  }
   ZIPML_TARGET_AVX2 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
+    if (rows.count == 1) {
+      *out = row_margin(rows.values, rows.cols, x);
+      return;
+    }
     LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       // Behind the last row, the last one again: the same work, not stored.

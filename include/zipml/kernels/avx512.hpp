@@ -117,6 +117,11 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
+  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
+                          float* values, Index padded) {
+    return detail::decode_row_avx512(row, levels, x, d, values, padded);
+  }
+  ZIPML_ROW_MATH(ZIPML_TARGET_AVX512)
 
  private:
   ZIPML_INLINE_AVX512 static __m512i load64(const std::uint8_t* bytes) { return _mm512_loadu_si512(bytes); }
@@ -752,7 +757,21 @@ struct Avx512Kernels : Avx2Kernels {
   // ---- float32 rows
   // ----------------------------------------------------------------------------------------------
 
+  ZIPML_INLINE_AVX512 static float row_margin(const float* row, Index d, const float* x) {
+    __m512 acc[4];
+    clear<4>(acc);
+    Index j = 0;
+    for (; j + 64 <= d; j += 64)
+      for (int k = 0; k < 4; ++k)
+        acc[k] = _mm512_fmadd_ps(_mm512_loadu_ps(row + j + 16 * k), _mm512_load_ps(x + j + 16 * k), acc[k]);
+    for (; j < d; j += 16) acc[0] = _mm512_fmadd_ps(_mm512_loadu_ps(row + j), _mm512_load_ps(x + j), acc[0]);
+    return _mm512_reduce_add_ps(_mm512_add_ps(_mm512_add_ps(acc[0], acc[1]), _mm512_add_ps(acc[2], acc[3])));
+  }
   ZIPML_TARGET_AVX512 static void dense_margins(const DenseRows& rows, const float* x, float* out) {
+    if (rows.count == 1) {
+      *out = row_margin(rows.values, rows.cols, x);
+      return;
+    }
     LookAhead ahead(rows.ahead, rows.values);
     for (Index i = 0; i < rows.count; i += 8) {
       // Behind the last row, the last one again: the same work, not stored.

@@ -21,8 +21,9 @@ namespace zipml::inline ZIPML_ABI {
 inline constexpr Index model_padding = 64;
 constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
-/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer, then * share - diagonal * model.
-/// The sums are floats, or integers times a scale.
+/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer + outliers, then * share -
+/// diagonal
+/// * model. The sums are floats, or integers times a scale.
 struct GradientFrame {
   float* sums;          ///< float sums, or null; 0 afterwards
   std::int32_t* codes;  ///< integer sums where `sums` is null; 0 afterwards
@@ -31,7 +32,7 @@ struct GradientFrame {
   const float* offset;    ///< where `step` is not null
   const float* outliers;  ///< added after the steps, or null
   const float* diagonal;  ///< or null
-  const float* model;     ///< what the diagonal multiplies
+  const float* model;     ///< what the diagonal multiplies; may be the model that descends
   float inner;
   float outer;
   float share;  ///< 1 / rows of the batch
@@ -54,11 +55,11 @@ class Rounded {
   float limit_ = std::numeric_limits<float>::infinity();
 };
 
-/// The largest of the lanes.
-ZIPML_ALWAYS_INLINE float largest_of(const float* lanes) {
-  float largest = lanes[0];
-  for (Index l = 1; l < math_block; ++l) largest = lanes[l] > largest ? lanes[l] : largest;
-  return largest;
+/// The largest of the lanes, by halving.
+ZIPML_ALWAYS_INLINE float largest_of(float* lanes) {
+  for (Index half = math_block / 2; half > 0; half /= 2)
+    for (Index l = 0; l < half; ++l) lanes[l] = lanes[l + half] > lanes[l] ? lanes[l + half] : lanes[l];
+  return lanes[0];
 }
 /// The sum of the lanes by halving.
 ZIPML_ALWAYS_INLINE double sum_of(double* lanes) {
@@ -129,17 +130,6 @@ ZIPML_ALWAYS_INLINE void add_scaled_body(std::int32_t* __restrict sums, float sc
     }
 }
 
-/// y += factor * a.
-ZIPML_ALWAYS_INLINE void add_multiple_body(float factor, const float* __restrict a, float* __restrict y,
-                                           Index padded) {
-  const Rounded rounded;
-  for (Index j = 0; j < padded; j += math_block)
-    for (Index l = 0; l < math_block; ++l) {
-      const float product = rounded(a[j + l] * factor);
-      y[j + l] += product;
-    }
-}
-
 /// sums += a, in double.
 ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* __restrict sums,
                                              Index padded) {
@@ -147,10 +137,14 @@ ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* 
     for (Index l = 0; l < math_block; ++l) sums[j + l] += static_cast<double>(a[j + l]);
 }
 
-/// Takes sums to the mean gradient, see GradientFrame. Returns max |gradient|.
-template <bool Integers, bool HasSteps, bool HasOutliers, bool HasDiagonal>
-ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* __restrict gradient,
-                                               Index padded) {
+/// What the diagonal of a frame multiplies: the model that descends, which is then read before it is written,
+/// or another one.
+enum class Diagonal { none, of_itself, of_another };
+
+/// x -= step * g with the gradient of a GradientFrame. Returns max |g|.
+template <bool Integers, bool HasSteps, bool HasOutliers, Diagonal D>
+ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float model_step, float* __restrict x,
+                                       Index padded) {
   const Rounded rounded;
   float lanes[math_block] = {};
   float* __restrict sums = frame.sums;
@@ -159,7 +153,7 @@ ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float
   const float* __restrict offset = frame.offset;
   const float* __restrict outliers = frame.outliers;
   const float* __restrict diagonal = frame.diagonal;
-  const float* __restrict model = frame.model;
+  const float* __restrict model = D == Diagonal::of_another ? frame.model : nullptr;
   const float code_scale = frame.code_scale;
   const float inner = frame.inner, outer = frame.outer, share = frame.share;
   for (Index j = 0; j < padded; j += math_block)
@@ -179,59 +173,61 @@ ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float
       }
       if constexpr (HasOutliers) g += outliers[j + l];
       g = rounded(g * share);
-      if constexpr (HasDiagonal) {
-        const float surplus = rounded(diagonal[j + l] * model[j + l]);
+      if constexpr (D != Diagonal::none) {
+        const float surplus = rounded(diagonal[j + l] * (D == Diagonal::of_itself ? x : model)[j + l]);
         g -= surplus;
       }
-      gradient[j + l] = g;
+      const float move = rounded(g * model_step);
+      x[j + l] -= move;
       const float magnitude = std::fabs(g);
       lanes[l] = magnitude > lanes[l] ? magnitude : lanes[l];
     }
   return largest_of(lanes);
 }
 
-template <bool Integers, bool HasSteps>
-ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* gradient, Index padded) {
-  if (frame.outliers != nullptr && frame.diagonal != nullptr)
-    return finish_gradient_body<Integers, HasSteps, true, true>(frame, gradient, padded);
-  if (frame.outliers != nullptr)
-    return finish_gradient_body<Integers, HasSteps, true, false>(frame, gradient, padded);
-  if (frame.diagonal != nullptr)
-    return finish_gradient_body<Integers, HasSteps, false, true>(frame, gradient, padded);
-  return finish_gradient_body<Integers, HasSteps, false, false>(frame, gradient, padded);
+template <bool Integers, bool HasSteps, bool HasOutliers>
+ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, float* x, Index padded) {
+  if (frame.diagonal == nullptr)
+    return descend_body<Integers, HasSteps, HasOutliers, Diagonal::none>(frame, step, x, padded);
+  if (frame.model == x)
+    return descend_body<Integers, HasSteps, HasOutliers, Diagonal::of_itself>(frame, step, x, padded);
+  return descend_body<Integers, HasSteps, HasOutliers, Diagonal::of_another>(frame, step, x, padded);
 }
 
-ZIPML_ALWAYS_INLINE float finish_gradient_body(const GradientFrame& frame, float* gradient, Index padded) {
-  if (frame.sums == nullptr) return finish_gradient_body<true, true>(frame, gradient, padded);
-  if (frame.step != nullptr) return finish_gradient_body<false, true>(frame, gradient, padded);
-  return finish_gradient_body<false, false>(frame, gradient, padded);
+template <bool Integers, bool HasSteps>
+ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, float* x, Index padded) {
+  if (frame.outliers != nullptr) return descend_body<Integers, HasSteps, true>(frame, step, x, padded);
+  return descend_body<Integers, HasSteps, false>(frame, step, x, padded);
+}
+
+ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, float* x, Index padded) {
+  if (frame.sums == nullptr) return descend_body<true, true>(frame, step, x, padded);
+  if (frame.step != nullptr) return descend_body<false, true>(frame, step, x, padded);
+  return descend_body<false, false>(frame, step, x, padded);
 }
 
 }  // namespace detail
 
 /// The functions of a kernel policy over these bodies, with its target attribute.
-#define ZIPML_BATCH_MATH(target)                                                                   \
-  target static float fold(const float* step, const float* x, float* folded, Index padded) {       \
-    return detail::fold_body(step, x, folded, padded);                                             \
-  }                                                                                                \
-  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,           \
-                              const float* inverse_step, float* x, Index padded) {                 \
-    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                      \
-  }                                                                                                \
-  target static double dot(const float* a, const float* b, Index padded) {                         \
-    return detail::dot_body(a, b, padded);                                                         \
-  }                                                                                                \
-  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) {  \
-    detail::add_scaled_body(sums, scale, gradient, padded);                                        \
-  }                                                                                                \
-  target static void add_multiple(float factor, const float* a, float* y, Index padded) {          \
-    detail::add_multiple_body(factor, a, y, padded);                                               \
-  }                                                                                                \
-  target static void add_to_doubles(const float* a, double* sums, Index padded) {                  \
-    detail::add_to_doubles_body(a, sums, padded);                                                  \
-  }                                                                                                \
-  target static float finish_gradient(const GradientFrame& frame, float* gradient, Index padded) { \
-    return detail::finish_gradient_body(frame, gradient, padded);                                  \
+#define ZIPML_BATCH_MATH(target)                                                                  \
+  target static float fold(const float* step, const float* x, float* folded, Index padded) {      \
+    return detail::fold_body(step, x, folded, padded);                                            \
+  }                                                                                               \
+  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,          \
+                              const float* inverse_step, float* x, Index padded) {                \
+    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                     \
+  }                                                                                               \
+  target static double dot(const float* a, const float* b, Index padded) {                        \
+    return detail::dot_body(a, b, padded);                                                        \
+  }                                                                                               \
+  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) { \
+    detail::add_scaled_body(sums, scale, gradient, padded);                                       \
+  }                                                                                               \
+  target static void add_to_doubles(const float* a, double* sums, Index padded) {                 \
+    detail::add_to_doubles_body(a, sums, padded);                                                 \
+  }                                                                                               \
+  target static float descend(const GradientFrame& frame, float step, float* x, Index padded) {   \
+    return detail::descend_body(frame, step, x, padded);                                          \
   }
 
 }  // namespace zipml::inline ZIPML_ABI

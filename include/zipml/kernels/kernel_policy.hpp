@@ -13,8 +13,9 @@
 ///
 /// for m models at once, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. kernels/scalar.hpp is
-/// the specification. Beside them stand the O(d) work of a batch (batch_math.hpp) and the rounding of model
-/// and residuals (storage/quantized_vector.hpp), the same bits everywhere. Another policy derives from the
+/// the specification. Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows
+/// (row_math.hpp) and the rounding of model and residuals (storage/quantized_vector.hpp), the same bits
+/// everywhere. Another policy derives from the
 /// scalar one and replaces what it does faster:
 ///
 ///     struct MyKernels : ScalarKernels {
@@ -45,6 +46,7 @@
 #include <cstdint>
 
 #include <zipml/kernels/batch_math.hpp>
+#include <zipml/kernels/row_math.hpp>
 #include <zipml/storage/plane_layout.hpp>
 #include <zipml/storage/quantized_vector.hpp>
 
@@ -183,7 +185,8 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
                                 ModelBlock<const float> model, float* out, const float* residuals,
                                 ModelBlock<float> gradient, TableView table, CodeTable codes,
                                 const DenseRows& rows, const VectorRounding& rounding, float* values,
-                                std::int8_t* codes8, double* doubles, const GradientFrame& frame) {
+                                std::int8_t* codes8, double* doubles, const GradientFrame& frame,
+                                const RowCodes& row, const RowLevels& levels) {
   { K::name } -> std::convertible_to<const char*>;
   K::margins(view, planes, groups, model8, out32);
   K::accumulate(view, planes, groups, residuals8, gradient32);
@@ -200,9 +203,10 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   { K::unfold(residuals8, float{}, residuals, residuals, values, Index{}) } -> std::same_as<double>;
   { K::dot(residuals, residuals, Index{}) } -> std::same_as<double>;
   K::add_scaled(out32, float{}, values, Index{});
-  K::add_multiple(float{}, residuals, values, Index{});
   K::add_to_doubles(residuals, doubles, Index{});
-  { K::finish_gradient(frame, values, Index{}) } -> std::same_as<float>;
+  { K::descend(frame, float{}, values, Index{}) } -> std::same_as<float>;
+  { K::decode_row(row, levels, residuals, Index{}, values, Index{}) } -> std::same_as<float>;
+  K::descend_row(residuals, float{}, residuals, residuals, float{}, values, Index{});
 };
 
 /// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
@@ -227,9 +231,10 @@ class KernelTable {
         unfold(K::unfold),
         dot(K::dot),
         add_scaled(K::add_scaled),
-        add_multiple(K::add_multiple),
         add_to_doubles(K::add_to_doubles),
-        finish_gradient(K::finish_gradient) {}
+        descend(K::descend),
+        decode_row(K::decode_row),
+        descend_row(K::descend_row) {}
 
   const char* name;
 
@@ -296,9 +301,10 @@ class KernelTable {
   double (*unfold)(const std::int8_t*, float, const float*, const float*, float*, Index);
   double (*dot)(const float*, const float*, Index);
   void (*add_scaled)(std::int32_t*, float, float*, Index);
-  void (*add_multiple)(float, const float*, float*, Index);
   void (*add_to_doubles)(const float*, double*, Index);
-  float (*finish_gradient)(const GradientFrame&, float*, Index);
+  float (*descend)(const GradientFrame&, float, float*, Index);
+  float (*decode_row)(const RowCodes&, const RowLevels&, const float*, Index, float*, Index);
+  void (*descend_row)(const float*, float, const float*, const float*, float, float*, Index);
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -36,7 +36,7 @@ struct ScalarKernels {
                       ModelBlock<const float> models, float* out) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
-      const RowCodes codes(view, planes, groups, i);
+      const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
       for (int m = 0; m < models.count; ++m) {
         const float* x = models[m];
         float sum = 0.0f;
@@ -49,7 +49,7 @@ struct ScalarKernels {
                          const float* residuals, ModelBlock<float> gradients) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
-      const RowCodes codes(view, planes, groups, i);
+      const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
       for (int m = 0; m < gradients.count; ++m) {
         const float r = residuals[m * groups.rows() + i];
         if (r == 0.0f) continue;
@@ -63,7 +63,7 @@ struct ScalarKernels {
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
-      const RowCodes codes(view, planes, groups, i);
+      const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
       for (int m = 0; m < models.count; ++m) {
         const std::int8_t* x = models[m];
         std::int32_t sum = 0;
@@ -76,7 +76,7 @@ struct ScalarKernels {
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
-      const RowCodes codes(view, planes, groups, i);
+      const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
       for (int m = 0; m < gradients.count; ++m) {
         const std::int32_t r = residuals[m * groups.rows() + i];
         if (r == 0) continue;
@@ -111,6 +111,11 @@ struct ScalarKernels {
   }
 
   ZIPML_BATCH_MATH()
+  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
+                          float* values, Index padded) {
+    return detail::decode_row_plainly(row, levels, x, d, values, padded);
+  }
+  ZIPML_ROW_MATH()
 
  private:
   /// sum of term(j), j < n, in 16 lanes that a compiler can keep in vector registers.
@@ -173,30 +178,6 @@ struct ScalarKernels {
     const std::uint8_t* bytes;
     int shift;
     int mask;
-  };
-
-  /// The codes of row i of a range of groups.
-  struct RowCodes {
-    RowCodes(const PackedView& view, const PlaneList& planes, GroupRange groups, Index i)
-        : count(planes.count) {
-      for (int p = 0; p < count; ++p) {
-        const Row row(view, planes[p], groups.first + i / group_rows, static_cast<int>(i % group_rows));
-        bytes[p] = row.bytes;
-        shift[p] = row.shift;
-        mask[p] = row.mask;
-        weight[p] = planes[p].shift;
-      }
-    }
-    int operator[](Index j) const {
-      int code = 0;
-      for (int p = 0; p < count; ++p) code += (bytes[p][j] >> shift[p] & mask[p]) << weight[p];
-      return code;
-    }
-    int count;
-    const std::uint8_t* bytes[max_planes];
-    int shift[max_planes];
-    int mask[max_planes];
-    int weight[max_planes];
   };
 };
 

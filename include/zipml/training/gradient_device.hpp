@@ -16,6 +16,10 @@
 ///
 /// One table for all columns (SharedTableDecoder): the same with entries t_k in the place of codes k.
 ///
+/// Batches of fewer than 8 rows with a float model, classic SGD: the rows are decoded once, outliers
+/// included, and are then what rows of a float32 store are; nothing is folded. A batch of one row has the
+/// gradient r a, which the model takes without its ever being stored.
+///
 /// Outliers add correction * x^_j to the margin of their row and r^_i * correction to the gradient of their
 /// column, in store order; a correction of the diagonal is subtracted once per batch, g_j - bias_j x^_j.
 
@@ -26,6 +30,7 @@
 #include <limits>
 #include <span>
 #include <type_traits>
+#include <utility>
 
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/losses.hpp>
@@ -134,11 +139,15 @@ class GradientDevice {
     std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
+    single_row_ = nullptr;
+    few_ = !integer_ && count < group_rows;
     reserve(pass_rows(count));
-    if constexpr (affine) fold_model();
+    if constexpr (affine)
+      if (!few_) fold_model();
   }
 
-  /// The rows of the batch after this one, whose first pass is asked for during the last pass of this one.
+  /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch
+  /// to begin, as many of them as a pass takes are asked for.
   void announce(Index first, Index count) {
     announced_first_ = first;
     announced_count_ = count;
@@ -153,12 +162,13 @@ class GradientDevice {
     next_ += pass_count_;
     groups_ = {pass_first_ / group_rows, 0};
     groups_.count = (pass_first_ + pass_count_ + group_rows - 1) / group_rows - groups_.first;
-    lead_ = dense ? 0 : pass_first_ % group_rows;
+    lead_ = dense || few_ ? 0 : pass_first_ % group_rows;
     if constexpr (!dense) store_.outliers.find(pass_first_, pass_count_, outliers_);
+    decoded_ = 0;
     if (next_ < end_)
       look_ahead(next_, std::min(end_ - next_, pass_rows(end_ - first_)));
     else if (announced_count_ > 0)
-      look_ahead(announced_first_, std::min(announced_count_, pass_rows(announced_count_)));
+      look_ahead(announced_first_, pass_rows(std::exchange(announced_count_, 0)));
     return true;
   }
 
@@ -170,10 +180,22 @@ class GradientDevice {
   /// for instance; they live until the next pass.
   ZIPML_NOINLINE std::span<float> margins(int draw) {
     float* z = slots_of(draw);
+    if constexpr (!dense)
+      if (few_) {
+        decode(draw, z);
+        add_base(z);
+        return pass_margins(draw);
+      }
     if constexpr (dense) {
       const ModelBlock<const float> model{x_, padded_};
-      by_rows(pass_count_,
-              [&](int part, Share rows) { kernels_.margins(dense_rows(part, rows), model, z + rows.first); });
+      const DenseRows all = float_rows(draw);
+      by_rows(pass_count_, [&](int part, Share rows) {
+        kernels_.margins(
+            DenseRows{all.values + rows.first * all.stride, all.stride, all.cols, rows.count, ahead_of(part)},
+            model, z + rows.first);
+      });
+      add_base(z);
+      return pass_margins(draw);
     } else if constexpr (!affine) {
       const ModelBlock<const float> model{x_, padded_};
       by_groups([&](int part, GroupRange groups, Index slot) {
@@ -193,7 +215,7 @@ class GradientDevice {
   ZIPML_NOINLINE void margins_of_all_draws() {
     if constexpr (affine && Store::draws > 1) {
       const PlaneList base = store_.base_planes();
-      if (base.count > 0 && !has_table()) {
+      if (base.count > 0 && !has_table() && !few_) {
         if (integer_)
           integer_margins(base, shared32_.data());
         else
@@ -228,20 +250,14 @@ class GradientDevice {
     if constexpr (affine) {
       if (integer_) return accumulate_integer(draw, residuals.data());
     }
+    if (dense || few_) return accumulate_rows(float_rows(draw), residuals);
     float* r = residuals_.data();
     std::fill_n(r, lead_, 0.0f);
     std::copy(residuals.begin(), residuals.end(), r + lead_);
     const Index used = lead_ + pass_count_;
-    std::fill(r + used, r + (dense ? used : groups_.rows()), 0.0f);
+    std::fill(r + used, r + groups_.rows(), 0.0f);
     residual_sum_ += detail::sum(r, used);
-    if constexpr (dense) {
-      by_columns([&](int part, Share columns) {
-        DenseRows rows = dense_rows(part, {0, pass_count_});
-        rows.values += columns.first;
-        rows.cols = columns.count;
-        kernels_.accumulate(rows, r, ModelBlock<float>{gradient_.data() + columns.first, padded_});
-      });
-    } else {
+    if constexpr (!dense) {
       accumulate_outliers(r + lead_);
       if constexpr (affine)
         if (store_.decoder.scales_rows()) scale_residuals(r);
@@ -264,14 +280,23 @@ class GradientDevice {
     }
   }
 
-  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the
-  /// intercept.
-  ZIPML_NOINLINE float end_batch(float* gradient) {
+  /// x -= step * g with the mean gradient g of the batch; x, padded to model_padding, may be the model that
+  /// the batch began with. Returns the mean gradient of the intercept.
+  ZIPML_NOINLINE float descend(float step, float* x) {
     const auto count = static_cast<float>(end_ - first_);
+    if (single_row_ != nullptr) {
+      step_ahead();
+      kernels_.descend_row(single_row_, single_residual_ * step, correction_.data(), model(), step, x,
+                           padded_);
+      largest_ = std::fabs(single_residual_);
+      return static_cast<float>(residual_sum_);
+    }
     GradientFrame frame{};
     if constexpr (affine) {
-      frame.step = step_.data();
-      frame.offset = offset_.data();
+      if (!few_) {
+        frame.step = step_.data();
+        frame.offset = offset_.data();
+      }
     }
     if (affine && integer_ && !has_float_sums_) {
       frame.codes = gradient32_.data();
@@ -283,18 +308,26 @@ class GradientDevice {
     }
     code_scale_ = 0.0f;
     has_float_sums_ = false;
-    frame.outliers = outlier_gradient_.data();
+    frame.outliers = few_ ? nullptr : outlier_gradient_.data();
     frame.diagonal = correction_.data();
     frame.model = model();
     frame.inner = static_cast<float>(inner_sum_);
     frame.outer = static_cast<float>(residual_sum_);
     frame.share = 1.0f / count;
     step_ahead();
-    largest_ = kernels_.finish_gradient(frame, gradient, padded_);
+    largest_ = kernels_.descend(frame, step, x, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
-  /// The largest magnitude in the last gradient.
+  /// The largest magnitude in the last gradient, or in the residual of a batch of one row: what tells that
+  /// weights run away.
   float largest() const { return largest_; }
+
+  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the
+  /// intercept.
+  float end_batch(float* gradient) {
+    std::fill_n(gradient, padded_, 0.0f);
+    return descend(-1.0f, gradient);
+  }
 
  private:
   /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come
@@ -382,13 +415,86 @@ class GradientDevice {
     detail::barrier();
   }
 
+  void add_base(float* z) const {
+    const auto base = static_cast<float>(base_);
+    for (Index i = 0; i < pass_count_; ++i) z[lead_ + i] += base;
+  }
+
+  /// The rows of the pass as float32 rows: those of a float32 store, or decoded ones.
+  DenseRows float_rows(int draw) {
+    if constexpr (dense) {
+      const float* rows = store_.row(pass_first_);
+      // One row is to be padded, see descend_row.
+      if (!few_ || end_ - first_ > 1 || d_ == padded_) return {rows, d_, d_, pass_count_};
+      std::copy_n(rows, d_, decoded_rows_.data());
+      return {decoded_rows_.data(), padded_, d_, 1};
+    } else {
+      float* rows = decoded_rows_.data() + draw * group_rows * padded_;
+      if ((decoded_ >> draw & 1u) == 0) {
+        float unused[group_rows];
+        decode(draw, unused);
+      }
+      return {rows, padded_, d_, pass_count_};
+    }
+  }
+
+  /// Decodes the rows of the pass, and computes their margins on the way.
+  void decode(int draw, float* z) requires(!dense) {
+    const PlaneList planes = store_.planes(draw);
+    float* rows = decoded_rows_.data() + draw * group_rows * padded_;
+    decoded_ |= 1u << draw;
+    RowLevels levels;
+    if constexpr (!affine) {
+      levels.tables = table().tables;
+      levels.stride = table().stride;
+    } else if (has_table()) {
+      levels.entries = shared_values().tables;
+    }
+    for (Index i = 0; i < pass_count_; ++i) {
+      if constexpr (affine) {
+        if (store_.decoder.scales_rows()) {
+          levels.row_offset = store_.decoder.row_offset[pass_first_ + i];
+          levels.row_step = store_.decoder.row_step[pass_first_ + i];
+        } else {
+          levels.offset = offset_.data();
+          levels.step = step_.data();
+        }
+      }
+      const RowCodes codes(store_.codes().data(), store_.layout(), planes, pass_first_ + i);
+      z[i] = kernels_.decode_row(codes, levels, x_, d_, rows + i * padded_, padded_);
+    }
+    for (const Outlier& outlier : outliers_) {
+      rows[outlier.row * padded_ + outlier.column] += outlier.correction;
+      z[outlier.row] += pinned(outlier.correction * x_[outlier.column]);
+    }
+  }
+
+  void accumulate_rows(DenseRows rows, std::span<const float> residuals) {
+    for (const float r : residuals) residual_sum_ += static_cast<double>(r);
+    if (end_ - first_ == 1 && !has_float_sums_ && single_row_ == nullptr) {
+      single_row_ = rows.values;
+      single_residual_ = residuals[0];
+      return;
+    }
+    if (single_row_ != nullptr) {  // a second draw of it
+      add_rows({std::exchange(single_row_, nullptr), padded_, d_, 1}, &single_residual_);
+      has_float_sums_ = true;
+    }
+    add_rows(rows, residuals.data());
+  }
+  void add_rows(const DenseRows& all, const float* residuals) {
+    by_columns([&](int part, Share columns) {
+      const DenseRows rows{all.values + columns.first, all.stride, columns.count, all.count, ahead_of(part)};
+      kernels_.accumulate(rows, residuals, ModelBlock<float>{gradient_.data() + columns.first, padded_});
+    });
+  }
+
   /// From sums over codes to margins: the scaling of rows, outliers, <o, x> + c.
   void finish_margins(float* z) {
     if constexpr (affine) {
       if (store_.decoder.scales_rows()) scale_margins(z);
     }
-    const auto base = static_cast<float>(base_);
-    for (Index i = 0; i < pass_count_; ++i) z[lead_ + i] += base;
+    add_base(z);
     const float* x = model();
     for (const Outlier& outlier : outliers_)
       z[lead_ + outlier.row] += pinned(outlier.correction * x[outlier.column]);
@@ -403,6 +509,7 @@ class GradientDevice {
   /// Rows worked on together: what is found in the second-level cache again, in whole blocks, and what the
   /// integers allow. The same on every machine, because residuals are rounded with one scale for a pass.
   Index pass_rows(Index batch_rows) const {
+    if (batch_rows < group_rows) return batch_rows;
     const Index cached_bytes = Index{integer_ ? 512 : 256} * 1024;
     const double row_bytes = static_cast<double>(d_) * static_cast<double>(store_.stored_bits()) / 8.0;
     const Index most = integer_ ? max_int8_rows : 4096;
@@ -418,6 +525,7 @@ class GradientDevice {
     slots_ = slots;
     margins_ = Buffer<float>(slots * Store::draws);
     residuals_ = Buffer<float>(slots);
+    decoded_rows_ = Buffer<float>(integer_ ? 0 : Store::draws * group_rows * padded_);
     if (Store::draws > 1) shared_ = Buffer<float>(slots);
     if (integer_) {
       if (Store::draws > 1) shared32_ = Buffer<std::int32_t>(slots);
@@ -460,15 +568,12 @@ class GradientDevice {
   }
 
   PackedView view(int part) requires(!dense) {
-    return {store_.codes().data(), store_.layout(), d_, &ahead_[static_cast<std::size_t>(part)]};
+    return {store_.codes().data(), store_.layout(), d_, ahead_of(part)};
   }
   TableView table() const requires(!dense && !affine) {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
-  DenseRows dense_rows(int part, Share rows) requires(dense) {
-    return {store_.row(pass_first_ + rows.first), d_, d_, rows.count,
-            &ahead_[static_cast<std::size_t>(part)]};
-  }
+  Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
   void fold_model() requires(affine) {
@@ -625,9 +730,12 @@ class GradientDevice {
   Buffer<float> offset_;
   List<Index> constant_columns_;
   Buffer<std::int8_t> model8_;
-  Buffer<std::int32_t> gradient32_;  // 0 between passes
-  float code_scale_ = 0.0f;          // of gradient32_; 0: nothing in it
-  bool has_float_sums_ = false;      // in gradient_, on the integer path
+  Buffer<std::int32_t> gradient32_;    // 0 between passes
+  float code_scale_ = 0.0f;            // of gradient32_; 0: nothing in it
+  bool has_float_sums_ = false;        // in gradient_, on the integer path
+  bool few_ = false;                   // fewer rows than a group, decoded
+  const float* single_row_ = nullptr;  // the gradient of a batch of one row: this times
+  float single_residual_ = 0.0f;
   float largest_ = 0.0f;
   Index ahead_share_ = 0;  // lines of such a part
   Index announced_first_ = 0;
@@ -640,7 +748,9 @@ class GradientDevice {
   Index lead_ = 0;  // rows of the first group before the pass
   Index slots_ = 0;
   List<Outlier> outliers_;
-  Buffer<float> shared_;  // margins of the planes that all draws share
+  unsigned decoded_ = 0;        // draws that are
+  Buffer<float> decoded_rows_;  // of each draw, padded
+  Buffer<float> shared_;        // margins of the planes that all draws share
   Buffer<std::int32_t> shared32_;
   Buffer<float> margins_;
   Buffer<float> residuals_;

@@ -125,10 +125,10 @@ class Sgd<L, R, Step>::Run {
         team_(threads_of(options)),
         device_(kernels, store, label_map_, Channels{options.model_bits}, seed_, &team_),
         batch_(std::min(options.batch, store.rows())),
+        run_rows_(run_of(store.rows(), batch_)),
         x_(padded(store.cols())),
-        gradient_(x_.size()),
         average_(x_.size()),
-        order_((store.rows() + batch_ - 1) / batch_) {}
+        order_((store.rows() + run_rows_ - 1) / run_rows_) {}
 
   Fit train(std::span<const detail::ObserverRef> observers) {
     Fit fit;
@@ -228,34 +228,45 @@ class Sgd<L, R, Step>::Run {
     }
   }
 
-  /// False when the weights run away; they are then still finite, and point where the loop is unstable.
+  /// False when the weights run away.
   template <class S>
   bool run_epoch(int epoch, const S& step) {
     begin_epoch(epoch);
     shuffle(epoch);
     average_.begin_epoch(epoch + 1);
     const Index d = store_.cols();
-    for (Index b = 0; b < order_.size(); ++b) {
-      const Index first = order_[b] * batch_;
-      const Index count = std::min(batch_, store_.rows() - first);
-      if (b + 1 < order_.size()) {
-        const Index next = order_[b + 1] * batch_;
-        device_.announce(next, std::min(batch_, store_.rows() - next));
+    for (Index r = 0; r < order_.size(); ++r) {
+      const Index begin = order_[r] * run_rows_;
+      const Index end = std::min(begin + run_rows_, store_.rows());
+      if (r + 1 < order_.size()) {
+        const Index next = order_[r + 1] * run_rows_;
+        device_.announce(next, std::min(run_rows_, store_.rows() - next));
       }
-      device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
-      while (device_.next_pass()) estimator_(device_, sgd_.loss_);
-      const float residual = device_.end_batch(gradient_.data());
-      if (!(std::fabs(residual) < runaway) || !(device_.largest() < runaway * runaway)) return false;
-      // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
-      // step's bound.
-      const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
-      kernels_.add_multiple(-s, gradient_.data(), x_.data(), x_.size());
-      sgd_.regularizer_.prox(x_.span().first(static_cast<std::size_t>(d)), s);
-      c_ -= pinned(s * residual);
+      for (Index first = begin; first < end; first += batch_) {
+        const Index count = std::min(batch_, end - first);
+        device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
+        while (device_.next_pass()) estimator_(device_, sgd_.loss_);
+        // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
+        // step's bound.
+        const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
+        const float residual = device_.descend(s, x_.data());
+        if (!(std::fabs(residual) < runaway) || !(device_.largest() < runaway * runaway)) return false;
+        sgd_.regularizer_.prox(x_.span().first(static_cast<std::size_t>(d)), s);
+        c_ -= pinned(s * residual);
+        ++iteration_;
+      }
       average_.add(kernels_, x_.data(), c_);
-      ++iteration_;
     }
     return detail::all_finite(x_.data(), d) && detail::all_finite(&c_, 1);
+  }
+
+  /// Epochs visit runs of rows in random order: batches, and of batches below 64 rows as many as make 64, one
+  /// after the other. Rows of a store are in random order already; a processor fetches ahead what is read in
+  /// line, and waits for every row that is not. The average takes the model at the end of a run. At least 64
+  /// runs make an epoch.
+  static Index run_of(Index rows, Index batch) {
+    const Index most = rows / batch / 64;
+    return batch * std::max<Index>(1, std::min(block_rows / batch, most));
   }
 
   /// Fisher and Yates, from counters of the stream batch_order.
@@ -325,9 +336,9 @@ class Sgd<L, R, Step>::Run {
   ThreadTeam team_;
   GradientDevice<Store> device_;
   Index batch_;
+  Index run_rows_;   // see run_of
   Buffer<float> x_;  // the model store, padded as kernels want it
   float c_ = 0.0f;
-  Buffer<float> gradient_;
   TailAverage average_;
   Buffer<Index> order_;
   Index iteration_ = 0;
