@@ -5,6 +5,7 @@
 #include <cmath>
 #include <cstring>
 #include <string>
+#include <utility>
 #include <vector>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/storage/packed_store.hpp>
@@ -194,6 +195,11 @@ void compare(const Case& c, Fill fill) {
   }
 }
 
+template <class T>
+bool same_bits(const Buffer<T>& a, const Buffer<T>& b) {
+  return a.size() == b.size() && std::memcmp(a.data(), b.data(), a.bytes()) == 0;
+}
+
 template <class F>
 void for_available(F f) {
   detail::for_each_kernels([&](auto kernels) {
@@ -300,6 +306,244 @@ TEST_CASE("float32 rows: every policy equals the scalar kernels behind a guard p
           worst = std::max(worst, std::abs(double{g_expected[j]} - double{g_got[j]}));
         CHECK(worst < 1.2e-7 * static_cast<double>(cols + count));
       }
+  });
+}
+
+TEST_CASE("columns that threads share are accumulated to the same bits as all of them at once") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (int bits = 1; bits <= 8; ++bits)
+      for (const Index cols : {Index{70}, Index{129}, Index{200}}) {
+        const PlaneLayout layout{40, cols, bits};
+        const PlaneList planes = PlaneList::of_code(bits);
+        Words words;
+        Buffer<std::uint8_t> codes(layout.bytes());
+        for (auto& byte : codes) byte = static_cast<std::uint8_t>(words());
+        const GroupRange groups{0, 5};
+        Buffer<float> r(40);
+        Buffer<std::int8_t> r8(40);
+        for (Index i = 0; i < 40; ++i) {
+          r[i] = words.real();
+          r8[i] = static_cast<std::int8_t>(words() % 15) - 7;
+        }
+        const Index width = padded(cols);
+        const auto compare_shares = [&](auto zero, const auto& residuals) {
+          using T = decltype(zero);
+          Buffer<T> whole(width), parts(width);
+          Kernels::accumulate(PackedView{codes.data(), layout}, planes, groups, residuals.data(),
+                              {whole.data(), width});
+          for (const auto& [first, count] : {std::pair{Index{0}, Index{64}}, {Index{64}, cols - 64}}) {
+            PackedView share{codes.data(), layout};
+            share.codes += first;
+            share.width = count;
+            Kernels::accumulate(share, planes, groups, residuals.data(), {parts.data() + first, width});
+            // What a share leaves behind its last column is another's, or ignored.
+            std::fill(parts.begin() + first + count, parts.end(), T{});
+          }
+          std::fill(whole.begin() + cols, whole.end(), T{});
+          CHECK(same_bits(whole, parts));
+        };
+        compare_shares(0.0f, r);
+        compare_shares(std::int32_t{0}, r8);
+      }
+  });
+}
+
+TEST_CASE("the work of a batch on vectors is the same bits in every policy") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (const Index d : {Index{64}, Index{128}, Index{192}, Index{1024}}) {
+      Words words;
+      const auto vector = [&] {
+        Buffer<float> v(d);
+        for (float& e : v) e = words.real();
+        return v;
+      };
+      const Buffer<float> step = vector(), x = vector(), offset = vector(), outliers = vector(),
+                          diagonal = vector(), other = vector(), sums = vector(), row = vector();
+      Buffer<std::int8_t> codes(d);
+      for (auto& code : codes) code = static_cast<std::int8_t>(words() % 255 - 127);
+      Buffer<std::int32_t> integers(d);
+      for (auto& n : integers) n = static_cast<std::int32_t>(words() % 2000001) - 1000000;
+
+      Buffer<float> expected(d), got(d);
+      CHECK(ScalarKernels::fold(step.data(), x.data(), expected.data(), d) ==
+            Kernels::fold(step.data(), x.data(), got.data(), d));
+      CHECK(same_bits(expected, got));
+      const auto unfold = [&](auto which, float* to) {
+        return decltype(which)::unfold(codes.data(), 0.37f, step.data(), offset.data(), to, d);
+      };
+      CHECK(unfold(ScalarKernels{}, expected.data()) == unfold(kernels, got.data()));
+      CHECK(same_bits(expected, got));
+      CHECK(unfold(ScalarKernels{}, nullptr) == unfold(kernels, nullptr));
+      CHECK(ScalarKernels::dot(step.data(), x.data(), d) == Kernels::dot(step.data(), x.data(), d));
+
+      const auto added = [&](auto which) {
+        Buffer<float> gradient = sums;
+        Buffer<std::int32_t> counts = integers;
+        decltype(which)::add_scaled(counts.data(), 0.013f, gradient.data(), d);
+        for (const auto n : counts) REQUIRE(n == 0);
+        return gradient;
+      };
+      CHECK(same_bits(added(ScalarKernels{}), added(kernels)));
+      const auto in_double = [&](auto which) {
+        Buffer<double> total(d);
+        for (int k = 0; k < 3; ++k) decltype(which)::add_to_doubles(x.data(), total.data(), d);
+        return total;
+      };
+      CHECK(same_bits(in_double(ScalarKernels{}), in_double(kernels)));
+
+      for (const bool integer : {true, false})
+        for (const bool steps : {true, false})
+          for (const bool has_outliers : {true, false})
+            for (const int penalty : {0, 1, 2}) {
+              if (integer && !steps) continue;
+              const auto descended = [&](auto which) {
+                Buffer<float> model = x, floats = sums;
+                Buffer<std::int32_t> counts = integers;
+                GradientFrame frame{};
+                frame.sums = integer ? nullptr : floats.data();
+                frame.codes = counts.data();
+                frame.code_scale = 0.0021f;
+                frame.step = steps ? step.data() : nullptr;
+                frame.offset = offset.data();
+                frame.outliers = has_outliers ? outliers.data() : nullptr;
+                frame.diagonal = penalty > 0 ? diagonal.data() : nullptr;
+                frame.model = penalty == 1 ? other.data() : model.data();
+                frame.inner = 0.3f;
+                frame.outer = -0.7f;
+                frame.share = 1.0f / 7.0f;
+                const float largest = decltype(which)::descend(frame, 0.11f, model.data(), d);
+                if (integer)
+                  for (const auto n : counts) REQUIRE(n == 0);
+                else
+                  for (const auto v : floats) REQUIRE(v == 0.0f);
+                // The definition, in double.
+                double worst = 0.0, top = 0.0;
+                for (Index j = 0; j < d; ++j) {
+                  double g = integer ? 0.0021 * integers[j] : double{sums[j]};
+                  if (steps) g = (g + 0.3) * double{step[j]} - 0.7 * double{offset[j]};
+                  if (has_outliers) g += double{outliers[j]};
+                  g /= 7.0;
+                  if (penalty > 0) g -= double{diagonal[j]} * double{penalty == 1 ? other[j] : x[j]};
+                  top = std::max(top, std::abs(g));
+                  worst = std::max(worst, std::abs(double{x[j]} - 0.11 * g - double{model[j]}));
+                }
+                REQUIRE(worst < 1e-6 * (1.0 + top));
+                REQUIRE(std::abs(double{largest} - top) < 1e-6 * (1.0 + top));
+                return model;
+              };
+              CHECK(same_bits(descended(ScalarKernels{}), descended(kernels)));
+              if (integer || steps || has_outliers) continue;
+              const auto by_row = [&](auto which) {
+                Buffer<float> model = x;
+                decltype(which)::descend_row(row.data(), 0.4f, penalty > 0 ? diagonal.data() : nullptr,
+                                             penalty == 1 ? other.data() : model.data(), 0.11f, model.data(),
+                                             d);
+                for (Index j = 0; j < d; ++j) {
+                  double to = double{x[j]} - double{0.4f} * double{row[j]};
+                  if (penalty > 0)
+                    to += double{0.11f} * double{diagonal[j]} * double{penalty == 1 ? other[j] : x[j]};
+                  REQUIRE(std::abs(to - double{model[j]}) < 1e-6);
+                }
+                return model;
+              };
+              CHECK(same_bits(by_row(ScalarKernels{}), by_row(kernels)));
+            }
+    }
+  });
+}
+
+TEST_CASE("vectors are rounded to the same integers in every policy") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (Index n = 1; n <= 300; n += n < 140 ? 1 : 37)
+      for (const int levels : {1, 3, 7, 21, 31, 127})
+        for (const bool two_level : {false, true}) {
+          if (two_level && levels != 1) continue;
+          Words words;
+          Buffer<float> v(n);
+          for (float& e : v) e = words.real();
+          v[0] = 1.0f;
+          v[n / 2] = -1.0f;
+          const float scale = 1.0f / static_cast<float>(levels);
+          // Some on a level, where no random number may move them.
+          for (Index j = 3; j < n; j += 5) v[j] = scale * static_cast<float>(j % (levels + 1));
+          const VectorRounding how{
+              Random(9), {Stream::residual, 12345, 1, 8 * (n % 9)}, scale, levels, two_level};
+          Guarded expected(n, 0), got(n, 0);
+          const auto codes = [](Guarded& bytes) { return reinterpret_cast<std::int8_t*>(bytes.data()); };
+          ScalarKernels::round_symmetric(v.data(), n, how, codes(expected));
+          Kernels::round_symmetric(v.data(), n, how, codes(got));
+          bool equal = true;
+          for (Index j = 0; j < n; ++j) equal = equal && codes(expected)[j] == codes(got)[j];
+          CHECK(equal);
+          for (Index j = 0; j < n; ++j) {
+            const float exact = v[j] / scale;
+            REQUIRE(std::abs(static_cast<float>(codes(expected)[j]) - exact) < (two_level ? 2.01f : 1.0f));
+          }
+        }
+  });
+}
+
+TEST_CASE("rows are decoded to the values of the levels, with their margin, in every policy") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (int bits = 1; bits <= 8; ++bits)
+      for (const bool draw : {false, true})
+        for (Index cols = 1; cols <= 200; cols += cols < 70 ? 1 : 43) {
+          Words words;
+          PlaneList planes = PlaneList::of_code(bits);
+          if (draw) planes.push_draw_plane(bits);
+          const PlaneLayout layout{21, cols, bits + (draw ? 1 : 0)};
+          Guarded codes(layout.bytes(), 0);
+          for (Index k = 0; k < layout.bytes(); ++k) codes.data()[k] = static_cast<std::uint8_t>(words());
+          const Index padded_cols = padded(cols);
+          Buffer<float> offset(padded_cols), step(padded_cols), x(padded_cols);
+          for (Index j = 0; j < cols; ++j) {
+            offset[j] = words.real();
+            step[j] = words.real();
+            x[j] = words.real();
+          }
+          const Index count = (Index{1} << bits) + 1;
+          Buffer<float> entries(count), tables(count * cols);
+          for (float& e : entries) e = words.real();
+          for (float& e : tables) e = words.real();
+          RowLevels affine, by_row, shared, by_column;
+          affine.offset = shared.offset = offset.data();
+          affine.step = shared.step = step.data();
+          shared.entries = entries.data();
+          by_row.row_offset = 0.6f;
+          by_row.row_step = -0.2f;
+          by_column.tables = tables.data();
+          by_column.stride = count;
+          for (const Index row : {0, 3, 9, 20})
+            for (const RowLevels& levels : {affine, by_row, shared, by_column}) {
+              const RowCodes place(codes.data(), layout, planes, row);
+              Buffer<float> expected(padded_cols), got(padded_cols);
+              const float z =
+                  ScalarKernels::decode_row(place, levels, x.data(), cols, expected.data(), padded_cols);
+              const float w = Kernels::decode_row(place, levels, x.data(), cols, got.data(), padded_cols);
+              CHECK(same_bits(expected, got));
+              double margin = 0.0, size = 0.0;
+              for (Index j = 0; j < cols; ++j) {
+                int code = 0;
+                for (int p = 0; p < planes.count; ++p)
+                  code += plane_bits(codes.data(), layout, planes[p], row, j) << planes[p].shift;
+                const float t = levels.entries != nullptr ? entries[code] : static_cast<float>(code);
+                const float value = levels.tables != nullptr ? tables[j * count + code]
+                                    : levels.step != nullptr
+                                        ? AffineDecoder::value_of(offset[j], step[j], t)
+                                        : AffineDecoder::value_of(levels.row_offset, levels.row_step, t);
+                REQUIRE(expected[j] == value);
+                margin += double{value} * double{x[j]};
+                size += std::abs(double{value} * double{x[j]});
+              }
+              for (Index j = cols; j < padded_cols; ++j) REQUIRE(expected[j] == 0.0f);
+              CHECK(std::abs(double{z} - margin) <= 1e-6 * size);
+              CHECK(std::abs(double{w} - margin) <= 1e-6 * size);
+            }
+        }
   });
 }
 

@@ -109,11 +109,11 @@ ZIPML_ALWAYS_INLINE void descend_row_body(const float* row, float factor, const 
 
 #if ZIPML_X86
 
-/// Whether the codes of a row fit a byte each, columns have steps, and codes stand for themselves.
-inline bool decodes_in_bytes(const RowCodes& row, const RowLevels& levels) {
+/// Whether there are codes that fit a byte each, columns have steps, and codes stand for themselves.
+inline bool decodes_in_bytes(const RowCodes& row, const RowLevels& levels, Index d) {
   int largest = 0;
   for (int p = 0; p < row.count; ++p) largest += row.mask[p] << row.weight[p];
-  return row.count > 0 && largest <= 255 && levels.tables == nullptr && levels.entries == nullptr &&
+  return d > 0 && row.count > 0 && largest <= 255 && levels.tables == nullptr && levels.entries == nullptr &&
          levels.step != nullptr;
 }
 
@@ -200,7 +200,7 @@ ZIPML_TARGET_AVX512 float decode_bytes_avx512(const RowCodes& row, const RowLeve
 
 inline float decode_row_avx2(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
                              float* values, Index padded) {
-  if (!decodes_in_bytes(row, levels)) return decode_row_plainly(row, levels, x, d, values, padded);
+  if (!decodes_in_bytes(row, levels, d)) return decode_row_plainly(row, levels, x, d, values, padded);
   if (row.count == 1) return decode_bytes_avx2<1>(row, levels, x, values, padded);
   if (row.count == 2) return decode_bytes_avx2<2>(row, levels, x, values, padded);
   if (row.count == 3) return decode_bytes_avx2<3>(row, levels, x, values, padded);
@@ -208,7 +208,7 @@ inline float decode_row_avx2(const RowCodes& row, const RowLevels& levels, const
 }
 inline float decode_row_avx512(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
                                float* values, Index padded) {
-  if (!decodes_in_bytes(row, levels)) return decode_row_plainly(row, levels, x, d, values, padded);
+  if (!decodes_in_bytes(row, levels, d)) return decode_row_plainly(row, levels, x, d, values, padded);
   if (row.count == 1) return decode_bytes_avx512<1>(row, levels, x, values, padded);
   if (row.count == 2) return decode_bytes_avx512<2>(row, levels, x, values, padded);
   if (row.count == 3) return decode_bytes_avx512<3>(row, levels, x, values, padded);
