@@ -63,6 +63,10 @@ double epoch(const zipml::KernelTable& kernels, const Store& store, Estimator es
   return sgd.fit_on(kernels, store, estimator, options).seconds_per_epoch;
 }
 
+double now() {
+  return std::chrono::duration<double>(std::chrono::steady_clock::now().time_since_epoch()).count();
+}
+
 /// What a benchmark compares by taking turns: the fastest turn of each side counts, as other tenants of a
 /// machine only ever slow one down.
 struct Turns {
@@ -73,9 +77,9 @@ struct Turns {
   void take(benchmark::State& state, const Mine& mine, const Other& compared) {
     for (auto _ : state) {
       other = std::min(other, compared());
-      double mean = mine();
-      seconds = std::min(seconds, mean);
-      for (double spent = mean; spent < 0.15; spent += mean) seconds = std::min(seconds, mean = mine());
+      const double start = now();
+      do seconds = std::min(seconds, mine());
+      while (now() - start < 0.15);
       state.SetIterationTime(seconds);
     }
   }
@@ -165,9 +169,9 @@ void overhead_epoch(const zipml::KernelTable& kernels, benchmark::State& state, 
 /// Seconds that f() takes.
 template <class F>
 double timed(const F& f) {
-  const auto start = std::chrono::steady_clock::now();
+  const double start = now();
   f();
-  return std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+  return now() - start;
 }
 
 void user_epoch(benchmark::State& state, Index d, Index batch) {

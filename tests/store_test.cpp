@@ -1,6 +1,7 @@
 // Packed and dense stores: exact bits, order, decoding, determinism.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <vector>
 #include <zipml/estimators/quantize.hpp>
@@ -638,6 +639,56 @@ TEST_CASE("a matrix without columns, a matrix of one value") {
   const auto one = quantize<1>(RowMajorMatrix::Constant(1, 1, 7.0f), Eigen::VectorXf::Zero(1), naive,
                                {.standardize = false});
   CHECK(one.value(0, 0) == 7.0f);
+}
+
+TEST_CASE("any number of threads packs the same store") {
+  RowMajorMatrix features = uniform_matrix(5000, 37);
+  for (Index i = 0; i < features.rows(); i += 61) features(i, i % 37) = 9.0f;  // outliers
+  const Dataset data = make_dataset(features, Eigen::VectorXf::LinSpaced(5000, 0.0f, 1.0f));
+  const auto same = [&](auto pack) {
+    const auto one = pack(1);
+    for (const int threads : {2, 3, 7}) {
+      const auto many = pack(threads);
+      CHECK(fnv1a(many.codes()) == fnv1a(one.codes()));
+      CHECK(many.clamped == one.clamped);
+      CHECK(std::equal(many.bias.begin(), many.bias.end(), one.bias.begin(), one.bias.end()));
+      List<Outlier> expected, got;
+      one.outliers.find(0, 5000, expected);
+      many.outliers.find(0, 5000, got);
+      REQUIRE(got.size() == expected.size());
+      for (std::size_t k = 0; k < got.size(); ++k)
+        CHECK((got[k].row == expected[k].row && got[k].column == expected[k].column &&
+               got[k].correction == expected[k].correction));
+      for (Index i = 0; i < 5000; i += 97) CHECK(many.value(i, 3) == one.value(i, 3));
+    }
+  };
+  same([&](int threads) {
+    return quantize<3>(data, variance_corrected, {.outliers = 0.001, .threads = threads});
+  });
+  same([&](int threads) { return quantize<2>(data, sum_code, {.threads = threads}); });
+  same([&](int threads) { return quantize<4>(data, double_sampling, {.threads = threads}); });
+  same([&](int threads) {
+    return quantize<3>(data, variance_corrected, {.scaling = Scaling::row_range, .threads = threads});
+  });
+  same([&](int threads) {
+    return quantize<2>(data, variance_corrected, optimal_levels, {.outliers = 0.001, .threads = threads});
+  });
+  same([&](int threads) { return quantize<1>(data, naive, uniform_levels, nearest, {.threads = threads}); });
+  CHECK_THROWS_AS(quantize<2>(data, naive, {.threads = -1}), Error);
+  CHECK_THROWS_AS(quantize<2>(data, naive, {.threads = 1025}), Error);
+}
+
+TEST_CASE("a thread that throws is heard of, and the team goes on") {
+  ThreadTeam team(3);
+  for (const int bad : {0, 2}) {
+    CHECK_THROWS_AS(team.run([&](int part) {
+      if (part == bad) throw Error("no", "yes", "no");
+    }),
+                    Error);
+    std::atomic<int> sum{0};
+    team.run([&](int part) { sum += part; });
+    CHECK(sum == 3);
+  }
 }
 
 TEST_CASE("rows are rounded and packed to the same bits by every instruction set") {

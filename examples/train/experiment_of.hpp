@@ -65,7 +65,8 @@ class Experiment {
   }
 
   Result run_width(int bits, const std::string& estimator) {
-    const zipml::QuantizeOptions quantization{.seed = options_.seed, .outliers = options_.outliers};
+    const zipml::QuantizeOptions quantization{
+        .seed = options_.seed, .outliers = options_.outliers, .threads = options_.threads};
     const auto packed = [&](auto kind, auto policy, auto rounding) {
       const auto start = Clock::now();
       const auto store = zipml::visit_bits(bits, [&](auto b) {
@@ -149,11 +150,12 @@ class Experiment {
     return result;
   }
 
-  /// Integers are the fast path from batches of some rows on, with the same excess; smaller ones would pay
-  /// for rounding the model with each row.
+  /// Integers are the fast path, with the same excess, from batches of 16 rows and 4,096 values on; smaller
+  /// ones would pay more for rounding model and residuals than integers save (epoch_bench, short/...).
   int model_bits_for(zipml::Index columns) const {
     if (options_.model_bits != 0) return options_.model_bits;
-    return options_.batch >= 16 && columns <= zipml::max_int8_columns ? 8 : 32;
+    const bool large = options_.batch >= 16 && options_.batch * columns >= 4096;
+    return large && columns <= zipml::max_int8_columns ? 8 : 32;
   }
 
   std::optional<double> test_metric(const zipml::LinearModel& model) const {

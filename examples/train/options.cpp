@@ -122,8 +122,8 @@ Options parse_options(int argc, char** argv) {
   app.add_flag("--fresh", options.fresh, "round the samples anew in every epoch instead of once");
   app.add_option(
          "--model-bits", options.model_bits,
-         "1 to 8: rounded model and residuals, integer sums; 32: float (8 with uniform levels and batches "
-         "from 16 up, else 32)")
+         "1 to 8: rounded model and residuals, integer sums; 32: float (8 with uniform levels and batches of "
+         "16 rows and 4,096 values or more, else 32)")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}))
       ->always_capture_default(false);
   app.add_option("--threads", options.threads,

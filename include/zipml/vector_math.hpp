@@ -6,6 +6,7 @@
 
 #include <cmath>
 #include <cstdint>
+#include <limits>
 
 #include <zipml/types.hpp>
 
@@ -13,6 +14,19 @@ namespace zipml::inline ZIPML_ABI::detail {
 
 /// The compiler may not move memory accesses across: stored products stay rounded.
 inline void barrier() { asm volatile("" ::: "memory"); }
+
+/// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with
+/// a limit in between, of which the compiler does not know that it is infinite. Loops still vectorise.
+/// (Neither an empty asm nor __builtin_assoc_barrier does both in g++ 12.)
+template <class T>
+class Rounded {
+ public:
+  ZIPML_ALWAYS_INLINE Rounded() { asm("" : "+m"(limit_)); }
+  ZIPML_ALWAYS_INLINE T operator()(T product) const { return limit_ < product ? limit_ : product; }
+
+ private:
+  T limit_ = std::numeric_limits<T>::infinity();
+};
 
 inline void multiply(const float* a, const float* b, float* out, Index n) {
   for (Index j = 0; j < n; ++j) out[j] = a[j] * b[j];

@@ -27,6 +27,7 @@
 
 #if ZIPML_X86
 
+#include <algorithm>
 #include <cstring>
 
 namespace zipml::inline ZIPML_ABI {
@@ -133,30 +134,18 @@ struct Avx2Kernels : ScalarKernels {
     for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
   }
 
-  ZIPML_TARGET_AVX2 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
-                                                std::int8_t* codes) {
+  static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
     const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
-    for (; j + 64 <= n; j += 64) {
-      __m256i words[4];
-      detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
-      for (int k = 0; k < 2; ++k) {
-        const float* from = v + j + 32 * k;
-        const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
-                                               round8(from + 8, half_words(words[2 * k], 1), how));
-        const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
-                                                round8(from + 24, half_words(words[2 * k + 1], 1), how));
-        // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
-        _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + j + 32 * k),
-                            _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
-                                                        _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
-      }
-    }
+    for (; j + 64 <= n; j += 64)
+      round64(v + j, how, place, group + static_cast<std::uint32_t>(j / 8), codes + j);
     if (j == n) return;
-    VectorRounding rest = how;
-    rest.place.first_column += j;
-    ScalarKernels::round_symmetric(v + j, n - j, rest, codes + j);
+    float rest[64] = {};
+    std::int8_t rounded[64];
+    std::copy(v + j, v + n, rest);
+    round64(rest, how, place, group + static_cast<std::uint32_t>(j / 8), rounded);
+    std::copy_n(rounded, n - j, codes + j);
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
@@ -167,6 +156,23 @@ struct Avx2Kernels : ScalarKernels {
   ZIPML_ROW_MATH(ZIPML_TARGET_AVX2)
 
  protected:
+  ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how,
+                                        const detail::PhiloxPlace& place, std::uint32_t group,
+                                        std::int8_t* codes) {
+    __m256i words[4];
+    detail::philox_words<2>(place, group, words);
+    for (int k = 0; k < 2; ++k) {
+      const float* from = v + 32 * k;
+      const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
+                                             round8(from + 8, half_words(words[2 * k], 1), how));
+      const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
+                                              round8(from + 24, half_words(words[2 * k + 1], 1), how));
+      // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * k),
+                          _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
+                                                      _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7)));
+    }
+  }
   // ---- rounding of model and residuals
   // ----------------------------------------------------------------------------------
 

@@ -11,9 +11,9 @@
 
 #include <cmath>
 #include <cstdint>
-#include <limits>
 
 #include <zipml/types.hpp>
+#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -42,18 +42,6 @@ namespace detail {
 
 inline constexpr Index math_block = 32;
 static_assert(model_padding == 2 * math_block);
-
-/// Rounds products: no compiler contracts one and the sum that it feeds into an FMA when it is compared with
-/// a limit in between, of which the compiler does not know that it is infinite. Loops still vectorise.
-/// (Neither an empty asm nor __builtin_assoc_barrier does both in g++ 12.)
-class Rounded {
- public:
-  ZIPML_ALWAYS_INLINE Rounded() { asm("" : "+m"(limit_)); }
-  ZIPML_ALWAYS_INLINE float operator()(float product) const { return limit_ < product ? limit_ : product; }
-
- private:
-  float limit_ = std::numeric_limits<float>::infinity();
-};
 
 /// The largest of the lanes, by halving.
 ZIPML_ALWAYS_INLINE float largest_of(float* lanes) {
@@ -86,7 +74,7 @@ ZIPML_ALWAYS_INLINE float fold_body(const float* __restrict step, const float* _
 ZIPML_ALWAYS_INLINE double unfold_body(const std::int8_t* __restrict codes, float scale,
                                        const float* __restrict ratio, const float* __restrict inverse_step,
                                        float* __restrict x, Index padded) {
-  const Rounded rounded;
+  const Rounded<float> rounded;
   double lanes[math_block] = {};
   float products[model_padding];  // of 64 columns: a whole register of codes
   for (Index j = 0; j < padded; j += model_padding) {
@@ -108,7 +96,7 @@ ZIPML_ALWAYS_INLINE double unfold_body(const std::int8_t* __restrict codes, floa
 
 /// sum_j a_j b_j.
 ZIPML_ALWAYS_INLINE double dot_body(const float* __restrict a, const float* __restrict b, Index padded) {
-  const Rounded rounded;
+  const Rounded<float> rounded;
   double lanes[math_block] = {};
   for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
@@ -121,7 +109,7 @@ ZIPML_ALWAYS_INLINE double dot_body(const float* __restrict a, const float* __re
 /// gradient += scale * sums; sums = 0.
 ZIPML_ALWAYS_INLINE void add_scaled_body(std::int32_t* __restrict sums, float scale,
                                          float* __restrict gradient, Index padded) {
-  const Rounded rounded;
+  const Rounded<float> rounded;
   for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
       const float product = rounded(static_cast<float>(sums[j + l]) * scale);
@@ -145,7 +133,7 @@ enum class Diagonal { none, of_itself, of_another };
 template <bool Integers, bool HasSteps, bool HasOutliers, Diagonal D>
 ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float model_step, float* __restrict x,
                                        Index padded) {
-  const Rounded rounded;
+  const Rounded<float> rounded;
   float lanes[math_block] = {};
   float* __restrict sums = frame.sums;
   std::int32_t* __restrict codes = frame.codes;

@@ -85,7 +85,7 @@ template <Diagonal D>
 ZIPML_ALWAYS_INLINE void descend_row_body(const float* __restrict row, float factor,
                                           const float* __restrict diagonal, const float* __restrict model,
                                           float step, float* __restrict x, Index padded) {
-  const Rounded rounded;
+  const Rounded<float> rounded;
   for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
       float move = rounded(row[j + l] * factor);

@@ -5,10 +5,13 @@
 /// the data alone.
 
 #include <algorithm>
+#include <atomic>
 #include <cmath>
 #include <cstdint>
 
+#include <zipml/thread_team.hpp>
 #include <zipml/types.hpp>
+#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -50,50 +53,81 @@ inline void require_finite(const MatrixView& matrix, const char* what) {
   }
 }
 
-/// Range, mean and deviation of every column: two passes, O(n d). Throws Error for n = 0 or values that are
-/// not finite.
-inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix) {
-  if (matrix.rows == 0) throw Error("there are no samples", "at least one row", "0 rows");
-  require_finite(matrix, "the sample matrix");
+namespace detail {
+
+inline bool all_finite(const double* values, Index n) {
+  std::uint64_t bad = 0;
+  for (Index i = 0; i < n; ++i) {
+    std::uint64_t bits;
+    std::memcpy(&bits, values + i, sizeof bits);
+    bad |= static_cast<std::uint64_t>((bits & 0x7FF0000000000000u) == 0x7FF0000000000000u);
+  }
+  return bad == 0;
+}
+
+/// See column_statistics; of the columns of one thread. False when a value is not finite.
+inline bool columns_of(const MatrixView& matrix, ColumnStatistics* columns) {
   const Index d = matrix.cols;
   const auto n = static_cast<double>(matrix.rows);
-  Buffer<ColumnStatistics> columns(d);
-  for (Index j = 0; j < d; ++j) columns[j].min = columns[j].max = matrix(0, j);
-
-  Buffer<double> total(d);
-  Buffer<double> chunk(d);
-  const auto flush = [&] {
-    for (Index j = 0; j < d; ++j) {
-      total[j] += chunk[j];
-      chunk[j] = 0.0;
+  Buffer<float> lowest(d), highest(d);
+  std::copy_n(matrix.row(0), d, lowest.data());
+  std::copy_n(matrix.row(0), d, highest.data());
+  Buffer<double> total(d), chunk(d), mean(d);
+  // f(row, sums) adds to the sums of a chunk of rows, which then join the total.
+  const auto in_chunks = [&](const auto& f) {
+    for (Index first = 0; first < matrix.rows; first += statistics_chunk) {
+      const Index end = std::min(first + statistics_chunk, matrix.rows);
+      for (Index i = first; i < end; ++i) f(matrix.row(i), chunk.data());
+      for (Index j = 0; j < d; ++j) {
+        total[j] += chunk[j];
+        chunk[j] = 0.0;
+      }
     }
   };
-  for (Index i = 0; i < matrix.rows; ++i) {
-    const float* row = matrix.row(i);
-    for (Index j = 0; j < d; ++j) {
-      columns[j].min = std::min(columns[j].min, row[j]);
-      columns[j].max = std::max(columns[j].max, row[j]);
-      chunk[j] += static_cast<double>(row[j]);
-    }
-    if ((i + 1) % detail::statistics_chunk == 0) flush();
-  }
-  flush();
+  in_chunks(
+      [d, low = lowest.data(), high = highest.data()](const float* __restrict row, double* __restrict sums) {
+        for (Index j = 0; j < d; ++j) {
+          low[j] = row[j] < low[j] ? row[j] : low[j];
+          high[j] = high[j] < row[j] ? row[j] : high[j];
+        }
+        for (Index j = 0; j < d; ++j) sums[j] += static_cast<double>(row[j]);
+      });
+  if (!all_finite(total.data(), d))
+    return false;  // what is not finite reaches its sum, no other sum leaves double
   for (Index j = 0; j < d; ++j) {
-    const bool constant = columns[j].min == columns[j].max;
-    columns[j].mean = constant ? static_cast<double>(columns[j].min) : total[j] / n;
+    columns[j].min = lowest[j];
+    columns[j].max = highest[j];
+    columns[j].mean = mean[j] = lowest[j] == highest[j] ? static_cast<double>(lowest[j]) : total[j] / n;
     total[j] = 0.0;
   }
-  for (Index i = 0; i < matrix.rows; ++i) {
-    const float* row = matrix.row(i);
+  const Rounded<double> rounded;
+  in_chunks([d, &rounded, middle = mean.data()](const float* __restrict row, double* __restrict sums) {
     for (Index j = 0; j < d; ++j) {
-      const double distance = static_cast<double>(row[j]) - columns[j].mean;
-      chunk[j] += pinned(distance * distance);
+      const double distance = static_cast<double>(row[j]) - middle[j];
+      sums[j] += rounded(distance * distance);
     }
-    if ((i + 1) % detail::statistics_chunk == 0) flush();
-  }
-  flush();
+  });
   for (Index j = 0; j < d; ++j)
-    columns[j].deviation = columns[j].min == columns[j].max ? 0.0 : std::sqrt(total[j] / n);
+    columns[j].deviation = lowest[j] == highest[j] ? 0.0 : std::sqrt(total[j] / n);
+  return true;
+}
+
+}  // namespace detail
+
+/// Range, mean and deviation of every column: two passes, O(n d), columns shared among threads (0: all of the
+/// machine), the same bits for any number. Throws Error for n = 0 or values that are not finite.
+inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads = 1) {
+  if (matrix.rows == 0) throw Error("there are no samples", "at least one row", "0 rows");
+  Buffer<ColumnStatistics> columns(matrix.cols);
+  ThreadTeam team(thread_count(threads));
+  std::atomic<bool> finite{true};
+  team.run([&](int part) {
+    const Share share = share_of(matrix.cols, 16, part, team.size());
+    if (share.count == 0) return;
+    const MatrixView mine{matrix.data + share.first, matrix.rows, share.count, matrix.stride};
+    if (!detail::columns_of(mine, columns.data() + share.first)) finite = false;
+  });
+  if (!finite) require_finite(matrix, "the sample matrix");
   return columns;
 }
 

@@ -7,12 +7,14 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <utility>
 
 #include <zipml/quantization/clipping.hpp>
 #include <zipml/quantization/rounding.hpp>
 #include <zipml/storage/levels_policy.hpp>
 #include <zipml/storage/packed_store.hpp>
 #include <zipml/storage/row_rounding.hpp>
+#include <zipml/thread_team.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -79,7 +81,7 @@ inline void center(ColumnStatistics& column, double middle) {
 /// The statistics of the columns, their ranges as levels are fitted to: without the outliers that are kept,
 /// symmetric where that is asked for.
 inline Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const QuantizeOptions& options) {
-  Buffer<ColumnStatistics> columns = column_statistics(features);
+  Buffer<ColumnStatistics> columns = column_statistics(features, options.threads);
   if (!(options.outliers >= 0.0 && options.outliers < 0.5))
     throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
                 number_text(options.outliers));
@@ -140,23 +142,25 @@ class Packer : public Redraw<Encoding, Decoder> {
     make_decoder(store);
     if constexpr (Encoding::has_bias) store.bias = Buffer<float>(features_.cols);
     const bool keep = options_.outliers > 0.0;
-    if (keep) store.outliers = Outliers(features_.cols);
-    Pass pass(*this, store, store.mutable_codes().data(), store.bias.data(), 0);
-    pass.outliers = keep ? &store.outliers : nullptr;
+    Reading reading{.codes = store.mutable_codes().data(), .bias = store.bias.data(), .keeps_outliers = keep};
     if constexpr (affine) {
-      pass.row_offset = store.decoder.row_offset.data();
-      pass.row_step = store.decoder.row_step.data();
+      reading.row_offset = store.decoder.row_offset.data();
+      reading.row_step = store.decoder.row_step.data();
     }
-    pass.run();
-    if (keep) store.outliers.close(features_.rows);
-    store.clamped = pass.clamped;
+    const auto passes = read(store, reading);
+    if (keep) {
+      store.outliers = Outliers(features_.cols);
+      for (const Pass& pass : passes)
+        for (const Kept& kept : pass.kept) store.outliers.add(kept.row, kept.column, kept.correction);
+      store.outliers.close(features_.rows);
+    }
+    for (const Pass& pass : passes) store.clamped += pass.clamped;
     return store;
   }
 
   /// Draws every value of a packed store anew, for a later epoch: only codes and bias terms change.
   void draw_again(const Store& store, int epoch, std::uint8_t* codes, float* bias) const override {
-    Pass pass(*this, store, codes, bias, epoch);
-    pass.run();
+    read(store, {.codes = codes, .bias = bias, .epoch = epoch});
   }
 
  private:
@@ -218,31 +222,74 @@ class Packer : public Redraw<Encoding, Decoder> {
     }
   }
 
-  /// One reading of the samples.
+  /// One reading of the samples, and where its results go: some may be null.
+  struct Reading {
+    std::uint8_t* codes;
+    float* bias;
+    int epoch = 0;
+    float* row_offset = nullptr;  // where the scaling of rows goes, when it is not known yet
+    float* row_step = nullptr;
+    bool keeps_outliers = false;
+  };
+  struct Kept {
+    Index row;
+    Index column;
+    float correction;
+  };
+
+  class Pass;
+
+  /// Threads read ranges of whole chunks; what they sum is summed by chunk, so that the bits do not depend on
+  /// the ranges. Returns them in the order of the rows.
+  List<Pass> read(const Store& store, const Reading& reading) const {
+    const Index d = features_.cols;
+    const Index chunks = (features_.rows + statistics_chunk - 1) / statistics_chunk;
+    Buffer<double> spread(Encoding::has_bias ? checked_product(chunks, d, "the bias terms") : 0);
+    ThreadTeam team(thread_count(options_.threads));
+    List<Pass> passes;
+    passes.reserve(static_cast<std::size_t>(team.size()));
+    for (int part = 0; part < team.size(); ++part)
+      passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()), spread.data());
+    team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(); });
+    if constexpr (Encoding::has_bias) {
+      const auto n = static_cast<double>(features_.rows);
+      for (Index j = 0; j < d; ++j) {
+        double total = 0.0;
+        for (Index chunk = 0; chunk < chunks; ++chunk) total += spread[chunk * d + j];
+        reading.bias[j] = static_cast<float>(total * passes[0].spread_unit(j) / n);
+      }
+    }
+    return passes;
+  }
+
+  /// The reading of some chunks of rows.
   class Pass {
    public:
-    Pass(const Packer& packer, const Store& store, std::uint8_t* codes, float* bias, int epoch)
+    Pass(const Packer& packer, const Store& store, const Reading& reading, Share chunks, double* spread)
         : packer_(packer),
           store_(store),
-          codes_(codes),
-          bias_(bias),
-          first_draw_(static_cast<std::uint32_t>(epoch) * static_cast<std::uint32_t>(draws_taken<Encoding>)),
+          reading_(reading),
+          chunks_(chunks),
+          chunk_spread_(spread),
+          first_draw_(static_cast<std::uint32_t>(reading.epoch) *
+                      static_cast<std::uint32_t>(draws_taken<Encoding>)),
           spread_(Encoding::has_bias ? packer.features_.cols : 0),
           counted_(spread_.size()),
           standardised_(packer.by_row_ ? packer.features_.cols : 0),
           low_(Encoding::summed > 1 ? packer.features_.cols : 0) {}
 
-    Outliers* outliers = nullptr;  // where outliers go, when they are kept
-    float* row_offset = nullptr;   // where the scaling of rows goes, when it is not known yet
-    float* row_step = nullptr;
+    List<Kept> kept;
     Index clamped = 0;
 
     void run() {
       const Index n = packer_.features_.rows;
       const Index d = packer_.features_.cols;
+      constexpr Index chunk_groups = statistics_chunk / group_rows;
       Buffer<typename Encoding::Code> base(group_rows * d);
       Buffer<std::uint8_t> ups(group_rows * d);
-      for (Index group = 0; group < store_.layout().groups(); ++group) {
+      const Index first_group = chunks_.first * chunk_groups;
+      const Index end_group = std::min(first_group + chunks_.count * chunk_groups, store_.layout().groups());
+      for (Index group = first_group; group < end_group; ++group) {
         if (group % block_groups == 0) {
           const Index first = group * group_rows;
           store_.row_ids(first, std::min(known_rows, n - first), ids_);
@@ -257,15 +304,24 @@ class Packer : public Redraw<Encoding, Decoder> {
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
           }
         }
-        write_group<Encoding>(isa_, codes_, store_.layout(), packer_.bits_, group, base.data(), ups.data());
+        write_group<Encoding>(isa_, reading_.codes, store_.layout(), packer_.bits_, group, base.data(),
+                              ups.data());
         if constexpr (Encoding::has_bias)
-          if ((group + 1) * group_rows % statistics_chunk == 0) count_spread();
+          if ((group + 1) % chunk_groups == 0 || group + 1 == end_group) close_chunk(group / chunk_groups);
       }
-      if constexpr (Encoding::has_bias) {
-        count_spread();
-        for (Index j = 0; j < d; ++j)
-          bias_[j] = static_cast<float>(counted_[j] * spread_unit(j) / static_cast<double>(n));
+    }
+
+    /// What one unit of the counted spread is, in standardised units squared.
+    double spread_unit(Index j) const {
+      constexpr double k = Encoding::summed;
+      const double count_unit = Encoding::summed == 1 ? 0x1p-48 : 1.0 / (k * k * (k - 1.0));
+      double gap = 1.0;  // standardised units of a row's step
+      if constexpr (affine) {
+        if (one_step()) gap = k * static_cast<double>(store_.decoder.step[j]);
+      } else {
+        gap = 1.0 / store_.standardization().scale[j];
       }
+      return count_unit * gap * gap;
     }
 
    private:
@@ -299,9 +355,9 @@ class Packer : public Redraw<Encoding, Decoder> {
         }
         if (packer_.options_.scaling == Scaling::row_max_abs) center(range, 0.0);
         const UniformGrid levels(range.min, range.max, 1 << packer_.bits_);
-        if (row_step != nullptr) {
-          row_offset[i] = levels.offset();
-          row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
+        if (reading_.row_step != nullptr) {
+          reading_.row_offset[i] = levels.offset();
+          reading_.row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
         }
         encode_values(i, original, standardised_.data(), base, ups, [&](Index) { return levels; });
       }
@@ -367,13 +423,13 @@ class Packer : public Redraw<Encoding, Decoder> {
     /// all of its values.)
     void keep_outside(Index i, Index j, float value, int code) {
       if (packer_.by_row_) return;
-      if (outliers == nullptr) {
+      if (!reading_.keeps_outliers) {
         if constexpr (!affine) ++clamped;  // uniform levels end at the extremes, up to rounding
         return;
       }
       const Standardization& map = store_.standardization();
       const auto exact = static_cast<float>((static_cast<double>(value) - map.mean[j]) / map.scale[j]);
-      outliers->add(i, j, exact - store_.decoder.value(i, j, code));
+      kept.push_back({i, j, exact - store_.decoder.value(i, j, code)});
     }
 
     /// Counts the variance of what will be read of this value. One draw: P (1 - P) gap^2 with the probability
@@ -394,34 +450,21 @@ class Packer : public Redraw<Encoding, Decoder> {
       }
     }
 
-    void count_spread() {
-      if (!one_step()) return;
+    void close_chunk(Index chunk) {
       for (Index j = 0; j < spread_.size(); ++j) {
-        counted_[j] += static_cast<double>(spread_[j]);
-        spread_[j] = 0;
+        chunk_spread_[chunk * spread_.size() + j] =
+            one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
       }
-    }
-
-    /// What one unit of counted_ is, in standardised units squared.
-    double spread_unit(Index j) const {
-      constexpr double k = Encoding::summed;
-      const double count_unit = Encoding::summed == 1 ? 0x1p-48 : 1.0 / (k * k * (k - 1.0));
-      double gap = 1.0;  // standardised units of a row's step
-      if constexpr (affine) {
-        if (one_step()) gap = k * static_cast<double>(store_.decoder.step[j]);
-      } else {
-        gap = 1.0 / store_.standardization().scale[j];
-      }
-      return count_unit * gap * gap;
     }
 
     const Packer& packer_;
     const Store& store_;
-    std::uint8_t* codes_;
-    float* bias_;
+    Reading reading_;
+    Share chunks_;
+    double* chunk_spread_;  // d of each chunk
     std::uint32_t first_draw_;
-    Buffer<std::uint64_t> spread_;
-    Buffer<double> counted_;
+    Buffer<std::uint64_t> spread_;  // of the chunk, where the steps of a column are one
+    Buffer<double> counted_;        // of the chunk, else
     Buffer<float> standardised_;
     Buffer<std::uint8_t> low_;
     static constexpr Index rows_ahead = 16;

@@ -37,7 +37,7 @@
 #include <zipml/storage/dense_store.hpp>
 #include <zipml/storage/packed_store.hpp>
 #include <zipml/storage/quantized_vector.hpp>
-#include <zipml/thread_team.hpp>
+#include <zipml/training/pass_team.hpp>
 #include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -76,8 +76,8 @@ class GradientDevice {
                                 const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
         store_(store),
-        team_(team),
-        ahead_(static_cast<std::size_t>(parts())),
+        // Float passes are shorter than integer ones, and wait for memory anyway.
+        team_(team, Index{1} << (channels.model_bits != 32 ? 21 : 18)),
         random_(seed),
         integer_(channels.model_bits != 32),
         model_bits_(channels.model_bits),
@@ -115,7 +115,7 @@ class GradientDevice {
       if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(padded_);
     if (integer_) {
       model8_ = Buffer<std::int8_t>(padded_);
-      gradient32_ = Buffer<std::int32_t>(padded_ * parts());
+      gradient32_ = Buffer<std::int32_t>(padded_ * team_.size());
     }
   }
 
@@ -189,10 +189,10 @@ class GradientDevice {
     if constexpr (dense) {
       const ModelBlock<const float> model{x_, padded_};
       const DenseRows all = float_rows(draw);
-      by_rows(pass_count_, [&](int part, Share rows) {
-        kernels_.margins(
-            DenseRows{all.values + rows.first * all.stride, all.stride, all.cols, rows.count, ahead_of(part)},
-            model, z + rows.first);
+      team_.by_rows(pass_count_, d_, [&](int part, Share rows) {
+        kernels_.margins(DenseRows{all.values + rows.first * all.stride, all.stride, all.cols, rows.count,
+                                   team_.ahead_of(part)},
+                         model, z + rows.first);
       });
       add_base(z);
       return pass_margins(draw);
@@ -262,7 +262,7 @@ class GradientDevice {
       if constexpr (affine)
         if (store_.decoder.scales_rows()) scale_residuals(r);
       const PlaneList planes = store_.planes(draw);
-      by_columns([&](int part, Share columns) {
+      team_.by_columns(pass_count_, d_, [&](int part, Share columns) {
         PackedView columns_of_view = view(part);
         columns_of_view.codes += columns.first;
         columns_of_view.width = columns.count;
@@ -285,7 +285,7 @@ class GradientDevice {
   ZIPML_NOINLINE float descend(float step, float* x) {
     const auto count = static_cast<float>(end_ - first_);
     if (single_row_ != nullptr) {
-      step_ahead();
+      team_.step_ahead();
       kernels_.descend_row(single_row_, single_residual_ * step, correction_.data(), model(), step, x,
                            padded_);
       largest_ = std::fabs(single_residual_);
@@ -314,7 +314,7 @@ class GradientDevice {
     frame.inner = static_cast<float>(inner_sum_);
     frame.outer = static_cast<float>(residual_sum_);
     frame.share = 1.0f / count;
-    step_ahead();
+    team_.step_ahead();
     largest_ = kernels_.descend(frame, step, x, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
@@ -345,20 +345,11 @@ class GradientDevice {
       bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, store_.layout().bytes() - offset);
       store_.outliers.prefetch(first, count);
     }
-    // Long passes are what the prefetchers of a processor are made for, and they fill more of the bus.
-    constexpr Index long_pass = Index{192} * 1024;
-    if (bytes > long_pass) bytes = 0;
-    for (int part = 0; part < parts(); ++part) {
-      const Share share = share_of(bytes, 64, part, parts());
-      ahead_[static_cast<std::size_t>(part)] = {begin + share.first, begin + share.first + share.count};
-    }
-    ahead_share_ = bytes / parts() / (64 * 32);
+    // Float32 rows are what the prefetchers of a processor are made for once they have begun; panels of
+    // planes are too short for them.
+    if constexpr (dense) bytes = std::min(bytes, Index{96} * 1024);
+    team_.look_ahead(begin, bytes);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
-  }
-
-  /// The O(d) steps of a batch look ahead as well, a part each: memory is to have work all the time.
-  void step_ahead() {
-    for (Index k = 0; k < ahead_share_; ++k) ahead_[0].touch();
   }
 
   /// What kernels leave behind column d is no gradient.
@@ -483,8 +474,9 @@ class GradientDevice {
     add_rows(rows, residuals.data());
   }
   void add_rows(const DenseRows& all, const float* residuals) {
-    by_columns([&](int part, Share columns) {
-      const DenseRows rows{all.values + columns.first, all.stride, columns.count, all.count, ahead_of(part)};
+    team_.by_columns(pass_count_, d_, [&](int part, Share columns) {
+      const DenseRows rows{all.values + columns.first, all.stride, columns.count, all.count,
+                           team_.ahead_of(part)};
       kernels_.accumulate(rows, residuals, ModelBlock<float>{gradient_.data() + columns.first, padded_});
     });
   }
@@ -535,51 +527,26 @@ class GradientDevice {
     }
   }
 
-  int parts() const { return team_ != nullptr ? team_->size() : 1; }
-
-  /// Work on fewer values than this, some microseconds, is done before another thread has heard of it: where
-  /// cores share no cache a line takes 0.3 us from one to the other. (Float32 samples go through the cache in
-  /// passes shorter than that, and wait for memory anyway.)
-  Index worth_sharing() const { return Index{1} << (integer_ ? 21 : 18); }
-
-  /// work(part, share): a share of `count` rows for each thread, whole groups.
-  template <class Work>
-  void by_rows(Index count, const Work& work) {
-    if (parts() == 1 || count * d_ < worth_sharing()) return work(0, Share{0, count});
-    team_->run([&](int part) { work(part, share_of(count, 2 * group_rows, part, parts())); });
-  }
   /// work(part, groups, first slot of them).
   template <class Work>
   void by_groups(const Work& work) {
-    by_rows(groups_.rows(), [&](int part, Share rows) {
+    team_.by_rows(groups_.rows(), d_, [&](int part, Share rows) {
       const GroupRange groups{groups_.first + rows.first / group_rows, rows.count / group_rows};
-      if (groups.count > 0) work(part, groups, rows.first);
+      work(part, groups, rows.first);
     });
   }
-  /// work(part, share): columns for each thread, so that a column's float sum is formed by one of them, in
-  /// the order of the rows: the same bits for any number of threads.
-  template <class Work>
-  void by_columns(const Work& work) {
-    if (parts() == 1 || pass_count_ * d_ < worth_sharing()) return work(0, Share{0, d_});
-    team_->run([&](int part) {
-      const Share columns = share_of(d_, model_padding, part, parts());
-      if (columns.count > 0) work(part, columns);
-    });
-  }
-
   PackedView view(int part) requires(!dense) {
-    return {store_.codes().data(), store_.layout(), d_, ahead_of(part)};
+    return {store_.codes().data(), store_.layout(), d_, team_.ahead_of(part)};
   }
   TableView table() const requires(!dense && !affine) {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
-  Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }
 
   /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
   void fold_model() requires(affine) {
-    step_ahead();
+    team_.step_ahead();
     const float largest = kernels_.fold(step_.data(), x_, folded_.data(), padded_);
-    step_ahead();
+    team_.step_ahead();
     if (!integer_) {
       base_ += kernels_.dot(offset_.data(), x_, padded_);
       if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
@@ -595,12 +562,12 @@ class GradientDevice {
     } else {
       std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
     }
-    step_ahead();
+    team_.step_ahead();
     // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
     const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
     base_ += kernels_.unfold(model8_.data(), model_scale_, ratio_.data(), inverse_step_.data(),
                              needs_rounded ? rounded_x_.data() : nullptr, padded_);
-    step_ahead();
+    team_.step_ahead();
     for (const Index j : constant_columns_) {
       base_ += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x_[j]));
       rounded_x_[j] = x_[j];
@@ -643,7 +610,7 @@ class GradientDevice {
     std::int8_t* codes = residuals8_.data() + lead_;
     std::fill_n(residuals8_.data(), lead_, std::int8_t{0});
     std::fill(codes + pass_count_, residuals8_.data() + groups_.rows(), std::int8_t{0});
-    step_ahead();
+    team_.step_ahead();
     const int levels = residual_levels_of(store_);
     const float scale = detail::max_abs(scaled, pass_count_) / static_cast<float>(levels);
     if (scale > 0.0f) {
@@ -681,13 +648,13 @@ class GradientDevice {
     });
     // Integers: the sum is the same in whatever parts it was formed.
     std::int32_t* sum = gradient32_.data();
-    for (int part = 1; part < parts(); ++part) {
+    for (int part = 1; part < team_.size(); ++part) {
       std::int32_t* share = sum + part * padded_;
       for (Index j = 0; j < padded_; ++j) sum[j] += share[j];
       std::fill_n(share, padded_, 0);
     }
     clear_padding(sum);
-    step_ahead();
+    team_.step_ahead();
   }
 
   /// Integer sums wait for the end of the batch, or for others of another scale.
@@ -699,8 +666,7 @@ class GradientDevice {
 
   KernelTable kernels_;
   const Store& store_;
-  ThreadTeam* team_;
-  List<Ahead> ahead_;  // of each thread
+  PassTeam team_;
   Random random_;
   bool integer_;
   int model_bits_;
@@ -737,7 +703,6 @@ class GradientDevice {
   const float* single_row_ = nullptr;  // the gradient of a batch of one row: this times
   float single_residual_ = 0.0f;
   float largest_ = 0.0f;
-  Index ahead_share_ = 0;  // lines of such a part
   Index announced_first_ = 0;
   Index announced_count_ = 0;
 

@@ -92,8 +92,7 @@ class Sgd {
       throw Error("the number of epochs is out of range", "at least 0", std::to_string(options.epochs));
     if (options.batch < 1)
       throw Error("the batch is out of range", "at least 1 row", std::to_string(options.batch));
-    if (options.threads < 0 || options.threads > 1024)
-      throw Error("the number of threads is out of range", "0 to 1024", std::to_string(options.threads));
+    (void)thread_count(options.threads);
     if (!(options.tolerance >= 0.0))
       throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
   }
@@ -122,7 +121,7 @@ class Sgd<L, R, Step>::Run {
         options_(options),
         label_map_(sgd.loss_.label_map(store.label_statistics())),
         seed_(options.seed.value_or(store.seed())),
-        team_(threads_of(options)),
+        team_(thread_count(options.threads)),
         device_(kernels, store, label_map_, Channels{options.model_bits}, seed_, &team_),
         batch_(std::min(options.batch, store.rows())),
         run_rows_(run_of(store.rows(), batch_)),
@@ -172,11 +171,6 @@ class Sgd<L, R, Step>::Run {
   }
 
  private:
-  static int threads_of(const FitOptions& options) {
-    const int machine = static_cast<int>(std::thread::hardware_concurrency());
-    return options.threads > 0 ? options.threads : std::max(machine, 1);
-  }
-
   /// A store of fresh draws rounds its samples anew.
   void begin_epoch(int epoch) const {
     if constexpr (requires { store_.begin_epoch(epoch); }) store_.begin_epoch(epoch);
