@@ -701,7 +701,7 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
     for (const int bits : {1, 2, 3, 8}) {
       Buffer<UniformGrid> levels(d);
       ColumnRanges ranges(d);
-      std::vector<float> values(static_cast<std::size_t>(d));
+      std::vector<float> values(static_cast<std::size_t>(d + 100), 1e9f);
       for (Index j = 0; j < d; ++j) {
         const auto word = [&](std::uint32_t what) {
           return static_cast<float>(uniform24(random.word(
@@ -723,30 +723,37 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
         for (const int draws : {1, 2, 8}) {
           const RowRounding how{Random(5), 77, 3, draws, stochastic_rounding};
           const auto size = static_cast<std::size_t>(d);
+          const auto room = static_cast<std::size_t>(round_up(d, column_piece));
           struct Rounded {
             std::vector<std::uint8_t> low, ups, code;
             std::vector<std::uint64_t> spread;
             bool outside;
           };
-          const auto round = [&](Isa isa) {
-            Rounded r{std::vector<std::uint8_t>(size), std::vector<std::uint8_t>(size),
-                      std::vector<std::uint8_t>(size), std::vector<std::uint64_t>(size, 9), false};
-            r.outside = round_row(isa, values.data(), d, columns, ranges, how,
+          const auto round = [&](Isa isa, Index readable) {
+            Rounded r{std::vector<std::uint8_t>(room), std::vector<std::uint8_t>(room),
+                      std::vector<std::uint8_t>(room), std::vector<std::uint64_t>(room, 9), false};
+            r.outside = round_row(isa, values.data(), d, readable, columns, ranges, how,
                                   {r.low.data(), r.ups.data(), r.spread.data()});
             if (draws == 1)
-              round_row(isa, values.data(), d, columns, ranges, how, {r.code.data(), nullptr, nullptr});
+              round_row(isa, values.data(), d, readable, columns, ranges, how,
+                        {r.code.data(), nullptr, nullptr});
+            for (auto* v : {&r.low, &r.ups, &r.code}) v->resize(size);
+            r.spread.resize(size);
             return r;
           };
-          const Rounded expected = round(Isa::scalar);
+          const Rounded expected = round(Isa::scalar, d);
           if (draws == 1)
             for (std::size_t j = 0; j < size; ++j)
               REQUIRE(expected.code[j] == expected.low[j] + expected.ups[j]);
           for (const Isa isa : others) {
             INFO("d " << d << " bits " << bits << " draws " << draws << " stochastic "
                       << stochastic_rounding);
-            const Rounded got = round(isa);
-            CHECK((got.low == expected.low && got.ups == expected.ups && got.code == expected.code &&
-                   got.spread == expected.spread && got.outside == expected.outside));
+            // The rest of the matrix: with and without values behind the row, which are not to be told.
+            for (const Index readable : {d, d + 7, d + 100}) {
+              const Rounded got = round(isa, readable);
+              CHECK((got.low == expected.low && got.ups == expected.ups && got.code == expected.code &&
+                     got.spread == expected.spread && got.outside == expected.outside));
+            }
           }
         }
       std::vector<std::uint8_t> rows(static_cast<std::size_t>(8 * d));

@@ -5,9 +5,9 @@
 /// the data alone.
 
 #include <algorithm>
-#include <atomic>
 #include <cmath>
 #include <cstdint>
+#include <cstring>
 
 #include <zipml/thread_team.hpp>
 #include <zipml/types.hpp>
@@ -65,69 +65,77 @@ inline bool all_finite(const double* values, Index n) {
   return bad == 0;
 }
 
-/// See column_statistics; of the columns of one thread. False when a value is not finite.
-inline bool columns_of(const MatrixView& matrix, ColumnStatistics* columns) {
+/// Sums over rows, shared among threads: f(part, row, sums) adds row to the d sums of a chunk of rows; the
+/// sums of the chunks are added up in their order, whoever has formed them.
+template <class F>
+Buffer<double> sums_over_rows(ThreadTeam& team, const MatrixView& matrix, const F& f) {
+  const Index d = matrix.cols;
+  const Index chunks = (matrix.rows + statistics_chunk - 1) / statistics_chunk;
+  Buffer<double> of_chunks(checked_product(chunks, d, "the sums of columns"));
+  team.run([&](int part) {
+    const Share share = share_of(chunks, 1, part, team.size());
+    for (Index chunk = share.first; chunk < share.first + share.count; ++chunk) {
+      const Index first = chunk * statistics_chunk;
+      const Index end = std::min(first + statistics_chunk, matrix.rows);
+      for (Index i = first; i < end; ++i) f(part, matrix.row(i), of_chunks.data() + chunk * d);
+    }
+  });
+  Buffer<double> total(d);
+  for (Index chunk = 0; chunk < chunks; ++chunk)
+    for (Index j = 0; j < d; ++j) total[j] += of_chunks[chunk * d + j];
+  return total;
+}
+
+}  // namespace detail
+
+/// Range, mean and deviation of every column: two passes, O(n d), shared among threads (0: all of the
+/// machine), the same bits for any number. Throws Error for n = 0 or values that are not finite.
+inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads = 1) {
+  if (matrix.rows == 0) throw Error("there are no samples", "at least one row", "0 rows");
   const Index d = matrix.cols;
   const auto n = static_cast<double>(matrix.rows);
-  Buffer<float> lowest(d), highest(d);
-  std::copy_n(matrix.row(0), d, lowest.data());
-  std::copy_n(matrix.row(0), d, highest.data());
-  Buffer<double> total(d), chunk(d), mean(d);
-  // f(row, sums) adds to the sums of a chunk of rows, which then join the total.
-  const auto in_chunks = [&](const auto& f) {
-    for (Index first = 0; first < matrix.rows; first += statistics_chunk) {
-      const Index end = std::min(first + statistics_chunk, matrix.rows);
-      for (Index i = first; i < end; ++i) f(matrix.row(i), chunk.data());
-      for (Index j = 0; j < d; ++j) {
-        total[j] += chunk[j];
-        chunk[j] = 0.0;
-      }
-    }
-  };
-  in_chunks(
-      [d, low = lowest.data(), high = highest.data()](const float* __restrict row, double* __restrict sums) {
+  ThreadTeam team(thread_count(threads));
+  List<Buffer<float>> lowest, highest;  // of each thread
+  for (int part = 0; part < team.size(); ++part) {
+    lowest.emplace_back(d);
+    std::copy_n(matrix.row(0), d, lowest.back().data());
+    highest.push_back(lowest.back());
+  }
+  const Buffer<double> total =
+      detail::sums_over_rows(team, matrix, [&](int part, const float* row, double* __restrict sums) {
+        float* __restrict low = lowest[static_cast<std::size_t>(part)].data();
+        float* __restrict high = highest[static_cast<std::size_t>(part)].data();
         for (Index j = 0; j < d; ++j) {
           low[j] = row[j] < low[j] ? row[j] : low[j];
           high[j] = high[j] < row[j] ? row[j] : high[j];
         }
         for (Index j = 0; j < d; ++j) sums[j] += static_cast<double>(row[j]);
       });
-  if (!all_finite(total.data(), d))
-    return false;  // what is not finite reaches its sum, no other sum leaves double
+  // What is not finite reaches its sum, and no other sum of floats leaves the range of double.
+  if (!detail::all_finite(total.data(), d)) require_finite(matrix, "the sample matrix");
+  Buffer<ColumnStatistics> columns(d);
+  Buffer<double> mean(d);
   for (Index j = 0; j < d; ++j) {
-    columns[j].min = lowest[j];
-    columns[j].max = highest[j];
-    columns[j].mean = mean[j] = lowest[j] == highest[j] ? static_cast<double>(lowest[j]) : total[j] / n;
-    total[j] = 0.0;
-  }
-  const Rounded<double> rounded;
-  in_chunks([d, &rounded, middle = mean.data()](const float* __restrict row, double* __restrict sums) {
-    for (Index j = 0; j < d; ++j) {
-      const double distance = static_cast<double>(row[j]) - middle[j];
-      sums[j] += rounded(distance * distance);
+    ColumnStatistics& column = columns[j];
+    column.min = lowest[0][j];
+    column.max = highest[0][j];
+    for (std::size_t part = 1; part < lowest.size(); ++part) {
+      column.min = std::min(column.min, lowest[part][j]);
+      column.max = std::max(column.max, highest[part][j]);
     }
-  });
+    mean[j] = column.min == column.max ? static_cast<double>(column.min) : total[j] / n;
+    column.mean = mean[j];
+  }
+  const detail::Rounded<double> rounded;
+  const Buffer<double> squares =
+      detail::sums_over_rows(team, matrix, [&](int, const float* row, double* __restrict sums) {
+        for (Index j = 0; j < d; ++j) {
+          const double distance = static_cast<double>(row[j]) - mean[j];
+          sums[j] += rounded(distance * distance);
+        }
+      });
   for (Index j = 0; j < d; ++j)
-    columns[j].deviation = lowest[j] == highest[j] ? 0.0 : std::sqrt(total[j] / n);
-  return true;
-}
-
-}  // namespace detail
-
-/// Range, mean and deviation of every column: two passes, O(n d), columns shared among threads (0: all of the
-/// machine), the same bits for any number. Throws Error for n = 0 or values that are not finite.
-inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads = 1) {
-  if (matrix.rows == 0) throw Error("there are no samples", "at least one row", "0 rows");
-  Buffer<ColumnStatistics> columns(matrix.cols);
-  ThreadTeam team(thread_count(threads));
-  std::atomic<bool> finite{true};
-  team.run([&](int part) {
-    const Share share = share_of(matrix.cols, 16, part, team.size());
-    if (share.count == 0) return;
-    const MatrixView mine{matrix.data + share.first, matrix.rows, share.count, matrix.stride};
-    if (!detail::columns_of(mine, columns.data() + share.first)) finite = false;
-  });
-  if (!finite) require_finite(matrix, "the sample matrix");
+    columns[j].deviation = columns[j].min == columns[j].max ? 0.0 : std::sqrt(squares[j] / n);
   return columns;
 }
 

@@ -273,10 +273,10 @@ class Packer : public Redraw<Encoding, Decoder> {
           chunk_spread_(spread),
           first_draw_(static_cast<std::uint32_t>(reading.epoch) *
                       static_cast<std::uint32_t>(draws_taken<Encoding>)),
-          spread_(Encoding::has_bias ? packer.features_.cols : 0),
-          counted_(spread_.size()),
+          spread_(Encoding::has_bias ? round_up(packer.features_.cols, column_piece) : 0),
+          counted_(Encoding::has_bias ? packer.features_.cols : 0),
           standardised_(packer.by_row_ ? packer.features_.cols : 0),
-          low_(Encoding::summed > 1 ? packer.features_.cols : 0) {}
+          low_(Encoding::summed > 1 ? round_up(packer.features_.cols, column_piece) : 0) {}
 
     List<Kept> kept;
     Index clamped = 0;
@@ -285,8 +285,9 @@ class Packer : public Redraw<Encoding, Decoder> {
       const Index n = packer_.features_.rows;
       const Index d = packer_.features_.cols;
       constexpr Index chunk_groups = statistics_chunk / group_rows;
-      Buffer<typename Encoding::Code> base(group_rows * d);
-      Buffer<std::uint8_t> ups(group_rows * d);
+      // What round_row leaves behind column d of a row is overwritten by the next one.
+      Buffer<typename Encoding::Code> base(group_rows * d + column_piece);
+      Buffer<std::uint8_t> ups(base.size());
       const Index first_group = chunks_.first * chunk_groups;
       const Index end_group = std::min(first_group + chunks_.count * chunk_groups, store_.layout().groups());
       for (Index group = first_group; group < end_group; ++group) {
@@ -371,13 +372,18 @@ class Packer : public Redraw<Encoding, Decoder> {
       std::uint64_t* spread = Encoding::has_bias && Encoding::summed == 1 ? spread_.data() : nullptr;
       const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_,
                             draws, R::stochastic};
+      const MatrixView& all = packer_.features_;
+      const Index readable = (all.rows - 1 - original) * all.stride + d;  // up to the end of the matrix
       bool outside = false;
       if constexpr (Encoding::draws > 1) {
-        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {base, ups, spread});
+        outside =
+            round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how, {base, ups, spread});
       } else if constexpr (Encoding::summed == 1) {
-        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {base, nullptr, spread});
+        outside = round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+                            {base, nullptr, spread});
       } else {
-        outside = round_row(isa_, row, d, packer_.uniform_, packer_.ranges_, how, {low_.data(), ups, spread});
+        outside = round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+                            {low_.data(), ups, spread});
         for (Index j = 0; j < d; ++j) {
           unsigned count = 0;
           for (int t = 0; t < draws; ++t) count += unsigned{ups[j]} >> t & 1u;
@@ -451,8 +457,9 @@ class Packer : public Redraw<Encoding, Decoder> {
     }
 
     void close_chunk(Index chunk) {
-      for (Index j = 0; j < spread_.size(); ++j) {
-        chunk_spread_[chunk * spread_.size() + j] =
+      const Index d = counted_.size();
+      for (Index j = 0; j < d; ++j) {
+        chunk_spread_[chunk * d + j] =
             one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
       }
     }

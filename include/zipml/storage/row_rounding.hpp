@@ -5,8 +5,10 @@
 /// Codes are the same bits on all of them: they follow UniformGrid::lower and the word of (seed, row, column,
 /// draw).
 
+#include <algorithm>
 #include <cstdint>
 #include <cstring>
+#include <limits>
 
 #include <zipml/isa.hpp>
 #include <zipml/philox_lanes.hpp>
@@ -18,11 +20,15 @@ namespace zipml::inline ZIPML_ABI {
 /// Vectors of d columns are padded to a multiple of this.
 inline constexpr Index column_piece = 64;
 
-/// What belongs to each of d columns: values outside are told. Padded, with entries that no zero is outside
-/// of.
+/// What belongs to each of d columns: values outside are told. Padded, with entries that nothing is
+/// outside of.
 struct ColumnRanges {
   ColumnRanges() = default;
-  explicit ColumnRanges(Index d) : lowest(round_up(d, column_piece)), highest(lowest.size()) {}
+  explicit ColumnRanges(Index d) : lowest(round_up(d, column_piece)), highest(lowest.size()) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    std::fill(lowest.begin() + d, lowest.end(), -infinity);
+    std::fill(highest.begin() + d, highest.end(), infinity);
+  }
 
   bool outside(Index j, float value) const { return value < lowest[j] || value > highest[j]; }
 
@@ -61,7 +67,8 @@ struct RowRounding {
   bool stochastic;  ///< or nearest
 };
 
-/// Where the values of a row went: code of the lower level, a bit for each draw that went up (null: there is
+/// Where the values of a row went, each vector with room for round_up(d, column_piece) entries, those behind
+/// column d being anything: code of the lower level, a bit for each draw that went up (null: there is
 /// one draw, and `low` is to be its code), and `spread`, to which P (2^24 - P) is added, 2^-24 P the
 /// probability of going up (null: not wanted).
 struct RoundedRow {
@@ -197,30 +204,23 @@ ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, con
   return any;
 }
 
-/// A row in pieces of `Width` columns; the last one is copied to where there is room for a whole one, so that
-/// pieces need no masks. True when a piece says so of its values.
+/// A row in pieces of `Width` columns. Where it may not be read behind its end, its last piece is copied to
+/// where there is room for a whole one, so that pieces need no masks. True when a piece says so of its
+/// values.
 template <Index Width, class Piece>
-bool round_pieces(const float* values, Index d, const RoundedRow& out, const Piece& piece) {
+bool round_pieces(const float* values, Index d, Index readable, const RoundedRow& out, const Piece& piece) {
   bool outside = false;
-  Index j = 0;
-  for (; j + Width <= d; j += Width) {
+  for (Index j = 0; j < d; j += Width) {
     const RoundedRow to{out.low + j, out.ups != nullptr ? out.ups + j : nullptr,
                         out.spread != nullptr ? out.spread + j : nullptr};
-    outside = piece(values + j, j, to) || outside;
+    if (j + Width <= readable) {
+      outside = piece(values + j, j, to) || outside;
+    } else {
+      float tail[Width] = {};
+      std::memcpy(tail, values + j, static_cast<std::size_t>(std::min(Width, d - j)) * sizeof(float));
+      outside = piece(tail, j, to) || outside;
+    }
   }
-  if (j == d) return outside;
-  const auto left = static_cast<std::size_t>(d - j);
-  float tail[Width] = {};
-  std::uint8_t low[Width];
-  std::uint8_t ups[Width];
-  std::uint64_t spread[Width] = {};
-  std::memcpy(tail, values + j, left * sizeof(float));
-  const RoundedRow to{low, out.ups != nullptr ? ups : nullptr, out.spread != nullptr ? spread : nullptr};
-  outside = piece(tail, j, to) || outside;
-  std::memcpy(out.low + j, low, left);
-  if (out.ups != nullptr) std::memcpy(out.ups + j, ups, left);
-  if (out.spread != nullptr)
-    for (std::size_t k = 0; k < left; ++k) out.spread[j + static_cast<Index>(k)] += spread[k];
   return outside;
 }
 
@@ -328,20 +328,24 @@ ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index strid
 
 }  // namespace detail
 
-/// Rounds a row of d values; true when one of them lies outside of its column's range. O(d draws).
-inline bool round_row(Isa isa, const float* values, Index d, const UniformColumns& columns,
+/// Rounds a row of d values, of which `readable` >= d may be read; true when one of the d lies outside of its
+/// column's range. O(d draws).
+inline bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
                       const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
 #if ZIPML_X86
   if (isa == Isa::avx512)
-    return detail::round_pieces<64>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
-      return detail::round_piece_avx512(v, j, columns, ranges, how, to);
-    });
+    return detail::round_pieces<64>(values, d, readable, out,
+                                    [&](const float* v, Index j, const RoundedRow& to) {
+                                      return detail::round_piece_avx512(v, j, columns, ranges, how, to);
+                                    });
   if (isa != Isa::scalar)
-    return detail::round_pieces<32>(values, d, out, [&](const float* v, Index j, const RoundedRow& to) {
-      return detail::round_piece_avx2(v, j, columns, ranges, how, to);
-    });
+    return detail::round_pieces<32>(values, d, readable, out,
+                                    [&](const float* v, Index j, const RoundedRow& to) {
+                                      return detail::round_piece_avx2(v, j, columns, ranges, how, to);
+                                    });
 #else
   (void)isa;
+  (void)readable;
 #endif
   return detail::round_columns(values, d, columns, ranges, how, out);
 }
