@@ -59,7 +59,7 @@ double epoch(const zipml::KernelTable& kernels, const Store& store, Estimator es
              int model_bits, int epochs = 1, int threads = 1) {
   const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::NoRegularizer{}, zipml::ConstantStep(1e-7f)};
   const zipml::FitOptions options{
-      .epochs = epochs, .batch = batch, .model_bits = model_bits, .threads = threads};
+      .epochs = epochs, .batch = batch, .model = {model_bits}, .threads = threads};
   return sgd.fit_on(kernels, store, estimator, options).seconds_per_epoch;
 }
 

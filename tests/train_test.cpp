@@ -276,8 +276,7 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
   for (const char* estimator : {"naive", "double-sampling", "symmetrized"})
     refuses({"--bits", "32", "--estimator", estimator}, std::string("leave out --estimator ") + estimator);
   refuses({"--bits", "32", "--rounding", "nearest"}, "and --rounding nearest");
-  refuses({"--bits", "32", "--model-bits", "8"}, "--model-bits needs packed samples");
-  refuses({"--estimator", "full", "--model-bits", "8"}, "--model-bits needs packed samples");
+  refuses({"--error-feedback"}, "--error-feedback needs rounded gradients");
   refuses({"--bits", "32", "--outliers", "0.01"}, "--outliers needs packed samples");
   refuses({"--bits", "32", "--fresh"}, "--fresh needs packed samples");
   refuses({"--fresh", "--rounding", "nearest"}, "--fresh draws anew");
@@ -286,9 +285,6 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
   refuses({"--levels", "lloyd-max", "--fresh"}, "--fresh draws anew");
   refuses({"--levels", "optimal", "--bits", "32"}, "--levels needs packed samples");
   refuses({"--bits", "auto", "--levels", "optimal"}, "leave out --levels");
-  refuses({"--levels", "lloyd-max", "--model-bits", "8"}, "which integer sums cannot use");
-  refuses({"--levels", "optimal", "--model-bits", "8", "--estimator", "sum-code"},
-          "one table for all columns");
   refuses({"--excess", "0.1"}, "--excess says what is acceptable to --bits auto");
   for (const char* option : {"--estimator", "--rounding", "--outliers"})
     refuses({"--bits", "auto", option,
@@ -357,6 +353,7 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "outliers",
                                       "model_bits",
                                       "gradient_bits",
+                                      "error_feedback",
                                       "residual_levels",
                                       "isa",
                                       "threads",
@@ -367,6 +364,9 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "epochs",
                                       "batch",
                                       "test_rows",
+                                      "samples_moved",
+                                      "model_moved",
+                                      "gradient_moved",
                                       "store_bytes",
                                       "label_bytes",
                                       "compression",

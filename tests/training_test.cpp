@@ -39,7 +39,7 @@ TEST_CASE("an untuned run of 20 epochs comes close to the optimum: full precisio
   CHECK(excess_percent(objective, full) < 0.2);
   const auto store = quantize<8>(train, double_sampling);
   for (const int model_bits : {32, 8}) {
-    const auto fit = Sgd{}.fit(store, {.model_bits = model_bits});
+    const auto fit = Sgd{}.fit(store, {.model = {model_bits}});
     CHECK(fit.success());
     CHECK(excess_percent(objective, fit) < 0.3);
   }
@@ -98,7 +98,7 @@ TEST_CASE("the integer path gives the same bits on every instruction set") {
   const Dataset& train = small_skewed().train;
   const Sgd sgd{SquaredLoss{}, L2{1e-3f}, ConstantStep(0.02f)};
   const auto compare = [&](const auto& store, int model_bits, Index batch) {
-    const FitOptions options{.epochs = 2, .batch = batch, .model_bits = model_bits};
+    const FitOptions options{.epochs = 2, .batch = batch, .model = {model_bits}};
     const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, double_sampling, options);
     detail::for_each_kernels([&](auto kernels) {
       using Kernels = decltype(kernels);
@@ -126,7 +126,7 @@ TEST_CASE("a shared table of optimal levels trains as well in integers as in flo
       return quantize<b()>(train, variance_corrected, shared_optimal_levels, {.outliers = 0.003});
     });
     const auto floats = Sgd{}.fit(store);
-    const auto integers = Sgd{}.fit(store, {.model_bits = 8});
+    const auto integers = Sgd{}.fit(store, {.model = {8}});
     const double f = objective(floats.weights.span(), floats.intercept);
     const double i = objective(integers.weights.span(), integers.intercept);
     INFO(bits << " bits: " << f << " and " << i);
@@ -152,7 +152,7 @@ TEST_CASE("integer path: golden weights, the same on every machine and compiler"
     y[i] = sum;
   }
   const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.05f)};
-  const auto fit = sgd.fit(quantize<3>(a, y, double_sampling), {.epochs = 3, .batch = 32, .model_bits = 8});
+  const auto fit = sgd.fit(quantize<3>(a, y, double_sampling), {.epochs = 3, .batch = 32, .model = {8}});
   std::uint64_t hash = 14695981039346656037ull;
   for (const double weight : fit.weights) {
     std::uint64_t bits;
@@ -178,8 +178,7 @@ TEST_CASE("threads: the same bits for any number of them, on the integer path an
   const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.01f)};
   const auto same = [&](const auto& store, int model_bits) {
     const auto weights = [&](int threads) {
-      return sgd.fit(store, {.epochs = 2, .batch = 4096, .model_bits = model_bits, .threads = threads})
-          .weights;
+      return sgd.fit(store, {.epochs = 2, .batch = 4096, .model = {model_bits}, .threads = threads}).weights;
     };
     const Buffer<double> one = weights(1);
     for (const int threads : {2, 3, 0}) {
@@ -220,7 +219,7 @@ TEST_CASE("row scaling trains as well as column scaling on rows of one size, tab
   const Objective objective(train);
   const auto by_row = quantize<8>(train, double_sampling, {.scaling = Scaling::row_range});
   CHECK(excess_percent(objective, Sgd{}.fit(by_row)) < 0.5);
-  CHECK(excess_percent(objective, Sgd{}.fit(by_row, {.model_bits = 8})) < 0.5);
+  CHECK(excess_percent(objective, Sgd{}.fit(by_row, {.model = {8}})) < 0.5);
 
   const auto columns = column_statistics(train.features());
   TablePerColumn<6> tables;
@@ -234,7 +233,35 @@ TEST_CASE("row scaling trains as well as column scaling on rows of one size, tab
   const auto table_store = quantize<6>(train, double_sampling, tables);
   CHECK(table_store.clamped == 0);
   CHECK(excess_percent(objective, Sgd{}.fit(table_store)) < 0.5);
-  CHECK_THROWS_AS(Sgd{}.fit(table_store, {.model_bits = 8}), Error);
+  CHECK(excess_percent(objective, Sgd{}.fit(table_store, {.model = {8}})) < 0.5);  // in floats
+}
+
+TEST_CASE("end to end: rounded samples, models and gradients train to the excess of 32 bits") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train);
+  const auto full = quantize<32>(train, full_precision);
+  const auto packed = quantize<6>(train, variance_corrected, {.outliers = 0.003});
+  const double exact = excess_percent(objective, Sgd{}.fit(full));
+  const double samples = excess_percent(objective, Sgd{}.fit(packed));
+  for (const Channel& channel :
+       {Channel{8}, Channel{.bits = 8, .scaling = ChannelScaling::block, .block = 64},
+        Channel{.bits = 4, .error_feedback = true}}) {
+    CHECK(excess_percent(objective, Sgd{}.fit(full, {.gradient = channel})) < exact + 0.2);
+    const auto fit = Sgd{}.fit(packed, {.model = {8}, .gradient = channel});
+    CHECK(excess_percent(objective, fit) < samples + 0.5);
+    // 20 epochs of 90 columns.
+    const double sent = 20.0 * static_cast<double>((packed.rows() + 63) / 64);
+    CHECK(fit.model_moved.payload_bytes == Approx(sent * 90));
+    CHECK(fit.model_moved.scale_bytes == Approx(sent * 4));
+    CHECK(fit.gradient_moved.payload_bytes == Approx(sent * 90 * channel.bits / 8.0));
+    CHECK(fit.gradient_moved.scale_bytes ==
+          Approx(sent * 4 * (channel.scaling == ChannelScaling::block ? 2 : 1)));
+    CHECK(fit.samples_moved.payload_bytes == 20.0 * static_cast<double>(packed.codes().size()));
+    CHECK(fit.samples_moved.bytes() == 20.0 * static_cast<double>(packed.store_bytes()));
+  }
+  const auto none = Sgd{}.fit(full);
+  CHECK(none.model_moved.bytes() == none.gradient_moved.bytes());
+  CHECK(none.samples_moved.bytes() == 20.0 * 4.0 * 90.0 * static_cast<double>(full.rows()));
 }
 
 TEST_CASE("weights come back in the user's units") {
@@ -428,7 +455,7 @@ TEST_CASE("SGD ends where the realised system says, for every representation") {
   const auto check = [&](const auto& store, auto estimator, int model_bits) {
     const auto solution = realised_solution(store, estimator, objective);
     REQUIRE(solution);
-    const auto fit = sgd.fit(store, estimator, {.epochs = 60, .model_bits = model_bits});
+    const auto fit = sgd.fit(store, estimator, {.epochs = 60, .model = {model_bits}});
     INFO(estimator.name << ", " << model_bits);
     CHECK(fit.success());
     const double solved = excess(solution->value, optimum);
@@ -490,7 +517,11 @@ TEST_CASE("options out of range are refused by name") {
   CHECK_THROWS_AS(Sgd{}.fit(store, {.epochs = -1}), Error);
   CHECK_THROWS_AS(Sgd{}.fit(store, {.batch = 0}), Error);
   CHECK_THROWS_AS(Sgd{}.fit(store, {.tolerance = -1.0}), Error);
-  CHECK_THROWS_AS(Sgd{}.fit(store, {.model_bits = 9}), Error);
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.model = {9}}), Error);
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.gradient = {0}}), Error);
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.model = {.bits = 8, .error_feedback = true}}), Error);
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.gradient = {.bits = 4, .scaling = ChannelScaling::block, .block = 12}}),
+                  Error);
   CHECK_THROWS_AS(Sgd{}.fit(store, {.isa = "mmx"}), Error);
   CHECK(Sgd{}.fit(store, {.epochs = 0}).status == Status::completed);
 }

@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 #include <zipml/data/generated.hpp>
+#include <zipml/training/channels.hpp>
 
 #include "options.hpp"
 
@@ -16,6 +17,10 @@ struct Result {
   std::string levels;
   std::string rounding;
   int model_bits = 32;
+  int gradient_bits = 32;
+  zipml::Traffic samples_moved;
+  zipml::Traffic model_moved;
+  zipml::Traffic gradient_moved;
   std::optional<int> residual_levels;
   std::string isa;
   double step = 0.0;

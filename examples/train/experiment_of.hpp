@@ -109,9 +109,12 @@ class Experiment {
     result.estimator = estimator.name;
     result.levels = levels;
     result.rounding = rounding;
-    result.model_bits = 32;
-    if constexpr (!full && zipml::has_integer_path<Store>) result.model_bits = model_bits_for(store.cols());
-    if constexpr (!full)
+    constexpr bool integers = !full && zipml::has_integer_path<Store>;
+    result.model_bits = integers                   ? model_bits_for(store.cols())
+                        : options_.model_bits != 0 ? options_.model_bits
+                                                   : 32;
+    result.gradient_bits = options_.gradient_bits;
+    if constexpr (integers)
       if (result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(store);
     result.store_bytes = store.store_bytes();
     result.label_bytes = store.label_bytes();
@@ -126,16 +129,21 @@ class Experiment {
       const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
       print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));
     };
-    const zipml::FitOptions fit_options{.epochs = options_.epochs,
-                                        .batch = options_.batch,
-                                        .model_bits = result.model_bits,
-                                        .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
-                                                  : options_.safety == "ridge" ? zipml::Safety::ridge
-                                                                               : zipml::Safety::warn,
-                                        .threads = options_.threads,
-                                        .isa = options_.isa};
+    const zipml::FitOptions fit_options{
+        .epochs = options_.epochs,
+        .batch = options_.batch,
+        .model = {result.model_bits},
+        .gradient = {.bits = options_.gradient_bits, .error_feedback = options_.error_feedback},
+        .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
+                  : options_.safety == "ridge" ? zipml::Safety::ridge
+                                               : zipml::Safety::warn,
+        .threads = options_.threads,
+        .isa = options_.isa};
     const zipml::Fit fit = sgd_.fit(store, fit_options, watch);
     result.isa = fit.isa;
+    result.samples_moved = fit.samples_moved;
+    result.model_moved = fit.model_moved;
+    result.gradient_moved = fit.gradient_moved;
     result.step = fit.step;
     result.epochs = fit.epochs;
     result.train_loss = objective_(fit.weights.span(), fit.intercept);

@@ -53,24 +53,14 @@ void reconcile(Options& options, const CLI::App& app) {
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
   if (options.estimator == "full" && app.count("--levels") > 0)
     usage("--levels needs packed samples: choose --bits 1 to 8");
-  if (options.model_bits != 0 && options.model_bits != 32) {
-    if (options.levels == "lloyd-max")
-      usage(
-          "--levels lloyd-max has a table for each column, which integer sums cannot use: leave out "
-          "--model-bits");
-    if (options.levels == "optimal" && (options.estimator == "sum-code" || options.rounding == "nearest"))
-      usage(
-          "--levels optimal with --model-bits is one table for all columns, for stochastic rounding and any "
-          "estimator but sum-code");
-  }
+  if (options.error_feedback && options.gradient_bits == 32)
+    usage("--error-feedback needs rounded gradients: choose --gradient-bits 1 to 8");
   if (options.estimator == "full" && app.count("--outliers") > 0)
     usage("--outliers needs packed samples: choose --bits 1 to 8");
   if (options.estimator == "full" && options.fresh)
     usage("--fresh needs packed samples: choose --bits 1 to 8");
   if (options.fresh && options.rounding == "nearest")
     usage("--fresh draws anew: leave out --rounding nearest");
-  if (options.estimator == "full" && options.model_bits != 0 && options.model_bits != 32)
-    usage("--model-bits needs packed samples: choose --bits 1 to 8");
   if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
 }
 
@@ -126,6 +116,11 @@ Options parse_options(int argc, char** argv) {
          "16 rows and 4,096 values or more, else 32)")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}))
       ->always_capture_default(false);
+  app.add_option("--gradient-bits", options.gradient_bits,
+                 "1 to 8: rounded gradients, once a batch; 32: float")
+      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  app.add_flag("--error-feedback", options.error_feedback,
+               "what rounding a gradient has lost is added to the next one");
   app.add_option("--threads", options.threads,
                  "that share large batches; 0: all. The result does not depend on it")
       ->check(CLI::Range(0, 1024));

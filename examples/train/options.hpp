@@ -25,6 +25,8 @@ struct Options {
   std::string safety = "warn";
   bool fresh = false;
   int model_bits = 0;  // 0: integers where they can be had and batches are large enough
+  int gradient_bits = 32;
+  bool error_feedback = false;
   int threads = 1;
   float l2 = 0.0f;
   float l1 = 0.0f;

@@ -14,6 +14,11 @@ Json number(std::optional<double> value) {
 }
 Json text(const std::string& value) { return value.empty() ? Json(nullptr) : Json(value); }
 
+/// Bytes in all epochs.
+Json to_json(const zipml::Traffic& moved) {
+  return {{"payload_bytes", moved.payload_bytes}, {"scale_bytes", moved.scale_bytes}};
+}
+
 Json to_json(const Options& options, const Samples& samples, const Result& result) {
   const zipml::TrainTest& sets = samples.sets;
   return {{"rows", sets.train.rows},
@@ -26,7 +31,8 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"rounding", text(result.rounding)},
           {"outliers", result.bits == 32 ? Json(nullptr) : Json(options.outliers)},
           {"model_bits", result.model_bits},
-          {"gradient_bits", 32},
+          {"gradient_bits", result.gradient_bits},
+          {"error_feedback", options.error_feedback},
           {"residual_levels", result.residual_levels ? Json(*result.residual_levels) : Json(nullptr)},
           {"isa", result.isa},
           {"threads", options.threads},
@@ -37,6 +43,9 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"epochs", result.epochs},
           {"batch", options.batch},
           {"test_rows", sets.test.rows > 0 ? Json(sets.test.rows) : Json(nullptr)},
+          {"samples_moved", to_json(result.samples_moved)},
+          {"model_moved", to_json(result.model_moved)},
+          {"gradient_moved", to_json(result.gradient_moved)},
           {"store_bytes", result.store_bytes},
           {"label_bytes", result.label_bytes},
           {"compression", result.compression},

@@ -51,7 +51,7 @@ void train(const Matrix& samples, const zipml::VectorRef& labels, Hash& hash) {
   const auto store = zipml::quantize<4>(samples, labels, zipml::double_sampling, {.seed = 1});
   const auto watched = [](auto weights, double intercept) { return weights[0] + intercept; };
   zipml::History history(watched);
-  const auto fit = zipml::Sgd{}.fit(store, {.epochs = 3, .model_bits = 8}, history);
+  const auto fit = zipml::Sgd{}.fit(store, {.epochs = 3, .model = {8}}, history);
   for (const double weight : fit.weights) hash.add(weight);
   for (const double value : history.values) hash.add(value);
   hash.add(fit.intercept);
@@ -61,7 +61,7 @@ void train(const Matrix& samples, const zipml::VectorRef& labels, Hash& hash) {
 void fail(const zipml::MatrixRef& samples, const zipml::VectorRef& labels, Hash& hash) {
   const auto store = zipml::quantize<4>(samples, labels, zipml::double_sampling, {.seed = 1});
   const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::NoRegularizer{}, zipml::ConstantStep{1e3f}};
-  const auto fit = sgd.fit(store, {.epochs = 2, .model_bits = 8});
+  const auto fit = sgd.fit(store, {.epochs = 2, .model = {8}});
   hash.add(fit.success() ? 1.0 : 0.0);
   hash.add(static_cast<double>(fit.advice.size()));
   try {

@@ -8,6 +8,7 @@
 
 #include <zipml/model/linear_model.hpp>
 #include <zipml/storage/sample_store.hpp>
+#include <zipml/training/channels.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -26,7 +27,8 @@ struct FitOptions {
   Index batch = 64;        ///< rows of a minibatch
   bool average = true;     ///< tail averaging of the weights
   double tolerance = 0.0;  ///< > 0: converged when an epoch moves no weight by more than this; 0: all epochs
-  int model_bits = 32;     ///< 1..8: integer path, see gradient_device.hpp
+  Channel model = {};      ///< how the model reaches the gradient device: {8} is 8 bits, the integer path
+  Channel gradient = {};   ///< how gradients come back
   Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem
   std::optional<std::uint64_t> seed =
       std::nullopt;  ///< of the batch order and the channels; the store's when not given
@@ -74,6 +76,9 @@ struct Fit {
   double quantized_loss =
       0.0;  ///< estimate of the loss from the store alone, corrected where the estimator can
   std::string isa;
+  Traffic samples_moved;  ///< in all epochs: codes apart from levels, scales and outliers
+  Traffic model_moved;    ///< the same of the channels, payload and scales
+  Traffic gradient_moved;
 
   /// Smallest eigenvalue of the symmetric part of the realised matrix plus penalty, as estimated before
   /// training (training/definiteness.hpp), for estimators whose matrix may be indefinite. Of double sampling,

@@ -37,16 +37,11 @@
 #include <zipml/storage/dense_store.hpp>
 #include <zipml/storage/packed_store.hpp>
 #include <zipml/storage/quantized_vector.hpp>
+#include <zipml/training/channels.hpp>
 #include <zipml/training/pass_team.hpp>
 #include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
-
-/// How numbers travel between model store and gradient device.
-struct Channels {
-  int model_bits =
-      32;  ///< 32: float32 model and residuals. 1..8: rounded model and residuals, exact integer sums.
-};
 
 /// True when margins over this store can be integer: affine levels.
 template <class Store>
@@ -70,29 +65,27 @@ class GradientDevice {
   static constexpr bool shared = requires(const Store s) { s.decoder.entries; };
 
  public:
-  /// `store` and `team`, the threads that share the work of a pass, must outlive the device. Throws Error
-  /// when the integer path is asked of a store that has none.
+  /// `store` and `team`, the threads that share the work of a pass, must outlive the device. Throws Error for
+  /// channels out of range.
   ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const Store& store, const LabelMap& label_map,
                                 const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
         store_(store),
         // Float passes are shorter than integer ones, and wait for memory anyway.
-        team_(team, Index{1} << (channels.model_bits != 32 ? 21 : 18)),
+        team_(team, Index{1} << (multiplies_integers(store, channels.model) ? 21 : 18)),
         random_(seed),
-        integer_(channels.model_bits != 32),
-        model_bits_(channels.model_bits),
+        integer_(multiplies_integers(store, channels.model)),
+        model_bits_(channels.model.bits),
         d_(store.cols()),
         padded_(padded(d_)),
         labels_(store.rows()),
+        to_device_(channels.model, "model", d_, random_, Stream::model),
+        from_device_(channels.gradient, "gradient", d_, random_, Stream::gradient),
         gradient_(padded_) {
-    if (integer_ && (model_bits_ < 1 || model_bits_ > 8))
-      throw Error("the model channel has no such width", "1 to 8 bits, or 32", std::to_string(model_bits_));
-    if (integer_ && !affine)
-      throw Error("this store has no integer path", "uniform or shared levels for a model of at most 8 bits",
-                  dense ? "float32 samples" : "a table of levels for each column");
-    if (integer_ && d_ > max_int8_columns)
-      throw Error("rows are too long for int32 margins",
-                  std::to_string(max_int8_columns) + " columns at most", std::to_string(d_));
+    if (channels.model.error_feedback)
+      throw Error("error feedback is for gradients", "a model channel without", "one with it");
+    if (to_device_.rounds() && !integer_) received_x_ = Buffer<float>(padded_);
+    if (from_device_.rounds()) sent_ = Buffer<float>(padded_);
     for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
     if constexpr (affine) {
       folded_ = Buffer<float>(padded_);
@@ -136,6 +129,13 @@ class GradientDevice {
     batch_ = batch;
     base_ = static_cast<double>(intercept);
     x_ = x;
+    if (!received_x_.empty()) {
+      std::copy_n(x, padded_, received_x_.data());
+      to_device_.send(kernels_, batch, received_x_.data());
+      x_ = received_x_.data();
+    } else {
+      to_device_.count();
+    }
     std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
@@ -283,6 +283,39 @@ class GradientDevice {
   /// x -= step * g with the mean gradient g of the batch; x, padded to model_padding, may be the model that
   /// the batch began with. Returns the mean gradient of the intercept.
   ZIPML_NOINLINE float descend(float step, float* x) {
+    if (!from_device_.rounds()) {
+      from_device_.count();
+      return descend_exactly(step, x);
+    }
+    std::fill(sent_.begin(), sent_.end(), 0.0f);
+    const float residual = descend_exactly(-1.0f, sent_.data());
+    from_device_.send(kernels_, batch_, sent_.data());
+    kernels_.descend_row(sent_.data(), step, nullptr, nullptr, step, x, padded_);
+    return residual;
+  }
+  /// The largest magnitude in the last gradient, or in the residual of a batch of one row: what tells that
+  /// weights run away.
+  float largest() const { return largest_; }
+
+  /// Writes the mean gradient of the batch (d values, padded to model_padding) as it arrives and returns that
+  /// of the intercept.
+  float end_batch(float* gradient) {
+    std::fill_n(gradient, padded_, 0.0f);
+    return descend(-1.0f, gradient);
+  }
+
+  /// What has moved through the channels so far.
+  const Traffic& model_traffic() const { return to_device_.traffic(); }
+  const Traffic& gradient_traffic() const { return from_device_.traffic(); }
+
+ private:
+  /// Whether the margins of this store and model channel are sums of integers.
+  static bool multiplies_integers(const Store& store, const Channel& model) {
+    return affine && model.rounds() && model.scaling == ChannelScaling::max && !model.nearest &&
+           store.cols() <= max_int8_columns;
+  }
+
+  float descend_exactly(float step, float* x) {
     const auto count = static_cast<float>(end_ - first_);
     if (single_row_ != nullptr) {
       team_.step_ahead();
@@ -318,18 +351,7 @@ class GradientDevice {
     largest_ = kernels_.descend(frame, step, x, padded_);
     return static_cast<float>(residual_sum_ / static_cast<double>(count));
   }
-  /// The largest magnitude in the last gradient, or in the residual of a batch of one row: what tells that
-  /// weights run away.
-  float largest() const { return largest_; }
 
-  /// Writes the mean gradient of the batch (d values, padded to model_padding) and returns that of the
-  /// intercept.
-  float end_batch(float* gradient) {
-    std::fill_n(gradient, padded_, 0.0f);
-    return descend(-1.0f, gradient);
-  }
-
- private:
   /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come
   /// in random order, which no processor foresees.
   void look_ahead(Index first, Index count) {
@@ -348,7 +370,7 @@ class GradientDevice {
     // Float32 rows are what the prefetchers of a processor are made for once they have begun; panels of
     // planes are too short for them.
     if constexpr (dense) bytes = std::min(bytes, Index{96} * 1024);
-    team_.look_ahead(begin, bytes);
+    team_.look_ahead(begin, bytes, pass_count_ * d_);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
 
@@ -673,6 +695,10 @@ class GradientDevice {
   Index d_;
   Index padded_;
   Buffer<float> labels_;  // mapped for the loss, in store order
+  VectorChannel to_device_;
+  VectorChannel from_device_;
+  Buffer<float> received_x_;  // where the model is rounded to floats
+  Buffer<float> sent_;        // the gradient, where it is rounded
 
   // of the batch
   Index first_ = 0;

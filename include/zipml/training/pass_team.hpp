@@ -20,11 +20,13 @@ class PassTeam {
       : team_(team), worth_sharing_(worth_sharing), ahead_(static_cast<std::size_t>(size())) {}
 
   int size() const { return team_ != nullptr ? team_->size() : 1; }
+  /// Whether a pass over so many values is shared.
+  bool shares(Index values) const { return size() > 1 && values >= worth_sharing_; }
 
   /// work(part, rows): some of `rows` rows of `cols` values for each thread, whole pairs of groups.
   template <class Work>
   void by_rows(Index rows, Index cols, const Work& work) const {
-    if (size() == 1 || rows * cols < worth_sharing_) return work(0, Share{0, rows});
+    if (!shares(rows * cols)) return work(0, Share{0, rows});
     team_->run([&](int part) {
       const Share share = share_of(rows, 2 * group_rows, part, size());
       if (share.count > 0) work(part, share);
@@ -34,21 +36,22 @@ class PassTeam {
   /// work(part, columns): some of `cols` columns of `rows` rows for each thread.
   template <class Work>
   void by_columns(Index rows, Index cols, const Work& work) const {
-    if (size() == 1 || rows * cols < worth_sharing_) return work(0, Share{0, cols});
+    if (!shares(rows * cols)) return work(0, Share{0, cols});
     team_->run([&](int part) {
       const Share share = share_of(cols, model_padding, part, size());
       if (share.count > 0) work(part, share);
     });
   }
 
-  /// Memory that will be needed after this pass, for kernels to ask for while they work: a share for each
-  /// thread.
-  void look_ahead(const char* begin, Index bytes) {
-    for (int part = 0; part < size(); ++part) {
-      const Share share = share_of(bytes, 64, part, size());
+  /// Memory that will be needed after this pass over so many values, for the kernels that work on it to ask for
+  /// meanwhile: a share for each thread.
+  void look_ahead(const char* begin, Index bytes, Index values) {
+    const int parts = shares(values) ? size() : 1;
+    for (int part = 0; part < parts; ++part) {
+      const Share share = share_of(bytes, 64, part, parts);
       *ahead_of(part) = {begin + share.first, begin + share.first + share.count};
     }
-    lines_of_a_step_ = bytes / size() / (64 * 32);
+    lines_of_a_step_ = bytes / parts / (64 * 32);
   }
   /// What the kernels of thread `part` look ahead to.
   Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }

@@ -122,7 +122,7 @@ class Sgd<L, R, Step>::Run {
         label_map_(sgd.loss_.label_map(store.label_statistics())),
         seed_(options.seed.value_or(store.seed())),
         team_(thread_count(options.threads)),
-        device_(kernels, store, label_map_, Channels{options.model_bits}, seed_, &team_),
+        device_(kernels, store, label_map_, Channels{options.model, options.gradient}, seed_, &team_),
         batch_(std::min(options.batch, store.rows())),
         run_rows_(run_of(store.rows(), batch_)),
         x_(padded(store.cols())),
@@ -164,6 +164,11 @@ class Sgd<L, R, Step>::Run {
     fit.seconds = std::chrono::duration<double>(end - start - watching).count();
     const double setup = std::chrono::duration<double>(ready - start).count();
     fit.seconds_per_epoch = (fit.seconds - setup) / std::max(1, fit.epochs);
+    fit.model_moved = device_.model_traffic();
+    fit.gradient_moved = device_.gradient_traffic();
+    fit.samples_moved = samples_of_an_epoch();
+    fit.samples_moved.payload_bytes *= fit.epochs;
+    fit.samples_moved.scale_bytes *= fit.epochs;
     if (fit.weights.empty()) fit.weights = Buffer<double>(store_.cols());
     judge(fit, loss_of_zero);
     fit.model = in_original_units<L>(fit.weights.span(), fit.intercept, store_, label_map_);
@@ -171,6 +176,16 @@ class Sgd<L, R, Step>::Run {
   }
 
  private:
+  Traffic samples_of_an_epoch() const {
+    const auto all = static_cast<double>(store_.store_bytes());
+    if constexpr (std::is_base_of_v<DenseStore, Store>) {
+      return {all, 0.0};
+    } else {
+      const auto codes = static_cast<double>(store_.layout().bytes());
+      return {codes, all - codes};
+    }
+  }
+
   /// A store of fresh draws rounds its samples anew.
   void begin_epoch(int epoch) const {
     if constexpr (requires { store_.begin_epoch(epoch); }) store_.begin_epoch(epoch);
@@ -294,12 +309,14 @@ class Sgd<L, R, Step>::Run {
   }
 
   /// Mean loss as the estimator can tell it from the store, x padded: one reading.
+  /// It is that of the model as it is, not as channels would bring it.
   double loss_on_store(const Buffer<float>& x, float c) {
+    GradientDevice<Store> device(kernels_, store_, label_map_, Channels{}, seed_, &team_);
     double total = 0.0;
     const Index piece = 4096;
     for (Index first = 0; first < store_.rows(); first += piece) {
-      device_.begin_batch(first, std::min(piece, store_.rows() - first), x.data(), c, 0);
-      while (device_.next_pass()) total += Estimator::loss(device_, sgd_.loss_);
+      device.begin_batch(first, std::min(piece, store_.rows() - first), x.data(), c, 0);
+      while (device.next_pass()) total += Estimator::loss(device, sgd_.loss_);
     }
     double surplus = 0.0;  // x' diag(correction) x
     for (Index j = 0; j < correction_.size(); ++j)
