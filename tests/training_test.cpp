@@ -190,7 +190,11 @@ TEST_CASE("threads: the same bits for any number of them, on the integer path an
   same(quantize<1>(a, y, naive), 32);
   same(quantize<2>(a, y, double_sampling), 8);
   same(quantize<1>(a, y, naive, optimal_levels), 32);
-  same(quantize<32>(a, y, full_precision), 32);
+  same(quantize<8>(a, y, naive), 8);
+  // Long rows: passes of float32 are shared from 2^18 values on.
+  const RowMajorMatrix wide = RowMajorMatrix::Random(24, 40'000);
+  same(quantize<32>(wide, y.head(24), full_precision), 32);
+  same(quantize<8>(wide, y.head(24), naive), 32);
   CHECK_THROWS_AS(sgd.fit(quantize<2>(a, y, naive), {.threads = -1}), Error);
 }
 

@@ -33,8 +33,9 @@ struct Channel {
   ChannelScaling scaling = ChannelScaling::max;
   bool nearest = false;  ///< instead of stochastic rounding: deterministic, biased
   Index block = 256;     ///< entries of a block, a multiple of 8
-  /// What rounding has lost is added to the next vector (of gradients: what each misses, the next one
-  /// brings).
+  /// What rounding has lost is added to the next vector: what a gradient misses, the next one brings. Rounds
+  /// to the nearest level, for then less is lost than sent; what stochastic rounding loses at few bits grows
+  /// from vector to vector (2 bits: training diverges).
   bool error_feedback = false;
 
   bool rounds() const { return bits != 32; }
@@ -122,7 +123,7 @@ class VectorChannel {
       return;
     }
     std::int8_t* codes = codes_.data();
-    if (!channel_.nearest) {
+    if (!channel_.nearest && !channel_.error_feedback) {
       kernels.round_symmetric(v, count,
                               {random_, {stream_, row, 0, first}, scale, levels, channel_.bits == 1}, codes);
     } else {

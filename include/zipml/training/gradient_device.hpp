@@ -71,8 +71,10 @@ class GradientDevice {
                                 const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
         store_(store),
-        // Float passes are shorter than integer ones, and wait for memory anyway.
-        team_(team, Index{1} << (multiplies_integers(store, channels.model) ? 21 : 18)),
+        // Integer passes pay from 256 KB of codes on; float ones are shorter, and wait for memory anyway.
+        team_(team, multiplies_integers(store, channels.model)
+                        ? static_cast<Index>(0x1p21 / store.stored_bits())
+                        : Index{1} << 18),
         random_(seed),
         integer_(multiplies_integers(store, channels.model)),
         model_bits_(channels.model.bits),

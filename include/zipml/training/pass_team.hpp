@@ -43,8 +43,8 @@ class PassTeam {
     });
   }
 
-  /// Memory that will be needed after this pass over so many values, for the kernels that work on it to ask for
-  /// meanwhile: a share for each thread.
+  /// Memory that will be needed after this pass over so many values, for the kernels that work on it to ask
+  /// for meanwhile: a share for each thread.
   void look_ahead(const char* begin, Index bytes, Index values) {
     const int parts = shares(values) ? size() : 1;
     for (int part = 0; part < parts; ++part) {
