@@ -268,6 +268,18 @@ TEST_CASE("end to end: rounded samples, models and gradients train to the excess
   CHECK(none.samples_moved.bytes() == 20.0 * 4.0 * 90.0 * static_cast<double>(full.rows()));
 }
 
+TEST_CASE("rounded gradients that run away are told, not rounded") {
+  const auto store = quantize<4>(small_skewed().train, variance_corrected);
+  const Sgd wild{SquaredLoss{}, NoRegularizer{}, ConstantStep(1e20f)};
+  for (const Index batch : {Index{1}, Index{64}})
+    for (const Channel& model :
+         {Channel{32}, Channel{8}, Channel{.bits = 2, .scaling = ChannelScaling::norm}}) {
+      const auto fit = wild.fit(store, {.epochs = 3, .batch = batch, .model = model, .gradient = {4}});
+      CHECK(fit.status == Status::diverged);
+      for (const double w : fit.weights) CHECK(std::isfinite(w));
+    }
+}
+
 TEST_CASE("weights come back in the user's units") {
   RowMajorMatrix a(4000, 3);
   Eigen::VectorXf y(4000);

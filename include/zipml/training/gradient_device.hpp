@@ -291,6 +291,9 @@ class GradientDevice {
     }
     std::fill(sent_.begin(), sent_.end(), 0.0f);
     const float residual = descend_exactly(-1.0f, sent_.data());
+    // What has run away cannot be rounded; the caller is told.
+    constexpr float most = std::numeric_limits<float>::max();
+    if (!(std::fabs(residual) <= most) || !(largest_ <= most)) return residual;
     from_device_.send(kernels_, batch_, sent_.data());
     kernels_.descend_row(sent_.data(), step, nullptr, nullptr, step, x, padded_);
     return residual;
