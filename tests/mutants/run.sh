@@ -22,7 +22,9 @@ while IFS= read -r line; do
   rm -rf "$work/include"
   cp -r include "$work/include"
   # Formatting must not hide a text: white space is folded before it is compared.
-  content=$(tr -s ' \n' '  ' <<<"$(sed 's|//.*||; /^#/s/$/\x01/; /^#/s/^/\x01/' "include/zipml/$header")")
+  # Macros of several lines become one, and stay lines of their own.
+  content=$(tr -s ' \n' '  ' <<<"$(sed -e ':a' -e '/\\$/N; s/ *\\\n/ /; ta' "include/zipml/$header" |
+    sed 's|//.*||; /^#/s/$/\x01/; /^#/s/^/\x01/')")
   if [[ $content != *"$old"* ]]; then
     echo "ROTTEN    $name: its text is not in $header"
     continue
