@@ -7,11 +7,10 @@
 //
 // Names, 32 bits for float32, int8 for integers in model and residuals, else a float32 model:
 //     epoch/<isa>/<bits>/d:<d>/batch:<B>[/int8][/<estimator>]  from memory; speedup_vs_float32 is against the
-//                                                             float32 store at its best batch up to B
+//                                                             float32 store, batch float_batch
 //     cached/...                                              from the second-level cache
 //     short/...                                               rows of 8 to 128 columns, in cache
-//     threads:2/...                                           two threads against one, in the third-level
-//     cache
+//     threads:2/...                                           two threads against one, from L3
 
 #include <benchmark/benchmark.h>
 
@@ -102,7 +101,7 @@ void float_epoch(const zipml::KernelTable& kernels, benchmark::State& state, con
   report(state, store, turns.seconds);
 }
 
-/// The batch at which the float32 store is read fastest: its rows fit the second-level cache.
+/// A batch whose float32 rows fit the second-level cache: 64, fewer where rows are long.
 Index float_batch(Index d, Index batch) {
   return std::min(batch, std::max<Index>(8, std::min<Index>(64, (Index{512} << 10) / (4 * d))));
 }

@@ -21,9 +21,8 @@ namespace zipml::inline ZIPML_ABI {
 inline constexpr Index model_padding = 64;
 constexpr Index padded(Index d) { return round_up(d > 0 ? d : 1, model_padding); }
 
-/// How a gradient leaves codes: g = (sums + inner) * step + offset * outer + outliers, then * share -
-/// diagonal
-/// * model. The sums are floats, or integers times a scale.
+/// How a gradient leaves codes, with sums of floats, or of integers times a scale:
+///     g = ((sums + inner) * step + offset * outer + outliers) * share - diagonal * model
 struct GradientFrame {
   float* sums;          ///< float sums, or null; 0 afterwards
   std::int32_t* codes;  ///< integer sums where `sums` is null; 0 afterwards

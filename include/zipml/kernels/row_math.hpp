@@ -1,11 +1,13 @@
 #pragma once
 /// \file
 /// Layer 3: the work on single rows, for batches too small to fill a group of 8: the codes of a row become
-/// float32 once, and the row is then what a float32 row is. The same bits on every instruction set.
+/// float32 once, and the row is then what a float32 row is. Values and models are the same bits on every
+/// instruction set, margins equal within the rounding of their sums.
 
 #include <cmath>
 #include <cstdint>
 #include <numeric>
+#include <type_traits>
 
 #include <zipml/intrinsics.hpp>
 #include <zipml/kernels/batch_math.hpp>
@@ -62,6 +64,8 @@ ZIPML_ALWAYS_INLINE float affine_value(float offset, float step, float t) {
   return static_cast<float>(static_cast<double>(offset) + static_cast<double>(step) * static_cast<double>(t));
 }
 
+/// Writes the values of d codes to `values`, padded with 0 to `padded` entries, and returns <values, x>.
+/// O(d).
 inline float decode_row_plainly(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
                                 float* values, Index padded) {
   float margin[16] = {};
@@ -198,21 +202,26 @@ ZIPML_TARGET_AVX512 float decode_bytes_avx512(const RowCodes& row, const RowLeve
       _mm512_add_ps(_mm512_add_ps(margin[0], margin[1]), _mm512_add_ps(margin[2], margin[3])));
 }
 
+/// f with the number of planes, 1 to 4, as a constant.
+template <class F>
+float visit_plane_count(int planes, const F& f) {
+  if (planes == 1) return f(std::integral_constant<int, 1>{});
+  if (planes == 2) return f(std::integral_constant<int, 2>{});
+  if (planes == 3) return f(std::integral_constant<int, 3>{});
+  return f(std::integral_constant<int, 4>{});
+}
+
 inline float decode_row_avx2(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
                              float* values, Index padded) {
   if (!decodes_in_bytes(row, levels, d)) return decode_row_plainly(row, levels, x, d, values, padded);
-  if (row.count == 1) return decode_bytes_avx2<1>(row, levels, x, values, padded);
-  if (row.count == 2) return decode_bytes_avx2<2>(row, levels, x, values, padded);
-  if (row.count == 3) return decode_bytes_avx2<3>(row, levels, x, values, padded);
-  return decode_bytes_avx2<4>(row, levels, x, values, padded);
+  return visit_plane_count(
+      row.count, [&](auto planes) { return decode_bytes_avx2<planes()>(row, levels, x, values, padded); });
 }
 inline float decode_row_avx512(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
                                float* values, Index padded) {
   if (!decodes_in_bytes(row, levels, d)) return decode_row_plainly(row, levels, x, d, values, padded);
-  if (row.count == 1) return decode_bytes_avx512<1>(row, levels, x, values, padded);
-  if (row.count == 2) return decode_bytes_avx512<2>(row, levels, x, values, padded);
-  if (row.count == 3) return decode_bytes_avx512<3>(row, levels, x, values, padded);
-  return decode_bytes_avx512<4>(row, levels, x, values, padded);
+  return visit_plane_count(
+      row.count, [&](auto planes) { return decode_bytes_avx512<planes()>(row, levels, x, values, padded); });
 }
 
 #endif  // ZIPML_X86

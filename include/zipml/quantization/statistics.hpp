@@ -8,6 +8,8 @@
 #include <cmath>
 #include <cstdint>
 #include <cstring>
+#include <limits>
+#include <type_traits>
 
 #include <zipml/thread_team.hpp>
 #include <zipml/types.hpp>
@@ -28,13 +30,19 @@ namespace detail {
 
 inline constexpr Index statistics_chunk = 1024;  // rows whose sums are added up before they join the total
 
-inline bool all_finite(const float* values, Index n) {
-  // An exponent of all ones is an infinity or a NaN; a test on bits survives every compiler flag.
-  std::uint32_t bad = 0;
+/// Of float32 or double. An exponent of all ones is an infinity or a NaN; a test on bits survives every
+/// compiler flag.
+template <class T>
+bool all_finite(const T* values, Index n) {
+  using Bits = std::conditional_t<sizeof(T) == 4, std::uint32_t, std::uint64_t>;
+  const T infinity = std::numeric_limits<T>::infinity();
+  Bits exponent;
+  std::memcpy(&exponent, &infinity, sizeof exponent);
+  Bits bad = 0;
   for (Index i = 0; i < n; ++i) {
-    std::uint32_t bits;
+    Bits bits;
     std::memcpy(&bits, values + i, sizeof bits);
-    bad |= static_cast<std::uint32_t>((bits & 0x7F800000u) == 0x7F800000u);
+    bad |= static_cast<Bits>((bits & exponent) == exponent);
   }
   return bad == 0;
 }
@@ -54,16 +62,6 @@ inline void require_finite(const MatrixView& matrix, const char* what) {
 }
 
 namespace detail {
-
-inline bool all_finite(const double* values, Index n) {
-  std::uint64_t bad = 0;
-  for (Index i = 0; i < n; ++i) {
-    std::uint64_t bits;
-    std::memcpy(&bits, values + i, sizeof bits);
-    bad |= static_cast<std::uint64_t>((bits & 0x7FF0000000000000u) == 0x7FF0000000000000u);
-  }
-  return bad == 0;
-}
 
 /// Sums over rows, shared among threads: f(part, row, sums) adds row to the d sums of a chunk of rows; the
 /// sums of the chunks are added up in their order, whoever has formed them.

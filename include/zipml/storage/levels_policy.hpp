@@ -30,7 +30,8 @@ struct QuantizeOptions {
   /// Share of each column's values, at most, that is kept exactly so that the levels span the others only:
   /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
   double outliers = 0.0;
-  int threads = 1;  ///< that share the work; 0: all of the machine. The same bits for any number
+  int threads =
+      1;  ///< that share statistics and packing; 0: all of the machine. The same bits for any number
 
   bool scales_rows() const { return scaling == Scaling::row_range || scaling == Scaling::row_max_abs; }
 };

@@ -58,6 +58,8 @@ int residual_levels_of(const Store& store) {
   return residual_levels(planes);
 }
 
+/// See above. A batch: begin_batch, then while next_pass: margins of a draw, accumulate residuals; then
+/// descend, or end_batch for the gradient itself. O(rows d) a batch.
 template <class Store>
 class GradientDevice {
   static constexpr bool dense = std::is_base_of_v<DenseStore, Store>;
@@ -121,9 +123,9 @@ class GradientDevice {
     std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
   }
 
-  /// Receives model x (d standardised weights, finite, padded with 0 to model_padding; read until end_batch)
-  /// and intercept for the rows [first, first + count) of the store. `batch` counts the batches of a fit: the
-  /// row of the random numbers.
+  /// Receives model x (d standardised weights, finite, padded with 0 to model_padding; read until descend or
+  /// end_batch) and intercept for the rows [first, first + count) of the store. `batch` counts the batches of
+  /// a fit: the row of the random numbers.
   ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, float intercept,
                                   std::uint64_t batch) {
     first_ = next_ = first;
@@ -390,7 +392,7 @@ class GradientDevice {
     return std::fabs(ratio) <= std::numeric_limits<float>::max() ? ratio : 0.0f;
   }
 
-  /// The model that the margins are those of: x, or x^ on the integer path.
+  /// The model that the margins are those of: x as it has arrived.
   const float* model() const { return integer_ ? rounded_x_.data() : x_; }
 
   float* slots_of(int draw) { return margins_.data() + draw * slots_; }

@@ -14,8 +14,8 @@ namespace zipml::inline ZIPML_ABI {
 class PassTeam {
  public:
   /// `team`, or null for the calling thread alone, must outlive this. Passes over fewer than `worth_sharing`
-  /// values are not shared: work of some microseconds is done before another thread has heard of it. (Where
-  /// cores share no cache a line takes 0.3 us from one to the other.)
+  /// values are not shared: short work is done before another thread has heard of it (epoch_bench,
+  /// threads:2/...).
   PassTeam(ThreadTeam* team, Index worth_sharing)
       : team_(team), worth_sharing_(worth_sharing), ahead_(static_cast<std::size_t>(size())) {}
 
