@@ -90,41 +90,41 @@ struct Avx2Kernels : ScalarKernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    if (!is_shuffled(planes)) {
-      for (int m = 0; m < models.count; ++m)
-        entry_margins(view, planes, table, groups, models[m], out + m * groups.rows());
-      return;
-    }
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) switch (planes.code_bits) {
-        case 2:
-          table_margins<2>(view, planes, table, groups, models[m], out);
-          break;
-        case 3:
-          table_margins<3>(view, planes, table, groups, models[m], out);
-          break;
-        default:
-          table_margins<4>(view, planes, table, groups, models[m], out);
-          break;
+    const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      if (wide) {
+        visit_wide(planes, [&](auto bits) {
+          wide_table_margins<bits()>(view, planes, table, groups, models[m], out);
+        });
+      } else if (!is_shuffled(planes)) {
+        entry_margins(view, planes, table, groups, models[m], out);
+      } else if (planes.code_bits == 2) {
+        table_margins<2>(view, planes, table, groups, models[m], out);
+      } else if (planes.code_bits == 3) {
+        table_margins<3>(view, planes, table, groups, models[m], out);
+      } else {
+        table_margins<4>(view, planes, table, groups, models[m], out);
       }
+    }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    if (!is_shuffled(planes)) {
-      for (int m = 0; m < gradients.count; ++m)
-        add_entries(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
-      return;
-    }
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) switch (planes.code_bits) {
-        case 2:
-          add_pair_tables(view, planes, table, groups, residuals, gradients[m]);
-          break;
-        case 3:
-          add_levels<3>(view, planes, table, groups, residuals, gradients[m]);
-          break;
-        default:
-          add_levels<4>(view, planes, table, groups, residuals, gradients[m]);
-          break;
+    const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
+      if (wide) {
+        visit_wide(planes, [&](auto bits) {
+          add_wide_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
+        });
+      } else if (!is_shuffled(planes)) {
+        add_entries(view, planes, table, groups, residuals, gradients[m]);
+      } else if (planes.code_bits == 2) {
+        add_pair_tables(view, planes, table, groups, residuals, gradients[m]);
+      } else if (planes.code_bits == 3) {
+        add_levels<3>(view, planes, table, groups, residuals, gradients[m]);
+      } else {
+        add_levels<4>(view, planes, table, groups, residuals, gradients[m]);
       }
+    }
   }
 
   static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
@@ -248,14 +248,7 @@ struct Avx2Kernels : ScalarKernels {
           const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
           const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
           const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
-          for (int r = 0; r < 8; ++r) {
-            const std::uint8_t* codes = panels + r * d + j;
-            const __m256i a = _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes)));
-            const __m256i b =
-                _mm256_cvtepu8_epi16(_mm_loadu_si128(reinterpret_cast<const __m128i*>(codes + 16)));
-            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(a, low));
-            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(b, high));
-          }
+          for (int r = 0; r < 8; ++r) multiply_bytes(load32(panels + r * d + j), low, high, acc_i32x8[r]);
           for (int k = 0; k < 2; ++k) ahead.touch();
         }
       } else {
@@ -292,6 +285,14 @@ struct Avx2Kernels : ScalarKernels {
       __m256i* to = reinterpret_cast<__m256i*>(out);
       _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
     }
+  }
+
+  /// Bytes of 32 columns times the int16 model of the first and the last 16: maddubs would saturate.
+  ZIPML_INLINE_AVX2 static void multiply_bytes(__m256i bytes, __m256i low, __m256i high, __m256i& acc) {
+    const __m256i a = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes));
+    const __m256i b = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(bytes, 1));
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, low));
+    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(b, high));
   }
 
   /// The sums of eight vectors, in their order.
@@ -448,33 +449,43 @@ struct Avx2Kernels : ScalarKernels {
     LookAhead ahead(view.ahead, view.codes);
     for (Index g = 0; g < groups.count; ++g) {
       const std::uint8_t* panels = view.group(plane, groups.first + g);
-      __m256i factors[4];  // (r, r') of two rows as int16 pairs
-      for (int k = 0; k < 4; ++k) {
-        const auto a = static_cast<std::uint16_t>(residuals[g * group_rows + 2 * k]);
-        const auto b = static_cast<std::uint16_t>(residuals[g * group_rows + 2 * k + 1]);
-        factors[k] = _mm256_set1_epi32(static_cast<int>(std::uint32_t{a} | std::uint32_t{b} << 16));
-      }
+      __m256i factors[4];
+      for (int k = 0; k < 4; ++k) factors[k] = two_residuals(residuals + g * group_rows + 2 * k);
       for (Index j = 0; j < width; j += 32) {
         __m256i acc[4] = {zero, zero, zero, zero};
         for (int k = 0; k < 4; ++k) {
           const __m256i a = load32(panels + 2 * k * d + j);
           const __m256i b = load32(panels + (2 * k + 1) * d + j);
-          const __m256i low = _mm256_unpacklo_epi8(a, b);
-          const __m256i high = _mm256_unpackhi_epi8(a, b);
-          acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(low, zero), factors[k]));
-          acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi8(low, zero), factors[k]));
-          acc[2] = _mm256_add_epi32(acc[2], _mm256_madd_epi16(_mm256_unpacklo_epi8(high, zero), factors[k]));
-          acc[3] = _mm256_add_epi32(acc[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(high, zero), factors[k]));
+          add_two_rows(a, b, factors[k], acc);
         }
-        // Unpacking works in 128-bit halves: acc[i] holds columns 4 i .. 4 i + 3 and 16 + 4 i .. 16 + 4 i
-        // + 3.
-        for (int i = 0; i < 4; ++i) {
-          const __m256i sums = _mm256_slli_epi32(acc[i], plane.shift);
-          add_to(gradient + j + 4 * i, _mm256_castsi256_si128(sums));
-          add_to(gradient + j + 16 + 4 * i, _mm256_extracti128_si256(sums, 1));
-        }
+        flush32(acc, plane.shift, gradient + j);
         for (int k = 0; k < 2; ++k) ahead.touch();
       }
+    }
+  }
+
+  /// The residuals of two rows as int16, in every dword.
+  ZIPML_INLINE_AVX2 static __m256i two_residuals(const std::int8_t* r) {
+    const auto a = static_cast<std::uint16_t>(r[0]);
+    const auto b = static_cast<std::uint16_t>(r[1]);
+    return _mm256_set1_epi32(static_cast<int>(std::uint32_t{a} | std::uint32_t{b} << 16));
+  }
+  /// Bytes of 32 columns of two rows, times the rows' residuals. Unpacking works in 128-bit halves: acc[i]
+  /// takes columns 4 i .. 4 i + 3 and 16 + 4 i .. 16 + 4 i + 3.
+  ZIPML_INLINE_AVX2 static void add_two_rows(__m256i a, __m256i b, __m256i factors, __m256i (&acc)[4]) {
+    const __m256i zero = _mm256_setzero_si256();
+    const __m256i low = _mm256_unpacklo_epi8(a, b);
+    const __m256i high = _mm256_unpackhi_epi8(a, b);
+    acc[0] = _mm256_add_epi32(acc[0], _mm256_madd_epi16(_mm256_unpacklo_epi8(low, zero), factors));
+    acc[1] = _mm256_add_epi32(acc[1], _mm256_madd_epi16(_mm256_unpackhi_epi8(low, zero), factors));
+    acc[2] = _mm256_add_epi32(acc[2], _mm256_madd_epi16(_mm256_unpacklo_epi8(high, zero), factors));
+    acc[3] = _mm256_add_epi32(acc[3], _mm256_madd_epi16(_mm256_unpackhi_epi8(high, zero), factors));
+  }
+  ZIPML_INLINE_AVX2 static void flush32(const __m256i (&acc)[4], int shift, std::int32_t* gradient) {
+    for (int i = 0; i < 4; ++i) {
+      const __m256i sums = _mm256_slli_epi32(acc[i], shift);
+      add_to(gradient + 4 * i, _mm256_castsi256_si128(sums));
+      add_to(gradient + 16 + 4 * i, _mm256_extracti128_si256(sums, 1));
     }
   }
 
@@ -923,7 +934,113 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  // ---- integers, levels by a table of bytes that shuffles cannot hold: 1 bit, 5 to 8 bits, draw planes
+  // ---- the same for codes of 5 to 8 bits: 2 to 16 tables of 16 entries
+  // ----------------------------------------------------------------------------------
+
+  template <class F>
+  static void visit_wide(const PlaneList& planes, const F& f) {
+    switch (planes.code_bits) {
+      case 5:
+        return f(std::integral_constant<int, 5>{});
+      case 6:
+        return f(std::integral_constant<int, 6>{});
+      case 7:
+        return f(std::integral_constant<int, 7>{});
+      default:
+        return f(std::integral_constant<int, 8>{});
+    }
+  }
+
+  /// Codes that the table lacks, of another panel, find its last entry.
+  template <int Bits>
+  struct SplitTable {
+    static constexpr int parts = 1 << (Bits - 4);
+    explicit SplitTable(CodeTable table) {
+      for (int k = 0; k < 16 * parts; ++k) entries[k] = table.entries[k < table.count ? k : table.count - 1];
+    }
+    alignas(16) std::uint8_t entries[16 * parts];
+  };
+
+  /// A shuffle gives 0 for an index of 128 and more: what is not in a part is made one.
+  template <int Bits>
+  ZIPML_INLINE_AVX2 static __m256i look_up(const SplitTable<Bits>& table, __m256i codes) {
+    const __m256i beyond = _mm256_set1_epi8(0x70);
+    __m256i found = _mm256_setzero_si256();
+    for (int k = 0; k < table.parts; ++k) {
+      const __m256i inside = _mm256_xor_si256(codes, _mm256_set1_epi8(static_cast<char>(16 * k)));
+      found = _mm256_or_si256(
+          found, _mm256_shuffle_epi8(both_lanes(table.entries + 16 * k), _mm256_adds_epu8(inside, beyond)));
+    }
+    return found;
+  }
+
+  /// Bits of 32 columns of row `row` of a group in a plane of width W, where they stand in a code.
+  template <int W, int Shift>
+  ZIPML_INLINE_AVX2 static __m256i row_bits(const std::uint8_t* panels, Index d, int row) {
+    const __m256i bytes = load32(panels + row / (8 / W) * d);
+    const int by = row % (8 / W) * W - Shift;
+    const __m256i moved = by > 0 ? _mm256_srli_epi16(bytes, by) : _mm256_slli_epi16(bytes, -by);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << Shift)));
+  }
+
+  /// The table's entries for 32 columns of a row. 5, 6 and 7 bits are planes of 4 and 1, 4 and 2, 4, 2 and 1.
+  template <int Bits>
+  ZIPML_INLINE_AVX2 static __m256i row_entries(const std::uint8_t* const* panels, Index j, Index d, int row,
+                                               const SplitTable<Bits>& table) {
+    if constexpr (Bits == 8) {
+      return look_up(table, load32(panels[0] + row * d + j));
+    } else {
+      constexpr int low = Bits - 4;
+      __m256i codes = row_bits<4, low>(panels[0] + j, d, row);
+      if constexpr (low >= 2) codes = _mm256_or_si256(codes, row_bits<2, low - 2>(panels[1] + j, d, row));
+      if constexpr (low % 2 == 1)
+        codes = _mm256_or_si256(codes, row_bits<1, 0>(panels[low == 1 ? 1 : 2] + j, d, row));
+      return look_up(table, codes);
+    }
+  }
+
+  template <int Bits>
+  ZIPML_TARGET_AVX2 static void wide_table_margins(const PackedView& view, const PlaneList& planes,
+                                                   CodeTable table, GroupRange groups, const std::int8_t* x,
+                                                   std::int32_t* out) {
+    const Index d = view.layout.cols;
+    const SplitTable<Bits> entries(table);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m256i acc[8];
+      for (__m256i& a : acc) a = _mm256_setzero_si256();
+      for (Index j = 0; j < view.width; j += 32) {
+        const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
+        const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
+        const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
+        for (int row = 0; row < 8; ++row)
+          multiply_bytes(row_entries<Bits>(panels.plane, j, d, row, entries), low, high, acc[row]);
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), row_sums(acc));
+    }
+  }
+
+  template <int Bits>
+  ZIPML_TARGET_AVX2 static void add_wide_entries(const PackedView& view, const PlaneList& planes,
+                                                 CodeTable table, GroupRange groups,
+                                                 const std::int8_t* residuals, std::int32_t* gradient) {
+    const Index d = view.layout.cols;
+    const SplitTable<Bits> entries(table);
+    const __m256i zero = _mm256_setzero_si256();
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      for (Index j = 0; j < view.width; j += 32) {
+        __m256i acc[4] = {zero, zero, zero, zero};
+        for (int k = 0; k < 4; ++k)
+          add_two_rows(row_entries<Bits>(panels.plane, j, d, 2 * k, entries),
+                       row_entries<Bits>(panels.plane, j, d, 2 * k + 1, entries),
+                       two_residuals(residuals + 2 * k), acc);
+        flush32(acc, 0, gradient + j);
+      }
+    }
+  }
+
+  // ---- integers, levels by a table of bytes for all other codes: 1 bit, draw planes
   // ----------------------------------------------------------------------------------
 
   /// Entries as int32. Behind the last column codes are those of another panel, so that any code finds one.

@@ -10,6 +10,7 @@
 ///     multishift_epi64_epi8    vpmultishiftqb   3,  2     3,  1      a byte of 4 rows to 4 bytes
 ///     and_si512                vpandd           1,  4     1,  2      one row's bits
 ///     shuffle_epi8             vpshufb          2,  2     1,  1      tables of residual sums, of levels
+///     permutex(2)var_epi8      vperm(i2)b       6,  2     3,  1      tables of 64 and 128 levels
 ///     unpacklo/hi_epi8         vpunpck*         2,  2     1,  1      rows side by side
 ///     permutexvar_ps           vpermps          4,  2     3,  1      codes of up to 4 bits to floats
 ///     fmadd_ps                 vfmadd*ps        4,  2     4,  2
@@ -70,18 +71,26 @@ struct Avx512Kernels : Avx2Kernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    if (!is_shuffled(planes)) return Avx2Kernels::margins(view, planes, table, groups, models, out);
+    if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
+      return Avx2Kernels::margins(view, planes, table, groups, models, out);
     for (int m = 0; m < models.count; ++m, out += groups.rows())
-      visit_table_bits(
-          planes, [&](auto bits) { table_margins<bits()>(view, planes, table, groups, models[m], out); });
+      visit_table_bits(planes, [&](auto bits) {
+        if constexpr (bits() <= 4)
+          table_margins<bits()>(view, planes, table, groups, models[m], out);
+        else
+          wide_table_margins<bits()>(view, planes, table, groups, models[m], out);
+      });
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    if (!is_shuffled(planes))
+    if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
       return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
       visit_table_bits(planes, [&](auto bits) {
-        add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
+        if constexpr (bits() <= 4)
+          add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
+        else
+          add_wide_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
       });
   }
 
@@ -138,7 +147,7 @@ struct Avx512Kernels : Avx2Kernels {
     v[N - 1] = _mm512_setzero_ps();
   }
 
-  /// 2, 3 or 4: widths of the tables that shuffles hold.
+  /// f with the width of a code, 2 to 8, as a constant.
   template <class F>
   static void visit_table_bits(const PlaneList& planes, const F& f) {
     switch (planes.code_bits) {
@@ -146,8 +155,16 @@ struct Avx512Kernels : Avx2Kernels {
         return f(std::integral_constant<int, 2>{});
       case 3:
         return f(std::integral_constant<int, 3>{});
-      default:
+      case 4:
         return f(std::integral_constant<int, 4>{});
+      case 5:
+        return f(std::integral_constant<int, 5>{});
+      case 6:
+        return f(std::integral_constant<int, 6>{});
+      case 7:
+        return f(std::integral_constant<int, 7>{});
+      default:
+        return f(std::integral_constant<int, 8>{});
     }
   }
 
@@ -366,17 +383,21 @@ struct Avx512Kernels : Avx2Kernels {
       for (int k = 0; k < 2; ++k) {
         __m512i row[4];
         for (int i = 0; i < 4; ++i) row[i] = load64(panels + (4 * k + i) * d);
-        const __m512i r = four_residuals(residuals + 4 * k);
-        const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]);
-        const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]);
-        const __m512i high01 = _mm512_unpackhi_epi8(row[0], row[1]);
-        const __m512i high23 = _mm512_unpackhi_epi8(row[2], row[3]);
-        acc[k][0] = _mm512_dpbusd_epi32(acc[k][0], _mm512_unpacklo_epi16(low01, low23), r);
-        acc[k][1] = _mm512_dpbusd_epi32(acc[k][1], _mm512_unpackhi_epi16(low01, low23), r);
-        acc[k][2] = _mm512_dpbusd_epi32(acc[k][2], _mm512_unpacklo_epi16(high01, high23), r);
-        acc[k][3] = _mm512_dpbusd_epi32(acc[k][3], _mm512_unpackhi_epi16(high01, high23), r);
+        add_four_rows(row, four_residuals(residuals + 4 * k), acc[k]);
       }
     }
+  }
+  /// Bytes of 64 columns of four rows, times the rows' residuals: lane q of acc[m] takes columns 16 q + 4 m
+  /// on.
+  ZIPML_INLINE_AVX512 static void add_four_rows(const __m512i (&row)[4], __m512i r, __m512i (&acc)[4]) {
+    const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]);
+    const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]);
+    const __m512i high01 = _mm512_unpackhi_epi8(row[0], row[1]);
+    const __m512i high23 = _mm512_unpackhi_epi8(row[2], row[3]);
+    acc[0] = _mm512_dpbusd_epi32(acc[0], _mm512_unpacklo_epi16(low01, low23), r);
+    acc[1] = _mm512_dpbusd_epi32(acc[1], _mm512_unpackhi_epi16(low01, low23), r);
+    acc[2] = _mm512_dpbusd_epi32(acc[2], _mm512_unpacklo_epi16(high01, high23), r);
+    acc[3] = _mm512_dpbusd_epi32(acc[3], _mm512_unpackhi_epi16(high01, high23), r);
   }
 
   /// Sums of 64 columns in the order of add_group.
@@ -609,6 +630,113 @@ struct Avx512Kernels : Avx2Kernels {
         alignas(64) std::int32_t sums[64];
         for (int m = 0; m < 4; ++m) _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
         flush<Bits == 4 ? 4 : 2>(sums, 0, gradient + j);
+      }
+    }
+  }
+
+  // ---- the same for codes of 5 to 8 bits: tables of 64 bytes in each register
+  // ----------------------------------------------------------------------------------
+
+  /// 1, 2 or 4 registers of 64 entries; codes that the table lacks, of another panel, find its last entry.
+  template <int Bits>
+  struct WideTable {
+    static constexpr int registers = Bits <= 6 ? 1 : Bits == 7 ? 2 : 4;
+    ZIPML_TARGET_AVX512 explicit WideTable(CodeTable table) {
+      std::uint8_t entries[64 * registers];
+      for (int k = 0; k < 64 * registers; ++k)
+        entries[k] = table.entries[k < table.count ? k : table.count - 1];
+      for (int k = 0; k < registers; ++k) part[k] = load64(entries + 64 * k);
+    }
+    __m512i part[registers];
+  };
+
+  template <int Bits>
+  ZIPML_INLINE_AVX512 static __m512i look_up(const __m512i* part, __m512i codes) {
+    if constexpr (Bits <= 6) {
+      return _mm512_permutexvar_epi8(codes, part[0]);
+    } else if constexpr (Bits == 7) {
+      return _mm512_permutex2var_epi8(part[0], codes, part[1]);
+    } else {
+      const __m512i low = _mm512_permutex2var_epi8(part[0], codes, part[1]);
+      const __m512i high = _mm512_permutex2var_epi8(part[2], codes, part[3]);
+      return _mm512_mask_blend_epi8(_mm512_movepi8_mask(codes), low, high);
+    }
+  }
+
+  /// Bits of 64 columns of row `row` of a group, moved to where they stand in a code: `shift` up. `spread` is
+  /// the plane's mask there.
+  template <int W, int Shift>
+  ZIPML_INLINE_AVX512 static __m512i row_bits(const std::uint8_t* panels, Index d, int row, __m512i spread) {
+    const __m512i bytes = load64(panels + row / (8 / W) * d);
+    const int by = row % (8 / W) * W - Shift;
+    const __m512i moved = by > 0   ? _mm512_srli_epi16(bytes, static_cast<unsigned>(by))
+                          : by < 0 ? _mm512_slli_epi16(bytes, static_cast<unsigned>(-by))
+                                   : bytes;
+    return _mm512_and_si512(moved, spread);
+  }
+
+  /// The table's entries for 64 columns of a row. 5, 6 and 7 bits are planes of 4 and 1, 4 and 2, 4, 2 and 1.
+  template <int Bits>
+  ZIPML_INLINE_AVX512 static __m512i row_entries(const std::uint8_t* const* panels, Index j, Index d, int row,
+                                                 const __m512i* part) {
+    if constexpr (Bits == 8) {
+      return look_up<8>(part, load64(panels[0] + row * d + j));
+    } else {
+      constexpr int low = Bits - 4;
+      __m512i codes = row_bits<4, low>(panels[0] + j, d, row, _mm512_set1_epi8(15 << low));
+      if constexpr (low >= 2)
+        codes = _mm512_or_si512(
+            codes, row_bits<2, low - 2>(panels[1] + j, d, row, _mm512_set1_epi8(3 << (low - 2))));
+      if constexpr (low % 2 == 1)
+        codes =
+            _mm512_or_si512(codes, row_bits<1, 0>(panels[low == 1 ? 1 : 2] + j, d, row, _mm512_set1_epi8(1)));
+      return look_up<Bits>(part, codes);
+    }
+  }
+
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static void wide_table_margins(const PackedView& view, const PlaneList& planes,
+                                                     CodeTable table, GroupRange groups, const std::int8_t* x,
+                                                     std::int32_t* out) {
+    const Index d = view.layout.cols;
+    const WideTable<Bits> entries(table);
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m512i acc[8];
+      clear<8>(acc);
+      for (Index j = 0; j < view.width; j += 64) {
+        const __m512i x_i8x64 = _mm512_load_si512(x + j);
+        for (int row = 0; row < 8; ++row)
+          acc[row] = _mm512_dpbusd_epi32(acc[row], row_entries<Bits>(panels.plane, j, d, row, entries.part),
+                                         x_i8x64);
+        for (int k = 0; k < Bits; ++k) ahead.touch();
+      }
+      _mm512_mask_storeu_epi32(out, 0xff, sums_of(acc));
+    }
+  }
+
+  /// Entries are bytes of codes of 8 bits: what add_group does with those.
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static void add_wide_entries(const PackedView& view, const PlaneList& planes,
+                                                   CodeTable table, GroupRange groups,
+                                                   const std::int8_t* residuals, std::int32_t* gradient) {
+    const Index d = view.layout.cols;
+    const WideTable<Bits> entries(table);
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      const __m512i r[2] = {four_residuals(residuals), four_residuals(residuals + 4)};
+      for (Index j = 0; j < view.width; j += 64) {
+        __m512i acc[4];
+        clear<4>(acc);
+        for (int k = 0; k < 2; ++k) {
+          __m512i row[4];
+          for (int i = 0; i < 4; ++i) row[i] = row_entries<Bits>(panels.plane, j, d, 4 * k + i, entries.part);
+          add_four_rows(row, r[k], acc);
+        }
+        flush_lanes(acc, 0, gradient + j);
+        for (int k = 0; k < Bits; ++k) ahead.touch();
       }
     }
   }
