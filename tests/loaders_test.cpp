@@ -92,6 +92,10 @@ std::string message(Loader loader, std::string_view text, const LoadOptions& opt
 std::vector<float> values(const Dataset& data) { return {data.values.begin(), data.values.end()}; }
 std::vector<float> labels(const Dataset& data) { return {data.labels.begin(), data.labels.end()}; }
 using Floats = std::vector<float>;
+bool same(const Dataset& a, const Dataset& b) {
+  return a.rows == b.rows && a.cols == b.cols && values(a) == values(b) && labels(a) == labels(b) &&
+         a.column_names == b.column_names && a.warnings == b.warnings;
+}
 
 /// A small generator, the same numbers everywhere.
 class Generator {
@@ -622,6 +626,63 @@ TEST_CASE("a line of more than a megabyte", "[loaders]") {
   CHECK(message(Loader::libsvm, sparse + " 7:1") ==
         "f:1:" + std::to_string(sparse.size() + 2) +
             ": feature index comes twice in this line: expected each index once, got \"7\"");
+}
+
+TEST_CASE("threads read the same rows, and find the same error, as one", "[loaders]") {
+  // Blocks are 2 MiB for each thread: some of them whole, lines of every length across the borders of parts.
+  Generator random(11);
+  std::string sparse, table;
+  while (table.size() < 4'500'000) {
+    const std::string label = std::to_string(random.below(1000));
+    sparse += label;
+    for (int j = 1; j <= 9; ++j) {
+      const std::string value = text_of(static_cast<float>(random()) * 0x1p-20f);
+      if (random.below(4) > 0) sparse += " " + std::to_string(j) + ":" + value;
+      table += value + ",";
+    }
+    if (random.below(2000) == 0) sparse += " 12:1";
+    if (random.below(50) == 0) sparse += " # " + std::string(random.below(3000), 'x');
+    const char* const end = random.below(2) > 0 ? "\n" : "\r\n\n# comment\n";
+    sparse += end;
+    table += label + end;
+  }
+  sparse += "7 3:1";
+  table += "1,2,3,4,5,6,7,8,9,7";
+  for (const auto& [loader, text] : {std::pair{Loader::libsvm, &sparse}, {Loader::csv, &table}}) {
+    const Dataset one = parse(loader, *text);
+    CHECK(one.rows > 40'000);
+    const TemporaryPath file(*text);
+    for (const int threads : {2, 5}) {
+      const LoadOptions options{.threads = threads};
+      CHECK(same(parse(loader, *text, options), one));
+      CHECK(same(zipml::load(file.name(), options), one));
+    }
+    // A fault in its place, and none that is later, is told.
+    for (const double place : {0.01, 0.4, 0.93}) {
+      std::string wrong = *text;
+      const std::size_t at =
+          wrong.find('\n', static_cast<std::size_t>(place * static_cast<double>(wrong.size()))) + 1;
+      wrong.insert(at,
+                   "\xef\xbb\xbf"
+                   "1,2\n");
+      wrong.insert(wrong.find('\n', at + 100'000) + 1, "1 x\n");
+      const std::string told = message(loader, wrong);
+      CHECK_FALSE(told.empty());
+      CHECK(message(loader, wrong, {.threads = 3}) == told);
+    }
+    const LoadOptions tight{.memory_limit = 4'000 * 40};
+    LoadOptions shared = tight;
+    shared.threads = 3;
+    const std::string told = message(loader, *text, tight);
+    CHECK(told.find("becomes too large") != std::string::npos);
+    CHECK(message(loader, *text, shared) == told);
+  }
+  LoadOptions narrow{.columns = 9};
+  const std::string told = message(Loader::libsvm, sparse, narrow);
+  CHECK(told.find("lines have a feature index that is too large") != std::string::npos);
+  narrow.threads = 3;
+  CHECK(message(Loader::libsvm, sparse, narrow) == told);
+  CHECK(message(Loader::csv, "1,2\n", {.threads = -1}).find("number of threads") != std::string::npos);
 }
 
 TEST_CASE("the memory limit counts the dense result", "[loaders]") {

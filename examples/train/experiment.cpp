@@ -16,6 +16,7 @@ Samples load_samples(const Options& options) {
     zipml::LoadOptions load;
     load.format = options.format;
     load.label = options.label;
+    load.threads = options.threads;
     load.memory_limit = static_cast<std::uint64_t>(options.memory_gib * 1024.0 * 1024.0 * 1024.0);
     samples.sets.train = zipml::load(options.file, load);
     if (!options.test_file.empty()) {

@@ -122,7 +122,7 @@ Options parse_options(int argc, char** argv) {
   app.add_flag("--error-feedback", options.error_feedback,
                "what rounding a gradient has lost is added to the next one");
   app.add_option("--threads", options.threads,
-                 "that share large batches; 0: all. The result does not depend on it")
+                 "that read files, pack, and share large batches; 0: all. The result does not depend on it")
       ->check(CLI::Range(0, 1024));
   app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2 on standardised columns")
       ->check(CLI::NonNegativeNumber);

@@ -13,6 +13,7 @@
 #include <zipml/data/dataset.hpp>
 #include <zipml/data/line_reader.hpp>
 #include <zipml/data/number.hpp>
+#include <zipml/data/parallel_lines.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -49,12 +50,21 @@ class CsvLoader {
       throw Error("LoadOptions::columns is out of range", "0 or more", std::to_string(options.columns));
   }
 
+  /// For a part of the lines that `whole` reads.
+  CsvLoader(LineReader& reader, const CsvLoader& whole)
+      : reader_(reader),
+        options_(whole.options_),
+        separator_(whole.separator_),
+        fields_(whole.fields_),
+        label_(whole.label_),
+        names_(whole.names_) {}
+
   Dataset load() {
     std::string_view line;
     if (!next_data_line(reader_, line)) throw_no_data(reader_, "rows of numbers");
     separator_ = options_.separator != '\0' ? options_.separator : find_separator(line);
     first_line(line);
-    while (next_data_line(reader_, line)) add_row(line);
+    add_lines(reader_, *this, thread_count(options_.threads));
     if (rows_ == 0) throw Error(reader_.place(), "no data", "rows of numbers after the header", "none");
 
     data_.rows = static_cast<Index>(rows_);
@@ -66,6 +76,62 @@ class CsvLoader {
     data_.source = reader_.source();
     warn_of_order(data_);
     return std::move(data_);
+  }
+
+  /// One line of a row.
+  void add_line(std::string_view line) {
+    ++rows_;
+    if (!fits_memory(rows_, fields_ - 1, options_.memory_limit))
+      throw_memory(reader_.place(line.data()), rows_, fields_ - 1, options_.memory_limit);
+    float* out = values_.extend(fields_ - 1);
+    const char* p = line.data();
+    const char* const end = p + line.size();
+    for (std::size_t i = 0;; ++i) {
+      p = skip_padding(p, end);
+      if (separator_ == ' ' && p == end) {
+        if (i < fields_) refuse_width(line, end);
+        return;
+      }
+      if (i == fields_) refuse_width(line, p);
+      float value = 0;
+      const char* after = parse_number(p, end, value);
+      if (after != nullptr && after < end && *after != separator_ && !pads(*after)) after = nullptr;
+      if (after != nullptr) {
+        const char* const behind = skip_padding(after, end);
+        if (separator_ != ' ' && behind < end && *behind != separator_)
+          after = nullptr;
+        else
+          p = behind;
+      }
+      if (after == nullptr) {  // in quotes, or wrong
+        const char* const place = p;
+        const Field field = take_field(p, end);
+        if (parse_number(field.text.data(), field.text.data() + field.text.size(), value) !=
+                field.text.data() + field.text.size() ||
+            field.text.empty())
+          throw_bad_number(reader_.place(place), describe(i), field.text);
+        p = skip_padding(p, end);
+      }
+      *(i == label_ ? labels_.extend(1) : out++) = value;
+      if (separator_ == ' ') continue;
+      if (p == end) {
+        if (i + 1 < fields_) refuse_width(line, end);
+        return;
+      }
+      ++p;
+    }
+  }
+
+  /// Whether all rows fit the memory limit.
+  bool accepts(const List<const CsvLoader*>& parts) const {
+    std::uint64_t rows = rows_;
+    for (const CsvLoader* part : parts) rows += part->rows_;
+    return fits_memory(rows, fields_ - 1, options_.memory_limit);
+  }
+  void join(CsvLoader&& part) {
+    rows_ += part.rows_;
+    values_.append(std::move(part.values_));
+    labels_.append(std::move(part.labels_));
   }
 
  private:
@@ -144,7 +210,7 @@ class CsvLoader {
     const bool header = options_.header == Header::present ||
                         (options_.header == Header::detect && looks_like_header(fields));
     choose_label(fields, header);
-    if (!header) return add_row(line);
+    if (!header) return add_line(line);
 
     for (std::size_t i = 0; i < fields_; ++i) {
       if (fields[i].text.find('\0') != std::string::npos)
@@ -224,49 +290,6 @@ class CsvLoader {
     if (fields_ > most_names) list += " and " + std::to_string(fields_ - most_names) + " more";
     throw Error(reader_.place(fields[0].place), "no column has the name of the label", "one of " + list,
                 quote_input(wanted));
-  }
-
-  void add_row(std::string_view line) {
-    ++rows_;
-    if (!fits_memory(rows_, fields_ - 1, options_.memory_limit))
-      throw_memory(reader_.place(line.data()), rows_, fields_ - 1, options_.memory_limit);
-    float* out = values_.extend(fields_ - 1);
-    const char* p = line.data();
-    const char* const end = p + line.size();
-    for (std::size_t i = 0;; ++i) {
-      p = skip_padding(p, end);
-      if (separator_ == ' ' && p == end) {
-        if (i < fields_) refuse_width(line, end);
-        return;
-      }
-      if (i == fields_) refuse_width(line, p);
-      float value = 0;
-      const char* after = parse_number(p, end, value);
-      if (after != nullptr && after < end && *after != separator_ && !pads(*after)) after = nullptr;
-      if (after != nullptr) {
-        const char* const behind = skip_padding(after, end);
-        if (separator_ != ' ' && behind < end && *behind != separator_)
-          after = nullptr;
-        else
-          p = behind;
-      }
-      if (after == nullptr) {  // in quotes, or wrong
-        const char* const place = p;
-        const Field field = take_field(p, end);
-        if (parse_number(field.text.data(), field.text.data() + field.text.size(), value) !=
-                field.text.data() + field.text.size() ||
-            field.text.empty())
-          throw_bad_number(reader_.place(place), describe(i), field.text);
-        p = skip_padding(p, end);
-      }
-      *(i == label_ ? labels_.extend(1) : out++) = value;
-      if (separator_ == ' ') continue;
-      if (p == end) {
-        if (i + 1 < fields_) refuse_width(line, end);
-        return;
-      }
-      ++p;
-    }
   }
 
   std::string describe(std::size_t field) const {

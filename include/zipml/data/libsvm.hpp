@@ -14,6 +14,7 @@
 #include <zipml/data/dataset.hpp>
 #include <zipml/data/line_reader.hpp>
 #include <zipml/data/number.hpp>
+#include <zipml/data/parallel_lines.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -22,7 +23,10 @@ namespace detail {
 class LibsvmLoader {
  public:
   LibsvmLoader(LineReader& reader, const LoadOptions& options)
-      : reader_(reader), limit_(options.memory_limit), fixed_(static_cast<std::uint64_t>(options.columns)) {
+      : reader_(reader),
+        limit_(options.memory_limit),
+        fixed_(static_cast<std::uint64_t>(options.columns)),
+        threads_(thread_count(options.threads)) {
     if (options.columns < 0 || fixed_ > highest_index)
       throw Error("LoadOptions::columns is out of range", "0 to " + std::to_string(highest_index),
                   std::to_string(options.columns));
@@ -32,9 +36,14 @@ class LibsvmLoader {
     cols_ = fixed_;
   }
 
+  /// For a part of the lines that `whole` reads.
+  LibsvmLoader(LineReader& reader, const LibsvmLoader& whole)
+      : reader_(reader), limit_(whole.limit_), fixed_(whole.fixed_), cols_(whole.cols_) {}
+
   Dataset load() {
     std::string_view line;
-    while (next_data_line(reader_, line)) add_row(line.substr(0, line.find('#')));
+    if (next_data_line(reader_, line)) add_line(line);  // it may have been looked at, and held back
+    add_lines(reader_, *this, threads_);
     if (rows_ == 0) throw_no_data(reader_, "lines of label index:value ...");
     if (too_wide_ > 0)
       throw Error(std::move(wide_place_),
@@ -45,6 +54,27 @@ class LibsvmLoader {
       throw Error(reader_.place(), "no features", "index:value on at least one line",
                   std::to_string(rows_) + (rows_ == 1 ? " label only" : " labels only"));
     return densify();
+  }
+
+  /// One line, that is not blank.
+  void add_line(std::string_view line) { add_row(line.substr(0, line.find('#'))); }
+
+  /// Whether no line is too wide and all rows fit the memory limit.
+  bool accepts(const List<const LibsvmLoader*>& parts) const {
+    std::uint64_t rows = rows_, cols = cols_, too_wide = too_wide_;
+    for (const LibsvmLoader* part : parts) {
+      rows += part->rows_;
+      cols = std::max(cols, part->cols_);
+      too_wide += part->too_wide_;
+    }
+    return too_wide == 0 && fits_memory(rows, cols, limit_);
+  }
+  void join(LibsvmLoader&& part) {
+    rows_ += part.rows_;
+    cols_ = std::max(cols_, part.cols_);
+    entries_.append(std::move(part.entries_));
+    labels_.append(std::move(part.labels_));
+    row_sizes_.append(std::move(part.row_sizes_));
   }
 
  private:
@@ -216,6 +246,7 @@ class LibsvmLoader {
   LineReader& reader_;
   std::uint64_t limit_;
   std::uint64_t fixed_;  ///< number of features asked for, 0 for none
+  int threads_ = 1;
   std::uint64_t cols_ = 0;
   std::uint64_t rows_ = 0;
   std::uint64_t too_wide_ = 0;  ///< lines with an index beyond fixed_
@@ -233,8 +264,8 @@ class LibsvmLoader {
 /// Indices count from 1; they need not increase, but none may come twice in a line. What a line leaves out is
 /// zero, a line with a label only is a row of zeros, blank and comment lines are skipped. All values become
 /// float32 and must be finite. The matrix has as many columns as the largest index, or options.columns: then
-/// larger indices are an Error that counts the lines that have them. O(text); memory about 8 bytes per
-/// nonzero besides the dense result.
+/// larger indices are an Error that counts the lines that have them. O(text / threads); memory about 8 bytes
+/// per nonzero besides the dense result.
 ///
 /// Errors, with file, line and column: anything else in the text, among it several labels per line and query
 /// ids; no sample; no feature; a dense result that would exceed options.memory_limit.

@@ -38,9 +38,12 @@ struct LoadOptions {
   std::uint64_t memory_limit = std::uint64_t{8} << 30;  ///< bytes that the dense float32 result may take
   Index columns = 0;  ///< number of features that the file must fit (test files); 0: as many as it has
 
-  std::string label;               ///< CSV: name of the label column, or its number from 1; empty: the last
+  std::string label = {};          ///< CSV: name of the label column, or its number from 1; empty: the last
   char separator = '\0';           ///< CSV: '\0' finds out; ' ' stands for runs of blanks
   Header header = Header::detect;  ///< CSV
+
+  int threads =
+      1;  ///< that read the lines; 0: all of the machine. The same result, and the same error, for any
 };
 
 /// Whether the labels, in the order of the file, are sorted or come in blocks, so that a part of the file is
@@ -154,6 +157,38 @@ class LineReader {
   /// Makes next() return the last line once more: for looking ahead.
   void unread() { held_ = true; }
 
+  /// Whole lines that next() has not delivered yet, with their ends, about `bytes` of them; fewer at the end
+  /// of the input, none when a line is longer. Valid until the next call of anything but a const member.
+  std::string_view lines_ahead(std::size_t bytes) {
+    if (held_) return {};
+    if (file_ != nullptr && capacity_ < bytes) {
+      std::unique_ptr<char[]> larger(new char[bytes]);
+      std::memcpy(larger.get(), data_ + begin_, end_ - begin_);
+      buffer_ = std::move(larger);
+      data_ = buffer_.get();
+      capacity_ = bytes;
+      end_ -= std::exchange(begin_, 0);
+    }
+    while (end_ - begin_ < bytes && refill()) {
+    }
+    const std::string_view text(data_ + begin_, std::min(end_ - begin_, bytes));
+    return text.substr(0, text.rfind('\n') + 1);
+  }
+  /// Passes over the first `bytes` of what lines_ahead() has given, `lines` lines.
+  void pass_over(std::size_t bytes, long lines) {
+    begin_ += bytes;
+    number_ += lines;
+  }
+  /// A reader of lines that are in the middle of this input.
+  LineReader part(std::string_view lines) const {
+    LineReader reader;
+    reader.name_ = name_;
+    reader.source_ = source_;
+    reader.data_ = lines.data();
+    reader.end_ = lines.size();
+    return reader;
+  }
+
   /// Number of the last line, from 1; 0 before the first.
   long line_number() const { return number_; }
 
@@ -172,6 +207,7 @@ class LineReader {
     void operator()(std::FILE* file) const { std::fclose(file); }
   };
 
+  LineReader() = default;
   LineReader(std::string_view text, std::string name, int)
       : name_(name), source_(std::move(name)), data_(text.data()), end_(text.size()) {
     skip_signature();
@@ -293,6 +329,20 @@ class Pieces {
     for (const Piece& piece : pieces_) f(std::span<const T>(piece.data.get(), piece.size));
   }
 
+  /// Appends the elements of another array: large ones change hands, few are copied.
+  void append(Pieces&& other) {
+    for (Piece& piece : other.pieces_) {
+      if (piece.size < smallest) {
+        if (piece.size > 0) std::memcpy(extend(piece.size), piece.data.get(), piece.size * sizeof(T));
+      } else {
+        pieces_.push_back(std::move(piece));
+        free_ = 0;
+      }
+    }
+    other.pieces_.clear();
+    other.free_ = 0;
+  }
+
   /// Copies all elements, in their order, to `out`.
   void copy_to(T* out) const {
     for_each_piece([&](std::span<const T> part) {
@@ -307,8 +357,10 @@ class Pieces {
     std::size_t size = 0;
   };
 
+  static constexpr std::size_t smallest = std::size_t{1} << 16;
+
   void add(std::size_t n) {
-    const std::size_t capacity = std::max(n, std::size_t{1} << 16);
+    const std::size_t capacity = std::max(n, smallest);
     pieces_.push_back({std::unique_ptr<T[]>(new T[capacity]), 0});
     free_ = capacity;
   }
