@@ -258,85 +258,6 @@ TEST_CASE(
     }
 }
 
-TEST_CASE("a channel brings one of the two levels about a value, that value in the mean") {
-  const Index n = 21;
-  Buffer<float> v(padded(n));
-  const Random random(23);
-  for (Index j = 0; j < n; ++j)
-    v[j] =
-        static_cast<float>(uniform24(random.word(Stream::generated, 0, static_cast<std::uint32_t>(j), 0))) -
-        0.5f;
-  v[4] = 0.0f;
-  double norm = 0.0;
-  float largest = 0.0f;
-  for (const float e : v) {
-    norm += double{e} * double{e};
-    largest = std::max(largest, std::fabs(e));
-  }
-  for (const int width : {1, 2, 4, 8})
-    for (const ChannelScaling scaling : {ChannelScaling::max, ChannelScaling::norm, ChannelScaling::block}) {
-      INFO(width << " bits, scaling " << static_cast<int>(scaling));
-      const Channel channel{.bits = width, .scaling = scaling, .block = 8};
-      VectorChannel sent(channel, "model", n, Random(5), Stream::model);
-      std::vector<double> sum(static_cast<std::size_t>(n)), squares(sum.size());
-      const int repeats = 4000;
-      bool neighbours = true;
-      for (int k = 0; k < repeats; ++k) {
-        Buffer<float> got = v;
-        sent.send(scalar, static_cast<std::uint64_t>(k), got.data());
-        for (Index j = 0; j < n; ++j) {
-          double reach = scaling == ChannelScaling::norm ? std::sqrt(norm) : double{largest};
-          if (scaling == ChannelScaling::block) {
-            reach = 0.0;
-            for (Index i = j / 8 * 8; i < std::min(j / 8 * 8 + 8, n); ++i)
-              reach = std::max(reach, std::fabs(double{v[i]}));
-          }
-          const double gap = width == 1 ? 2.0 * reach : reach / symmetric_levels(width);
-          neighbours = neighbours && std::fabs(double{got[j]} - double{v[j]}) < gap * (1.0 + 1e-6);
-          sum[static_cast<std::size_t>(j)] += double{got[j]};
-          squares[static_cast<std::size_t>(j)] += double{got[j]} * double{got[j]};
-        }
-      }
-      CHECK(neighbours);
-      for (Index j = 0; j < n; ++j) {
-        const double mean = sum[static_cast<std::size_t>(j)] / repeats;
-        const double variance = squares[static_cast<std::size_t>(j)] / repeats - mean * mean;
-        // 252 checks at 5 sigma: one seed in 7,000 would fail one of them.
-        CHECK(std::fabs(mean - double{v[j]}) <= 5.0 * std::sqrt(std::max(variance, 0.0) / repeats) + 1e-6);
-      }
-      CHECK(sent.traffic().payload_bytes == Approx(repeats * 21.0 * width / 8.0));
-      CHECK(sent.traffic().scale_bytes == repeats * (scaling == ChannelScaling::block ? 12.0 : 4.0));
-    }
-  // Zero, and what is nearest.
-  Buffer<float> zero(padded(n));
-  VectorChannel any({.bits = 2}, "gradient", n, Random(5), Stream::gradient);
-  any.send(scalar, 0, zero.data());
-  for (const float e : zero) CHECK(e == 0.0f);
-  Buffer<float> got = v;
-  VectorChannel nearest_levels({.bits = 3, .nearest = true}, "gradient", n, Random(5), Stream::gradient);
-  nearest_levels.send(scalar, 0, got.data());
-  for (Index j = 0; j < n; ++j) CHECK(std::fabs(got[j] - v[j]) <= largest / 6.0f * 1.00001f);
-}
-
-TEST_CASE("error feedback: what has been missed arrives in the end") {
-  const Index n = 9;
-  Buffer<float> v(padded(n));
-  for (Index j = 0; j < n; ++j) v[j] = 0.1f * static_cast<float>(j) - 0.33f;
-  for (const int width : {1, 2, 8}) {
-    VectorChannel sent({.bits = width, .error_feedback = true}, "gradient", n, Random(5), Stream::gradient);
-    std::vector<double> total(static_cast<std::size_t>(n));
-    const int repeats = 500;
-    for (int k = 0; k < repeats; ++k) {
-      Buffer<float> got = v;
-      sent.send(scalar, static_cast<std::uint64_t>(k), got.data());
-      for (Index j = 0; j < n; ++j) total[static_cast<std::size_t>(j)] += double{got[j]};
-    }
-    // The sum misses what is still owed: a few gaps, however many vectors there were.
-    for (Index j = 0; j < n; ++j)
-      CHECK(std::fabs(total[static_cast<std::size_t>(j)] - repeats * double{v[j]}) < 3.0);
-  }
-}
-
 TEST_CASE("summed over the rows, sum code with the column mean of w and variance correction have no bias") {
   // Two rows and two columns, all roundings of one and of two draws, packed with the code that packs; the
   // bias terms are those of the whole column.
@@ -619,6 +540,8 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
   check(packed, {.model = {3}, .gradient = {2}});
   check(packed, {.model = {.bits = 2, .scaling = ChannelScaling::norm}, .gradient = {1}});
   check(packed, {.gradient = {.bits = 2, .scaling = ChannelScaling::block, .block = 8}});
+  const Channel optimal{.bits = 2, .levels = ChannelLevels::optimal};
+  check(packed, {.model = optimal, .gradient = optimal});
   check(DenseStore(ref, y, false, 1), {.model = {2}});
   check(DenseStore(ref, y, false, 1), {.model = {2}, .gradient = {4}});
   check(pack<SeparateDraws<1>>(ref, y, optimal_levels, nearest, 2, plain), {.model = {8}, .gradient = {8}});

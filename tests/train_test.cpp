@@ -276,7 +276,12 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
   for (const char* estimator : {"naive", "double-sampling", "symmetrized"})
     refuses({"--bits", "32", "--estimator", estimator}, std::string("leave out --estimator ") + estimator);
   refuses({"--bits", "32", "--rounding", "nearest"}, "and --rounding nearest");
-  refuses({"--error-feedback"}, "--error-feedback needs rounded gradients");
+  refuses({"--error-feedback"}, "--error-feedback needs a rounded channel");
+  refuses({"--channel-levels", "optimal", "--model-bits", "32"}, "--channel-levels needs a rounded channel");
+  refuses({"--gradient-bits", "2", "--error-feedback", "--channel-scaling", "norm"},
+          "nothing of most vectors");
+  refuses({"--gradient-bits", "2", "--error-feedback", "--channel-levels", "optimal"},
+          "leave out --error-feedback");
   refuses({"--bits", "32", "--outliers", "0.01"}, "--outliers needs packed samples");
   refuses({"--bits", "32", "--fresh"}, "--fresh needs packed samples");
   refuses({"--fresh", "--rounding", "nearest"}, "--fresh draws anew");
@@ -354,6 +359,8 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "model_bits",
                                       "gradient_bits",
                                       "error_feedback",
+                                      "channel_scaling",
+                                      "channel_levels",
                                       "residual_levels",
                                       "isa",
                                       "threads",

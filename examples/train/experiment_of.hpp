@@ -132,8 +132,8 @@ class Experiment {
     const zipml::FitOptions fit_options{
         .epochs = options_.epochs,
         .batch = options_.batch,
-        .model = {result.model_bits},
-        .gradient = {.bits = options_.gradient_bits, .error_feedback = options_.error_feedback},
+        .model = options_.model_bits != 0 ? channel(result.model_bits) : zipml::Channel{result.model_bits},
+        .gradient = channel(options_.gradient_bits),
         .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
                   : options_.safety == "ridge" ? zipml::Safety::ridge
                                                : zipml::Safety::warn,
@@ -164,6 +164,18 @@ class Experiment {
     if (options_.model_bits != 0) return options_.model_bits;
     const bool large = options_.batch >= 16 && options_.batch * columns >= 4096;
     return large && columns <= zipml::max_int8_columns ? 8 : 32;
+  }
+
+  /// A channel of these bits as the options say.
+  zipml::Channel channel(int bits) const {
+    if (bits == 32) return {};
+    return {.bits = bits,
+            .scaling = options_.channel_scaling == "norm"    ? zipml::ChannelScaling::norm
+                       : options_.channel_scaling == "block" ? zipml::ChannelScaling::block
+                                                             : zipml::ChannelScaling::max,
+            .error_feedback = options_.error_feedback,
+            .levels = options_.channel_levels == "optimal" ? zipml::ChannelLevels::optimal
+                                                           : zipml::ChannelLevels::uniform};
   }
 
   std::optional<double> test_metric(const zipml::LinearModel& model) const {

@@ -53,8 +53,16 @@ void reconcile(Options& options, const CLI::App& app) {
           (options.rounding == "nearest" ? " and --rounding nearest" : ""));
   if (options.estimator == "full" && app.count("--levels") > 0)
     usage("--levels needs packed samples: choose --bits 1 to 8");
-  if (options.error_feedback && options.gradient_bits == 32)
-    usage("--error-feedback needs rounded gradients: choose --gradient-bits 1 to 8");
+  const bool channels = options.gradient_bits != 32 || (options.model_bits != 0 && options.model_bits != 32);
+  for (const char* name : {"--error-feedback", "--channel-scaling", "--channel-levels"})
+    if (app.count(name) > 0 && !channels)
+      usage(std::string(name) + " needs a rounded channel: choose --model-bits or --gradient-bits 1 to 8");
+  if (options.error_feedback && options.channel_scaling == "norm")
+    usage(
+        "--error-feedback rounds to nearest, which makes nothing of most vectors with --channel-scaling "
+        "norm");
+  if (options.error_feedback && options.channel_levels == "optimal")
+    usage("--channel-levels optimal are those of stochastic rounding: leave out --error-feedback");
   if (options.estimator == "full" && app.count("--outliers") > 0)
     usage("--outliers needs packed samples: choose --bits 1 to 8");
   if (options.estimator == "full" && options.fresh)
@@ -119,8 +127,17 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--gradient-bits", options.gradient_bits,
                  "1 to 8: rounded gradients, once a batch; 32: float")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
-  app.add_flag("--error-feedback", options.error_feedback,
-               "what rounding a gradient has lost is added to the next one");
+  app.add_flag(
+      "--error-feedback", options.error_feedback,
+      "what rounding a gradient has lost is added to the next one, and of models the changes are sent; "
+      "for the channels whose bits are given");
+  app.add_option("--channel-scaling", options.channel_scaling,
+                 "levels of model and gradient reach to the largest magnitude, the 2-norm, or the largest "
+                 "magnitude of each block")
+      ->check(CLI::IsMember({"max", "norm", "block"}));
+  app.add_option("--channel-levels", options.channel_levels,
+                 "optimal: fitted to model and gradient as they travel, and sent along")
+      ->check(CLI::IsMember({"uniform", "optimal"}));
   app.add_option("--threads", options.threads,
                  "that read files, pack, and share large batches; 0: all. The result does not depend on it")
       ->check(CLI::Range(0, 1024));

@@ -27,6 +27,8 @@ struct Options {
   int model_bits = 0;  // 0: integers where they can be had and batches are large enough
   int gradient_bits = 32;
   bool error_feedback = false;
+  std::string channel_scaling = "max";
+  std::string channel_levels = "uniform";
   int threads = 1;
   float l2 = 0.0f;
   float l1 = 0.0f;

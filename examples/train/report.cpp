@@ -33,6 +33,8 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"model_bits", result.model_bits},
           {"gradient_bits", result.gradient_bits},
           {"error_feedback", options.error_feedback},
+          {"channel_scaling", options.channel_scaling},
+          {"channel_levels", options.channel_levels},
           {"residual_levels", result.residual_levels ? Json(*result.residual_levels) : Json(nullptr)},
           {"isa", result.isa},
           {"threads", options.threads},

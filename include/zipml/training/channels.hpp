@@ -5,12 +5,15 @@
 /// rounding, E Q(v) = v, which is all that model and gradient need: only samples appear twice in a gradient.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
 #include <cstdint>
+#include <span>
 #include <string>
 
 #include <zipml/error.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/storage/fitted_levels.hpp>
 #include <zipml/storage/quantized_vector.hpp>
 #include <zipml/vector_math.hpp>
 
@@ -24,8 +27,16 @@ enum class ChannelScaling {
   block,  ///< the largest magnitude of each block of entries
 };
 
-/// How a vector travels: in 2^bits - 1 levels, symmetric about 0, one of them (2 levels at 1 bit), and a
-/// float32 scale for all of them or for each block.
+/// Where the levels of a channel lie between -scale and scale.
+enum class ChannelLevels {
+  uniform,  ///< 2^bits - 1 of them, symmetric, one of them 0; 2 at 1 bit
+  optimal,  ///< 2^bits of them, where stochastic rounding has the least variance on the vectors that travel
+            ///< (find_levels_of), fitted anew every `refit` vectors and sent along; equally spaced where a
+            ///< vector has fewer than 8 entries for a level
+};
+
+/// How a vector travels: a code for each entry, a float32 scale for all of them or for each block, and now
+/// and then a table of levels.
 ///
 ///     zipml::FitOptions{.model = {8}, .gradient = {.bits = 4, .scaling = zipml::ChannelScaling::block}}
 struct Channel {
@@ -33,27 +44,66 @@ struct Channel {
   ChannelScaling scaling = ChannelScaling::max;
   bool nearest = false;  ///< instead of stochastic rounding: deterministic, biased
   Index block = 256;     ///< entries of a block, a multiple of 8
-  /// What rounding has lost is added to the next vector: what a gradient misses, the next one brings. Rounds
-  /// to the nearest level, for then less is lost than sent; what stochastic rounding loses at few bits grows
-  /// from vector to vector (2 bits: training diverges).
+  /// What rounding has lost is made up for by what is sent next: the loss of a gradient is added to the next
+  /// gradient (Seide et al. 2014); of a model, its distance from what the device has is sent (Richtarik et
+  /// al. 2021), which gets small as the model comes to rest. Rounds to the nearest level, for then less is
+  /// lost than sent; what stochastic rounding loses at few bits grows from vector to vector (2 bits: training
+  /// diverges).
   bool error_feedback = false;
+  ChannelLevels levels = ChannelLevels::uniform;
+  int refit = 64;  ///< vectors between two fits of optimal levels
 
   bool rounds() const { return bits != 32; }
-  /// Throws Error when a member is out of range.
+  bool is_stochastic() const { return rounds() && !nearest && !error_feedback; }
+  /// Entries that share a scale, of d.
+  Index scaled_together(Index d) const { return scaling == ChannelScaling::block ? std::min(block, d) : d; }
+
+  /// Throws Error when a member is out of range, or members do not go together.
   void check(const char* name) const {
+    const std::string channel = std::string(name) + " channel";
     if (bits != 32 && (bits < 1 || bits > 8))
-      throw Error(std::string("the ") + name + " channel has no such width", "1 to 8 bits, or 32",
-                  std::to_string(bits));
+      throw Error("the " + channel + " has no such width", "1 to 8 bits, or 32", std::to_string(bits));
     if (scaling == ChannelScaling::block && (block < 8 || block % 8 != 0))
-      throw Error(std::string("the blocks of the ") + name + " channel have no such size", "a multiple of 8",
+      throw Error("the blocks of the " + channel + " have no such size", "a multiple of 8",
                   std::to_string(block));
+    if (refit < 1)
+      throw Error("the " + channel + " fits its levels every so many vectors", "at least 1",
+                  std::to_string(refit));
+    if (!rounds() && (nearest || error_feedback || levels != ChannelLevels::uniform))
+      throw Error("the " + channel + " has 32 bits and nothing to round", "1 to 8 bits",
+                  error_feedback ? "error feedback"
+                  : nearest      ? "nearest rounding"
+                                 : "optimal levels");
+    if (scaling == ChannelScaling::norm && !is_stochastic() && rounds())
+      throw Error("with a scale by the norm, nearest rounding makes nothing of most vectors",
+                  "a " + channel + " with max or block scaling, or stochastic",
+                  error_feedback ? "error feedback, which rounds to nearest" : "nearest rounding");
+    if (levels == ChannelLevels::optimal && !is_stochastic())
+      throw Error("optimal levels are those of stochastic rounding",
+                  "a " + channel + " with uniform levels, or stochastic",
+                  error_feedback ? "error feedback, which rounds to nearest" : "nearest rounding");
+  }
+
+  /// E |Q(v) - v|^2 / |v|^2, about, of stochastic rounding for v ~ N(0, I_d): Delta^2 / 6 for levels Delta
+  /// standard deviations apart, E |v| Delta - 1 where they are further apart than values go. Optimal levels
+  /// have less.
+  double relative_variance(Index d) const {
+    if (!is_stochastic()) return 0.0;
+    // The largest of n normal entries is near sqrt(2 ln n).
+    const auto digits = std::bit_width(static_cast<std::uint64_t>(scaled_together(d)));
+    const double reach = scaling == ChannelScaling::norm ? std::sqrt(static_cast<double>(d))
+                                                         : std::sqrt(1.386 * static_cast<double>(digits));
+    if (bits == 1) return std::max(0.0, reach * reach - 1.0);
+    const double apart = reach / symmetric_levels(bits);
+    return apart < 3.0 ? apart * apart / 6.0 : 0.8 * apart - 1.0;
   }
 };
 
 /// The channels of a fit, independent of each other and of how samples are stored.
 struct Channels {
-  /// Max scaling and stochastic rounding are what the integer kernels multiply, where samples have uniform or
-  /// shared levels; everything else is rounded to float32 values and multiplied in float32.
+  /// Where samples have uniform or shared levels, the device multiplies integers. Those are the codes of the
+  /// channel itself with max scaling, uniform levels and stochastic rounding; what arrives through any other
+  /// channel is rounded to 8 bits there, unbiased and independently. Elsewhere it is multiplied in float32.
   Channel model = {};
   Channel gradient = {};
 };
@@ -69,69 +119,143 @@ struct Traffic {
 /// One end of a channel and the other: what is sent and what arrives.
 class VectorChannel {
  public:
-  /// For vectors of d entries, padded to model_padding, with random numbers of `stream`. Throws Error for a
-  /// channel out of range.
-  VectorChannel(const Channel& channel, const char* name, Index d, Random random, Stream stream)
+  /// For vectors of d entries, padded to model_padding, with random numbers of `stream`, which also says what
+  /// travels: the model, or gradients. Throws Error for a channel out of range.
+  VectorChannel(const Channel& channel, Index d, Random random, Stream stream)
       : channel_(channel), d_(d), random_(random), stream_(stream) {
-    channel.check(name);
+    channel.check(stream == Stream::model ? "model" : "gradient");
     if (!channel.rounds()) return;
-    codes_ = Buffer<std::int8_t>(padded(d));
-    if (channel.error_feedback) missing_ = Buffer<float>(padded(d));
+    const Index together = std::max<Index>(1, channel.scaled_together(d));
+    scales_ = Buffer<float>((d + together - 1) / together);
+    if (channel.levels == ChannelLevels::optimal) {
+      table_ = Buffer<float>(Index{1} << channel.bits);
+      normalised_ = Buffer<float>(d);
+    } else {
+      codes_ = Buffer<std::int8_t>(padded(d));
+    }
+    if (channel.error_feedback) kept_ = Buffer<float>(padded(d));
   }
 
   bool rounds() const { return channel_.rounds(); }
   const Traffic& traffic() const { return traffic_; }
 
-  /// Counts a vector that travels.
+  /// Counts a vector that travels in codes made elsewhere, or as it is.
   void count() {
     traffic_.payload_bytes += static_cast<double>(d_) * channel_.bits / 8.0;
-    if (rounds()) traffic_.scale_bytes += 4.0 * static_cast<double>(blocks());
+    traffic_.scale_bytes += 4.0 * static_cast<double>(scales_.size());
+    ++sent_;
   }
 
   /// Replaces v by what arrives of it. `row` counts the vectors that have been sent: the row of the random
-  /// numbers. O(d).
+  /// numbers. O(d), and a search for optimal levels where they are fitted.
   void send(const KernelTable& kernels, std::uint64_t row, float* v) {
+    if (!rounds()) return count();
+    if (!channel_.error_feedback) {
+      round(kernels, row, v);
+    } else if (stream_ == Stream::model) {  // kept: what the device has
+      for (Index j = 0; j < d_; ++j) v[j] -= kept_[j];
+      round(kernels, row, v);
+      for (Index j = 0; j < d_; ++j) v[j] = kept_[j] += v[j];
+    } else {  // kept: what is missing
+      for (Index j = 0; j < d_; ++j) kept_[j] = v[j] += kept_[j];
+      round(kernels, row, v);
+      for (Index j = 0; j < d_; ++j) kept_[j] -= v[j];
+    }
     count();
-    if (!rounds()) return;
-    if (!missing_.empty())
-      for (Index j = 0; j < d_; ++j) v[j] += missing_[j];
-    if (!missing_.empty()) std::copy_n(v, d_, missing_.data());
-    const Index size = channel_.scaling == ChannelScaling::block ? channel_.block : d_;
-    for (Index first = 0; first < d_; first += size)
-      round(kernels, row, first, std::min(size, d_ - first), v + first);
-    if (!missing_.empty())
-      for (Index j = 0; j < d_; ++j) missing_[j] -= v[j];
   }
 
  private:
-  Index blocks() const {
-    return channel_.scaling == ChannelScaling::block ? (d_ + channel_.block - 1) / channel_.block : 1;
+  void round(const KernelTable& kernels, std::uint64_t row, float* v) {
+    const Index size = channel_.scaled_together(d_);
+    for (Index k = 0; k < scales_.size(); ++k)
+      scales_[k] = reach_of(v + k * size, std::min(size, d_ - k * size));
+    if (!table_.empty() && sent_ % channel_.refit == 0) fit(v);
+    for (Index k = 0; k < scales_.size(); ++k) {
+      const Index first = k * size, count = std::min(size, d_ - first);
+      if (table_.empty())
+        round_uniform(kernels, row, first, count, scales_[k], v + first);
+      else
+        round_to_table(row, first, count, scales_[k], v + first);
+    }
   }
 
-  void round(const KernelTable& kernels, std::uint64_t row, Index first, Index count, float* v) {
-    const int levels = symmetric_levels(channel_.bits);
-    float reach = detail::max_abs(v, count);
-    if (channel_.scaling == ChannelScaling::norm) {
-      double squares = 0.0;
-      for (Index j = 0; j < count; ++j)
-        squares += pinned(static_cast<double>(v[j]) * static_cast<double>(v[j]));
-      reach = std::max(reach, static_cast<float>(std::sqrt(squares)));
+  float reach_of(const float* v, Index count) const {
+    const float largest = detail::max_abs(v, count);
+    if (channel_.bits == 1 &&
+        !channel_.is_stochastic()) {  // nearest to v is sign(v) times its mean magnitude
+      double sum = 0.0;
+      for (Index j = 0; j < count; ++j) sum += static_cast<double>(std::fabs(v[j]));
+      return static_cast<float>(sum / static_cast<double>(count));
     }
+    if (channel_.scaling != ChannelScaling::norm && !channel_.error_feedback) return largest;
+    double squares = 0.0;
+    for (Index j = 0; j < count; ++j)
+      squares += pinned(static_cast<double>(v[j]) * static_cast<double>(v[j]));
+    if (channel_.scaling == ChannelScaling::norm)
+      return std::max(largest, static_cast<float>(std::sqrt(squares)));
+    // What lies beyond the levels is fed back as well: they reach as far as loses least in the mean of a
+    // normal vector, in standard deviations (Max 1960, table II, continued).
+    constexpr double reach[] = {1.224, 1.953, 2.474, 2.899, 3.27, 3.607, 3.922};
+    const double deviation = std::sqrt(squares / static_cast<double>(count));
+    return std::min(largest, static_cast<float>(reach[channel_.bits - 2] * deviation));
+  }
+
+  void round_uniform(const KernelTable& kernels, std::uint64_t row, Index first, Index count, float reach,
+                     float* v) {
+    const int levels = symmetric_levels(channel_.bits);
     const float scale = reach / static_cast<float>(levels);
     if (!(scale > 0.0f)) {  // nothing, or too small for a scale
       std::fill_n(v, count, 0.0f);
       return;
     }
     std::int8_t* codes = codes_.data();
-    if (!channel_.nearest && !channel_.error_feedback) {
+    if (channel_.is_stochastic()) {
       kernels.round_symmetric(v, count,
                               {random_, {stream_, row, 0, first}, scale, levels, channel_.bits == 1}, codes);
     } else {
+      const auto bound = static_cast<float>(levels);
       for (Index j = 0; j < count; ++j)
-        codes[j] = static_cast<std::int8_t>(channel_.bits == 1 ? (v[j] < 0.0f ? -1.0f : 1.0f)
-                                                               : std::round(v[j] / scale));
+        codes[j] = static_cast<std::int8_t>(channel_.bits == 1
+                                                ? (v[j] < 0.0f ? -1.0f : 1.0f)
+                                                : std::clamp(std::round(v[j] / scale), -bound, bound));
     }
     for (Index j = 0; j < count; ++j) v[j] = scale * static_cast<float>(codes[j]);
+  }
+
+  /// Fits the table to the entries over their scales. Its ends are -1 and 1, so that it serves the vectors to
+  /// come: rounding is unbiased with any table that reaches as far as the values do. With fewer than 8
+  /// entries for a level it would fit this vector and no other: levels are uniform then.
+  void fit(const float* v) {
+    const Index size = channel_.scaled_together(d_);
+    if (d_ < 8 * table_.size()) {
+      for (Index k = 0; k < table_.size(); ++k)
+        table_[k] = 2.0f * static_cast<float>(k) / static_cast<float>(table_.size() - 1) - 1.0f;
+      return;
+    }
+    for (Index j = 0; j < d_; ++j)
+      normalised_[j] = scales_[j / size] > 0.0f ? v[j] / scales_[j / size] : 0.0f;
+    detail::fill_table(find_levels_of(std::as_const(normalised_).span(), table_.size()), table_.span());
+    table_[0] = -1.0f;
+    table_[table_.size() - 1] = 1.0f;
+    traffic_.scale_bytes += static_cast<double>(table_.bytes());
+  }
+
+  /// The same random numbers as round_symmetric's: half a word for each entry.
+  void round_to_table(std::uint64_t row, Index first, Index count, float reach, float* v) const {
+    if (!(reach > 0.0f)) {
+      std::fill_n(v, count, 0.0f);
+      return;
+    }
+    PhiloxWords words{};
+    for (Index j = 0; j < count; ++j) {
+      if (j % 8 == 0) words = random_.words(stream_, 0, static_cast<std::uint32_t>((first + j) / 8), row);
+      const std::uint32_t random = words[static_cast<std::size_t>(j % 8 / 2)] >> (16 * (j % 2)) & 0xffffu;
+      const float t = std::clamp(v[j] / reach, -1.0f, 1.0f);
+      const float* const above = std::upper_bound(table_.begin() + 1, table_.end() - 1, t);
+      const float low = above[-1], high = *above;
+      const float fraction = high > low ? (t - low) / (high - low) : 0.0f;
+      v[j] = reach * (static_cast<float>(random) < std::floor(fraction * 65536.0f + 0.5f) ? high : low);
+    }
   }
 
   Channel channel_;
@@ -139,7 +263,11 @@ class VectorChannel {
   Random random_;
   Stream stream_;
   Buffer<std::int8_t> codes_;
-  Buffer<float> missing_;  // error feedback
+  Buffer<float> scales_;
+  Buffer<float> table_;       // optimal levels
+  Buffer<float> normalised_;  // what they are fitted to
+  Buffer<float> kept_;        // error feedback
+  Index sent_ = 0;
   Traffic traffic_;
 };
 

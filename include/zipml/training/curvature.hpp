@@ -5,7 +5,9 @@
 #include <algorithm>
 
 #include <zipml/model/step_sizes.hpp>
+#include <zipml/random.hpp>
 #include <zipml/storage/sample_store.hpp>
+#include <zipml/training/lanczos.hpp>
 #include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -30,12 +32,21 @@ struct RowReader {
   void operator()(Index i, float* out) const { read(store, i, out); }
 };
 
+/// Some 2^19 values of the first rows, a random sample of the data.
+inline Buffer<float> first_rows(const RowReader& row_of) {
+  constexpr Index values = Index{1} << 19;
+  const Index d = row_of.cols;
+  const Index n = std::min(row_of.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
+  Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
+  for (Index i = 0; i < n; ++i) row_of(i, rows.data() + i * d);
+  return rows;
+}
+
 /// Norms over the rows of a store, all of them up to 2^24 values, then a strided selection; top eigenvalue by
 /// a dozen steps of the power method on the first rows (a random sample of the data). A 1 is appended to each
 /// row for the intercept. O(values).
 inline Curvature measure_curvature(const RowReader& row_of) {
   constexpr Index norm_values = Index{1} << 24;
-  constexpr Index power_values = Index{1} << 19;
   Curvature curvature;
   const Index d = row_of.cols;
   const Index stride =
@@ -61,9 +72,8 @@ inline Curvature measure_curvature(const RowReader& row_of) {
     if (squares[j] > 0.0)
       curvature.weighted_norm = std::max(curvature.weighted_norm, weighted[j] / squares[j]);
 
-  const Index n = std::min(row_of.rows, std::clamp<Index>(power_values / std::max<Index>(d, 1), 256, 16384));
-  Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
-  for (Index i = 0; i < n; ++i) row_of(i, rows.data() + i * d);
+  const Buffer<float> rows = first_rows(row_of);
+  const Index n = d > 0 ? rows.size() / d : 0;
   // An underestimate by a few per cent, which the norms in the step rule cover.
   Buffer<float> direction(d);
   Buffer<float> image(d);
@@ -88,12 +98,43 @@ inline Curvature measure_curvature(const RowReader& row_of) {
   return curvature;
 }
 
+/// v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor) (Hutchinson
+/// 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
+inline double measure_mean_inverse(const RowReader& row_of, const Random& random, double floor) {
+  const Index d = row_of.cols;
+  const Buffer<float> rows = first_rows(row_of);
+  const Index n = d > 0 ? rows.size() / d : 0;
+  if (n == 0) return 1.0;
+  Buffer<double> signs(d);
+  for (Index j = 0; j < d; ++j)
+    signs[j] = (random.word(Stream::batch_order, 2, static_cast<std::uint32_t>(j), 0) >> 31) != 0 ? -1.0 : 1.0;
+  Buffer<float> direction(d), image(d), scratch(d);
+  const auto apply = [&](const double* x, double* y) {
+    for (Index j = 0; j < d; ++j) direction[j] = static_cast<float>(x[j]);
+    std::fill(image.begin(), image.end(), 0.0f);
+    for (Index i = 0; i < n; ++i) {
+      const float* sample = rows.data() + i * d;
+      const auto z = static_cast<float>(detail::dot(sample, direction.data(), scratch.data(), d));
+      detail::add_multiple(z, sample, image.data(), scratch.data(), d);
+    }
+    for (Index j = 0; j < d; ++j) y[j] = static_cast<double>(image[j]) / static_cast<double>(n) + pinned(floor * x[j]);
+  };
+  const Spectrum spectrum = lanczos(std::move(signs), 24, 0.0, LinearMap(apply));
+  return spectrum.inverse > 0.0 ? spectrum.inverse / static_cast<double>(d) : 1.0 / floor;
+}
+
 }  // namespace detail
 
 /// What a safe step on this store depends on. O(values), of 2^24 at most.
 template <SampleStore Store>
 Curvature measure_curvature(const Store& store) {
   return detail::measure_curvature(detail::RowReader(store));
+}
+
+/// Curvature::mean_inverse of the samples of a store, eigenvalues below `floor` counting as that. O(2^19) values.
+template <SampleStore Store>
+double measure_mean_inverse(const Store& store, double floor) {
+  return detail::measure_mean_inverse(detail::RowReader(store), Random(store.seed()), floor);
 }
 
 }  // namespace zipml::inline ZIPML_ABI

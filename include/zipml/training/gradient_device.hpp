@@ -9,7 +9,7 @@
 /// = s x:
 ///     z_i = <o, x> + p_i sum(u) + t_i <k_i, u> + c
 ///     g_j = o_j sum_i r_i + s_j (sum_i r_i p_i + sum_i t_i r_i k_ij)
-/// Integer path: u is replaced by Q(u) = scale * int8, and x by x^ = Q(u) / s *everywhere*, offsets included,
+/// Integer path (the model channel rounds, levels are affine): u is replaced by Q(u) = scale * int8, and x by x^ = Q(u) / s *everywhere*, offsets included,
 /// so that the margin is that of one rounded model; likewise t r by integers in -R .. R. E x^ = x and E r^ =
 /// r, hence the gradient stays unbiased (ZipML 2017, section 2.3: independent roundings of sample, model and
 /// gradient).
@@ -79,16 +79,15 @@ class GradientDevice {
                         : Index{1} << 18),
         random_(seed),
         integer_(multiplies_integers(store, channels.model)),
-        model_bits_(channels.model.bits),
+        receives_codes_(integer_ && sends_codes(channels.model)),
+        model_bits_(receives_codes_ ? channels.model.bits : 8),
         d_(store.cols()),
         padded_(padded(d_)),
         labels_(store.rows()),
-        to_device_(channels.model, "model", d_, random_, Stream::model),
-        from_device_(channels.gradient, "gradient", d_, random_, Stream::gradient),
+        to_device_(channels.model, d_, random_, Stream::model),
+        from_device_(channels.gradient, d_, random_, Stream::gradient),
         gradient_(padded_) {
-    if (channels.model.error_feedback)
-      throw Error("error feedback is for gradients", "a model channel without", "one with it");
-    if (to_device_.rounds() && !integer_) received_x_ = Buffer<float>(padded_);
+    if (to_device_.rounds() && !receives_codes_) received_x_ = Buffer<float>(padded_);
     if (from_device_.rounds()) sent_ = Buffer<float>(padded_);
     for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
     if constexpr (affine) {
@@ -318,8 +317,12 @@ class GradientDevice {
  private:
   /// Whether the margins of this store and model channel are sums of integers.
   static bool multiplies_integers(const Store& store, const Channel& model) {
-    return affine && model.rounds() && model.scaling == ChannelScaling::max && !model.nearest &&
-           store.cols() <= max_int8_columns;
+    return affine && model.rounds() && store.cols() <= max_int8_columns;
+  }
+  /// Whether the codes of the channel are what the margins are computed with.
+  static bool sends_codes(const Channel& model) {
+    return model.is_stochastic() && model.scaling == ChannelScaling::max &&
+           model.levels == ChannelLevels::uniform;
   }
 
   float descend_exactly(float step, float* x) {
@@ -586,7 +589,7 @@ class GradientDevice {
     model_scale_ = largest / static_cast<float>(levels);
     if (model_scale_ > 0.0f) {
       const VectorRounding how{
-          random_, {Stream::model, batch_, 0, 0}, model_scale_, levels, model_bits_ == 1};
+          random_, {Stream::model, batch_, receives_codes_ ? 0u : 1u, 0}, model_scale_, levels, model_bits_ == 1};
       kernels_.round_symmetric(folded_.data(), d_, how, model8_.data());
     } else {
       std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
@@ -698,13 +701,14 @@ class GradientDevice {
   PassTeam team_;
   Random random_;
   bool integer_;
-  int model_bits_;
+  bool receives_codes_;  // of the model, else values
+  int model_bits_;       // of the integers that margins are computed with
   Index d_;
   Index padded_;
   Buffer<float> labels_;  // mapped for the loss, in store order
   VectorChannel to_device_;
   VectorChannel from_device_;
-  Buffer<float> received_x_;  // where the model is rounded to floats
+  Buffer<float> received_x_;  // the model, where it arrives in values
   Buffer<float> sent_;        // the gradient, where it is rounded
 
   // of the batch

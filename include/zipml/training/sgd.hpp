@@ -231,6 +231,13 @@ class Sgd<L, R, Step>::Run {
     if constexpr (DerivedStepSize<Step>) {
       Curvature curvature = measure_curvature(store_);
       curvature.noise_gain = noise_gain_;
+      curvature.model_noise = options_.model.relative_variance(store_.cols());
+      curvature.gradient_noise = options_.gradient.relative_variance(store_.cols());
+      if (curvature.model_noise > 0.0 && curvature.gradient_noise > 0.0) {
+        const double steps = static_cast<double>(options_.epochs) * static_cast<double>(store_.rows()) /
+                             (curvature.top_eigenvalue * static_cast<double>(batch_));
+        curvature.mean_inverse = measure_mean_inverse(store_, 1.0 / std::max(1.0, steps));
+      }
       return sgd_.step_.resolve(curvature, batch_);
     } else {
       return sgd_.step_;
