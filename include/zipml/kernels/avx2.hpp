@@ -187,6 +187,12 @@ struct Avx2Kernels : ScalarKernels {
     const __m256 lowest = _mm256_set1_ps(-static_cast<float>(how.levels));
     const __m256 quotient = _mm256_div_ps(_mm256_loadu_ps(v), _mm256_set1_ps(how.scale));
     const __m256 t = _mm256_min_ps(_mm256_max_ps(quotient, lowest), highest);
+    if (how.nearest) {
+      const __m256 code =
+          how.two_level ? _mm256_blendv_ps(highest, lowest, _mm256_cmp_ps(t, _mm256_setzero_ps(), _CMP_LT_OQ))
+                        : _mm256_floor_ps(_mm256_add_ps(t, _mm256_set1_ps(0.5f)));
+      return _mm256_cvttps_epi32(code);
+    }
     if (how.two_level) {
       const __m256 share = _mm256_div_ps(_mm256_add_ps(t, highest), _mm256_add_ps(highest, highest));
       return _mm256_blendv_epi8(_mm256_set1_epi32(-how.levels), _mm256_set1_epi32(how.levels),

@@ -121,6 +121,7 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_TARGET_AVX512 static void round_symmetric(const float* v, Index n, const VectorRounding& how,
                                                   std::int8_t* codes) {
     const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
+    if (how.nearest) return round_to_nearest(v, n, how, codes);
     if (how.two_level) return round_blocks<true>(v, n, how, place, codes);
     round_blocks<false>(v, n, how, place, codes);
   }
@@ -194,6 +195,23 @@ struct Avx512Kernels : Avx2Kernels {
         _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside,
                                          round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how));
       }
+    }
+  }
+
+  ZIPML_INLINE_AVX512 static void round_to_nearest(const float* v, Index n, const VectorRounding& how,
+                                                   std::int8_t* codes) {
+    const __m512 highest = _mm512_set1_ps(static_cast<float>(how.levels));
+    const __m512 lowest = _mm512_set1_ps(-static_cast<float>(how.levels));
+    for (Index j = 0; j < n; j += 16) {
+      const auto inside = static_cast<__mmask16>(n - j < 16 ? (1u << (n - j)) - 1u : 0xffffu);
+      const __m512 quotient = _mm512_div_ps(_mm512_maskz_loadu_ps(inside, v + j), _mm512_set1_ps(how.scale));
+      const __m512 t = _mm512_min_ps(_mm512_max_ps(quotient, lowest), highest);
+      const __m512 code =
+          how.two_level
+              ? _mm512_mask_blend_ps(_mm512_cmp_ps_mask(t, _mm512_setzero_ps(), _CMP_LT_OQ), highest, lowest)
+              : _mm512_roundscale_ps(_mm512_add_ps(t, _mm512_set1_ps(0.5f)),
+                                     _MM_FROUND_TO_NEG_INF | _MM_FROUND_NO_EXC);
+      _mm512_mask_cvtepi32_storeu_epi8(codes + j, inside, _mm512_cvttps_epi32(code));
     }
   }
 

@@ -98,13 +98,13 @@ class StepDecay {
 /// rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
 /// goes: R is multiplied by Curvature::noise_gain.
 ///
-/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large as
-/// what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns, G the
-/// mean square of the gradient. At a fixed point with step s
+/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large
+/// as what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns,
+/// G the mean square of the gradient. At a fixed point with step s
 ///     2 lambda_u y_u = s (lambda_u^2 + R/B lambda_u) m y / d + s g G / d,
 ///     G = sum_u (lambda_u^2 + R/B lambda_u) (y_u + m y / d),
-/// which has solutions while s (L + R/B) (m + g + m g mean_u 1/lambda_u) / 2 < 1 or so, mean_u lambda_u being 1.
-/// Hence the bound grows by the factor 1 + (m + g) / 2 + m g mean_inverse.
+/// which has solutions while s (L + R/B) (m + g + m g mean_u 1/lambda_u) / 2 < 1 or so, mean_u lambda_u
+/// being 1. Hence the bound grows by the factor 1 + (m + g) / 2 + m g mean_inverse.
 struct AutomaticStep {
   ConstantStep resolve(const Curvature& curvature, Index batch) const {
     const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);

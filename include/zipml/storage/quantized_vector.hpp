@@ -32,10 +32,11 @@ struct VectorRounding {
   float scale;
   int levels;
   bool two_level = false;
+  bool nearest = false;  ///< without random numbers: to the nearer code, halves up; two levels by the sign
 };
 
-/// Rounds v_j, j < n, stochastically: E scale * code_j = v_j where |v_j| <= scale * levels. O(n); v must be
-/// finite. Kernel policies do the same faster.
+/// Rounds v_j, j < n, stochastically unless nearest: E scale * code_j = v_j where |v_j| <= scale * levels.
+/// O(n); v must be finite. Kernel policies do the same faster.
 ///
 /// Sixteen random bits for a value, so that one Philox counter serves eight columns: up when they are below
 /// round(fraction * 2^16), which misses the fraction by 2^-17 at most, by nothing in the mean. A step of an
@@ -43,6 +44,14 @@ struct VectorRounding {
 /// float32. (Samples take 24 bits: they are rounded once and read often.)
 inline void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
   const auto bound = static_cast<float>(how.levels);
+  if (how.nearest) {
+    for (Index j = 0; j < n; ++j) {
+      const float t = std::clamp(v[j] / how.scale, -bound, bound);
+      codes[j] =
+          static_cast<std::int8_t>(how.two_level ? (v[j] < 0.0f ? -bound : bound) : std::floor(t + 0.5f));
+    }
+    return;
+  }
   for (Index first = 0; first < n; first += 8) {
     const auto group = static_cast<std::uint32_t>((how.place.first_column + first) / 8);
     const PhiloxWords words = how.random.words(how.place.stream, how.place.draw, group, how.place.row);

@@ -168,7 +168,7 @@ class VectorChannel {
   void round(const KernelTable& kernels, std::uint64_t row, float* v) {
     const Index size = channel_.scaled_together(d_);
     for (Index k = 0; k < scales_.size(); ++k)
-      scales_[k] = reach_of(v + k * size, std::min(size, d_ - k * size));
+      scales_[k] = reach_of(kernels, v + k * size, std::min(size, d_ - k * size));
     if (!table_.empty() && sent_ % channel_.refit == 0) fit(v);
     for (Index k = 0; k < scales_.size(); ++k) {
       const Index first = k * size, count = std::min(size, d_ - first);
@@ -179,7 +179,7 @@ class VectorChannel {
     }
   }
 
-  float reach_of(const float* v, Index count) const {
+  float reach_of(const KernelTable& kernels, const float* v, Index count) const {
     const float largest = detail::max_abs(v, count);
     if (channel_.bits == 1 &&
         !channel_.is_stochastic()) {  // nearest to v is sign(v) times its mean magnitude
@@ -189,8 +189,12 @@ class VectorChannel {
     }
     if (channel_.scaling != ChannelScaling::norm && !channel_.error_feedback) return largest;
     double squares = 0.0;
-    for (Index j = 0; j < count; ++j)
-      squares += pinned(static_cast<double>(v[j]) * static_cast<double>(v[j]));
+    if (channel_.error_feedback && count == d_) {  // overflow does no harm: the largest magnitude is less
+      squares = kernels.dot(v, v, padded(d_));
+    } else {
+      for (Index j = 0; j < count; ++j)
+        squares += pinned(static_cast<double>(v[j]) * static_cast<double>(v[j]));
+    }
     if (channel_.scaling == ChannelScaling::norm)
       return std::max(largest, static_cast<float>(std::sqrt(squares)));
     // What lies beyond the levels is fed back as well: they reach as far as loses least in the mean of a
@@ -209,16 +213,13 @@ class VectorChannel {
       return;
     }
     std::int8_t* codes = codes_.data();
-    if (channel_.is_stochastic()) {
-      kernels.round_symmetric(v, count,
-                              {random_, {stream_, row, 0, first}, scale, levels, channel_.bits == 1}, codes);
-    } else {
-      const auto bound = static_cast<float>(levels);
-      for (Index j = 0; j < count; ++j)
-        codes[j] = static_cast<std::int8_t>(channel_.bits == 1
-                                                ? (v[j] < 0.0f ? -1.0f : 1.0f)
-                                                : std::clamp(std::round(v[j] / scale), -bound, bound));
-    }
+    const VectorRounding how{.random = random_,
+                             .place = {stream_, row, 0, first},
+                             .scale = scale,
+                             .levels = levels,
+                             .two_level = channel_.bits == 1,
+                             .nearest = !channel_.is_stochastic()};
+    kernels.round_symmetric(v, count, how, codes);
     for (Index j = 0; j < count; ++j) v[j] = scale * static_cast<float>(codes[j]);
   }
 

@@ -98,8 +98,8 @@ inline Curvature measure_curvature(const RowReader& row_of) {
   return curvature;
 }
 
-/// v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor) (Hutchinson
-/// 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
+/// v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor)
+/// (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
 inline double measure_mean_inverse(const RowReader& row_of, const Random& random, double floor) {
   const Index d = row_of.cols;
   const Buffer<float> rows = first_rows(row_of);
@@ -107,7 +107,8 @@ inline double measure_mean_inverse(const RowReader& row_of, const Random& random
   if (n == 0) return 1.0;
   Buffer<double> signs(d);
   for (Index j = 0; j < d; ++j)
-    signs[j] = (random.word(Stream::batch_order, 2, static_cast<std::uint32_t>(j), 0) >> 31) != 0 ? -1.0 : 1.0;
+    signs[j] =
+        (random.word(Stream::batch_order, 2, static_cast<std::uint32_t>(j), 0) >> 31) != 0 ? -1.0 : 1.0;
   Buffer<float> direction(d), image(d), scratch(d);
   const auto apply = [&](const double* x, double* y) {
     for (Index j = 0; j < d; ++j) direction[j] = static_cast<float>(x[j]);
@@ -117,7 +118,8 @@ inline double measure_mean_inverse(const RowReader& row_of, const Random& random
       const auto z = static_cast<float>(detail::dot(sample, direction.data(), scratch.data(), d));
       detail::add_multiple(z, sample, image.data(), scratch.data(), d);
     }
-    for (Index j = 0; j < d; ++j) y[j] = static_cast<double>(image[j]) / static_cast<double>(n) + pinned(floor * x[j]);
+    for (Index j = 0; j < d; ++j)
+      y[j] = static_cast<double>(image[j]) / static_cast<double>(n) + pinned(floor * x[j]);
   };
   const Spectrum spectrum = lanczos(std::move(signs), 24, 0.0, LinearMap(apply));
   return spectrum.inverse > 0.0 ? spectrum.inverse / static_cast<double>(d) : 1.0 / floor;
@@ -131,7 +133,8 @@ Curvature measure_curvature(const Store& store) {
   return detail::measure_curvature(detail::RowReader(store));
 }
 
-/// Curvature::mean_inverse of the samples of a store, eigenvalues below `floor` counting as that. O(2^19) values.
+/// Curvature::mean_inverse of the samples of a store, eigenvalues below `floor` counting as that. O(2^19)
+/// values.
 template <SampleStore Store>
 double measure_mean_inverse(const Store& store, double floor) {
   return detail::measure_mean_inverse(detail::RowReader(store), Random(store.seed()), floor);

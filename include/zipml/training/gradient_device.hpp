@@ -9,10 +9,10 @@
 /// = s x:
 ///     z_i = <o, x> + p_i sum(u) + t_i <k_i, u> + c
 ///     g_j = o_j sum_i r_i + s_j (sum_i r_i p_i + sum_i t_i r_i k_ij)
-/// Integer path (the model channel rounds, levels are affine): u is replaced by Q(u) = scale * int8, and x by x^ = Q(u) / s *everywhere*, offsets included,
-/// so that the margin is that of one rounded model; likewise t r by integers in -R .. R. E x^ = x and E r^ =
-/// r, hence the gradient stays unbiased (ZipML 2017, section 2.3: independent roundings of sample, model and
-/// gradient).
+/// Integer path (the model channel rounds, levels are affine): u is replaced by Q(u) = scale * int8, and x by
+/// x^ = Q(u) / s *everywhere*, offsets included, so that the margin is that of one rounded model; likewise t
+/// r by integers in -R .. R. E x^ = x and E r^ = r, hence the gradient stays unbiased (ZipML 2017,
+/// section 2.3: independent roundings of sample, model and gradient).
 ///
 /// One table for all columns (SharedTableDecoder): the same with entries t_k in the place of codes k.
 ///
@@ -588,8 +588,11 @@ class GradientDevice {
     if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
     model_scale_ = largest / static_cast<float>(levels);
     if (model_scale_ > 0.0f) {
-      const VectorRounding how{
-          random_, {Stream::model, batch_, receives_codes_ ? 0u : 1u, 0}, model_scale_, levels, model_bits_ == 1};
+      const VectorRounding how{random_,
+                               {Stream::model, batch_, receives_codes_ ? 0u : 1u, 0},
+                               model_scale_,
+                               levels,
+                               model_bits_ == 1};
       kernels_.round_symmetric(folded_.data(), d_, how, model8_.data());
     } else {
       std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
