@@ -7,11 +7,16 @@
 
 class Gnuplot {
  public:
-  /// An SVG of 900 x 600. Throws zipml::Error when gnuplot cannot be started.
-  explicit Gnuplot(const std::string& path) : stream_(popen("gnuplot", "w")) {
+  /// A picture of width x height, `terminal` svg or pngcairo. Throws zipml::Error when the file cannot be
+  /// written or gnuplot cannot be started.
+  explicit Gnuplot(const std::string& path, int width = 900, int height = 600, const char* terminal = "svg") {
+    std::FILE* const file = std::fopen(path.c_str(), "w");  // gnuplot itself would write elsewhere
+    if (file == nullptr) throw zipml::Error(zipml::Place{path}, "cannot write", "a writable file", "none");
+    std::fclose(file);
+    stream_ = popen("gnuplot", "w");
     if (stream_ == nullptr) throw zipml::Error("cannot start gnuplot (Debian: gnuplot-nox)");
-    std::fprintf(stream_, "set terminal svg size 900,600 background 'white'\nset output %s\n",
-                 quoted(path).c_str());
+    std::fprintf(stream_, "set terminal %s size %d,%d background 'white'\nset output %s\n", terminal, width,
+                 height, quoted(path).c_str());
   }
   ~Gnuplot() {
     if (stream_ != nullptr) pclose(stream_);
@@ -37,5 +42,5 @@ class Gnuplot {
   }
 
  private:
-  std::FILE* stream_;
+  std::FILE* stream_ = nullptr;
 };

@@ -157,10 +157,11 @@ TEST_CASE("step sizes") {
   const Curvature curvature{5.0, 64.0, 3.0};
   CHECK(AutomaticStep{}.resolve(curvature, 1)(0, 0) == Approx(1.0 / 67.0));
   CHECK(AutomaticStep{}.resolve(curvature, 64)(0, 0) == Approx(0.25));
-  // Channels of relative variance 2 and 3, mean inverse eigenvalue 5: 1 + 5/2 + 30 times smaller.
+  // L + R/B = 3 + 1; (2 + 3) / 2 * (l + R/B) = 2.5 * 1.5; 2 * 3 * 5 * (L + R/B)
   Curvature rounded = curvature;
   rounded.model_noise = 2.0;
   rounded.gradient_noise = 3.0;
   rounded.mean_inverse = 5.0;
-  CHECK(AutomaticStep{}.resolve(rounded, 64)(0, 0) == Approx(0.25 / 33.5));
+  rounded.mean_eigenvalue = 0.5;
+  CHECK(AutomaticStep{}.resolve(rounded, 64)(0, 0) == Approx(1.0 / (4.0 + 3.75 + 120.0)));
 }

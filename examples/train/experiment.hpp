@@ -28,6 +28,7 @@ struct Result {
   zipml::Index store_bytes = 0;
   zipml::Index label_bytes = 0;
   double compression = 0.0;
+  std::vector<double> losses;  // after each epoch, where Options::records_losses
   double train_loss = 0.0;
   std::optional<double> optimum_loss;
   std::optional<double> excess;

@@ -33,6 +33,7 @@ class Experiment {
     check_test_labels();
     // The exact solver costs n d^2: minutes where this is large, and then the excess is left out.
     const auto d = static_cast<double>(train_.cols);
+    if (!options_.needs_optimum) return;
     if (static_cast<double>(train_.rows) * d * d < 1e11) {
       optimum_ = zipml::exact_solution(objective_)->value;
       const zipml::Buffer<double> zero(train_.cols);
@@ -125,6 +126,8 @@ class Experiment {
 
     const zipml::LabelMap labels = Loss{}.label_map(store.label_statistics());
     const auto watch = [&](const zipml::EpochEvent& event) {
+      if (options_.records_losses) result.losses.push_back(objective_(event.weights, event.intercept));
+      if (options_.quiet) return;
       if (options_.json || options_.sweep) return zipml::progress_bar()(event);
       const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
       print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));

@@ -41,6 +41,11 @@ struct Options {
   bool sweep = false;
   bool json = false;
   std::string save_model;
+
+  // For programs that run many experiments.
+  bool quiet = false;           // no epoch is shown
+  bool needs_optimum = true;    // else there is no excess
+  bool records_losses = false;  // Result::losses
 };
 
 /// Parses the command line. Prints help or version and exits 0, or a usage error and exits 2.

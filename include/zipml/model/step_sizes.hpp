@@ -22,6 +22,7 @@ struct Curvature {
   double weighted_norm = 0.0;   ///< E |q|^4 / E |q|^2: what bounds a step on single rows
   double top_eigenvalue = 0.0;  ///< of E q q'
   double noise_gain = 1.0;      ///< see Definiteness::noise_gain; 1 where nothing is corrected
+  double mean_eigenvalue = 1.0;  ///< of E q q'
   double model_noise = 0.0;     ///< Channel::relative_variance of the model's channel
   double gradient_noise = 0.0;  ///< and of the gradient's
   /// Mean of 1 / max(lambda, 1 / what the steps of a fit add up to) over the eigenvalues of E q q': how the
@@ -98,19 +99,21 @@ class StepDecay {
 /// rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
 /// goes: R is multiplied by Curvature::noise_gain.
 ///
-/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large
-/// as what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns,
-/// G the mean square of the gradient. At a fixed point with step s
+/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large as
+/// what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns, G the
+/// mean square of the gradient. At a fixed point with step s
 ///     2 lambda_u y_u = s (lambda_u^2 + R/B lambda_u) m y / d + s g G / d,
-///     G = sum_u (lambda_u^2 + R/B lambda_u) (y_u + m y / d),
-/// which has solutions while s (L + R/B) (m + g + m g mean_u 1/lambda_u) / 2 < 1 or so, mean_u lambda_u
-/// being 1. Hence the bound grows by the factor 1 + (m + g) / 2 + m g mean_inverse.
+///     G = sum_u (lambda_u^2 + R/B lambda_u) (y_u + m y / d).
+/// With l the mean eigenvalue, the model's noise alone has one while s m (l + R/B) / 2 < 1, the gradient's while
+/// s g (l + R/B) / 2 < 1, and what they do together while s m g mean_u(1 / lambda_u) (L + R/B) / 2 < 1. The bound
+/// grows by all three, the last one doubled.
 struct AutomaticStep {
   ConstantStep resolve(const Curvature& curvature, Index batch) const {
     const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);
     const double m = curvature.model_noise, g = curvature.gradient_noise;
-    const double channels = 1.0 + 0.5 * (m + g) + m * g * curvature.mean_inverse;
-    const double bound = (curvature.top_eigenvalue + noise) * channels;
+    const double apart = 0.5 * (m + g) * (curvature.mean_eigenvalue + noise);
+    const double together = m * g * curvature.mean_inverse * (curvature.top_eigenvalue + noise);
+    const double bound = curvature.top_eigenvalue + noise + apart + together;
     return ConstantStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f);
   }
 };

@@ -68,6 +68,7 @@ inline Curvature measure_curvature(const RowReader& row_of) {
     norms += norm;
   }
   curvature.mean_norm = curvature.weighted_norm = norms / static_cast<double>(count);
+  curvature.mean_eigenvalue = curvature.mean_norm / static_cast<double>(d + 1);
   for (Index j = 0; j < d; ++j)
     if (squares[j] > 0.0)
       curvature.weighted_norm = std::max(curvature.weighted_norm, weighted[j] / squares[j]);
