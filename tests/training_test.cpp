@@ -268,6 +268,65 @@ TEST_CASE("end to end: rounded samples, models and gradients train to the excess
   CHECK(none.samples_moved.bytes() == 20.0 * 4.0 * 90.0 * static_cast<double>(full.rows()));
 }
 
+TEST_CASE("end to end with every regularizer: ridge, lasso, elastic net, constraints, both losses") {
+  const Dataset& train = small_skewed().train;
+  const auto packed = quantize<6>(train, variance_corrected, {.outliers = 0.003});
+  const auto full = quantize<32>(train, full_precision);
+  const FitOptions plain{.model = {8}, .gradient = {8}};
+  const Channel feedback{.bits = 2, .error_feedback = true};
+  const FitOptions fewest{.model = feedback, .gradient = feedback};
+  const auto check = [&](auto loss, auto regularizer, const auto& exact_store, const auto& rounded_store,
+                         const Dataset& data, auto allowed) {
+    INFO(decltype(loss)::name << ", " << decltype(regularizer)::name);
+    const Objective objective(data, loss, regularizer);
+    const Sgd sgd(loss, regularizer);
+    const Fit exact = sgd.fit(exact_store);
+    const double target = objective(exact.weights.span(), exact.intercept);
+    for (const FitOptions& options : {plain, fewest}) {
+      const Fit fit = sgd.fit(rounded_store, options);
+      CHECK(fit.success());
+      CHECK(objective(fit.weights.span(), fit.intercept) < 1.01 * target);
+      CHECK(allowed(fit.weights.span()));
+    }
+  };
+  const auto any = [](std::span<const double>) { return true; };
+  check(SquaredLoss{}, L2(0.1f), full, packed, train, any);
+  check(SquaredLoss{}, L1(0.02f), full, packed, train, any);
+  check(SquaredLoss{}, ElasticNet(0.05f, 0.02f), full, packed, train, any);
+  check(SquaredLoss{}, Box(-0.05f, 0.1f), full, packed, train, [](std::span<const double> x) {
+    return std::all_of(x.begin(), x.end(), [](double v) { return v >= -0.0500001 && v <= 0.1000001; });
+  });
+  check(SquaredLoss{}, L2Ball(0.5f), full, packed, train, [](std::span<const double> x) {
+    double squares = 0.0;
+    for (const double v : x) squares += v * v;
+    return squares <= 0.25 * 1.00001;
+  });
+  const Dataset classes = two_class({.rows = 9'000, .test_rows = 0}).train;
+  const auto packed_classes = quantize<6>(classes, variance_corrected, {.outliers = 0.003});
+  const auto full_classes = quantize<32>(classes, full_precision);
+  check(LeastSquaresSvm{}, L2(0.01f), full_classes, packed_classes, classes, any);
+  check(LeastSquaresSvm{}, L1(0.01f), full_classes, packed_classes, classes, any);
+}
+
+TEST_CASE("model and gradient in few bits end near the optimum at the automatic step") {
+  const Dataset& train = small_skewed().train;
+  const Objective objective(train);
+  const auto full = quantize<32>(train, full_precision);
+  const double exact = excess_percent(objective, Sgd{}.fit(full));
+  // Stochastic channels of 2 bits diverged before steps knew of them.
+  const auto rounded = Sgd{}.fit(full, {.model = {2}, .gradient = {2}});
+  CHECK(rounded.status == Status::completed);
+  CHECK(excess_percent(objective, rounded) < 25.0);
+  CHECK(rounded.step < 0.5 * Sgd{}.fit(full, {.model = {2}}).step);
+  const Channel optimal{.bits = 2, .levels = ChannelLevels::optimal};
+  CHECK(excess_percent(objective, Sgd{}.fit(full, {.model = optimal, .gradient = optimal})) < 5.0);
+  for (const int bits : {1, 2, 4}) {
+    const Channel feedback{.bits = bits, .error_feedback = true};
+    CHECK(excess_percent(objective, Sgd{}.fit(full, {.model = feedback, .gradient = feedback})) <
+          exact + 0.2);
+  }
+}
+
 TEST_CASE("rounded gradients that run away are told, not rounded") {
   const auto store = quantize<4>(small_skewed().train, variance_corrected);
   const Sgd wild{SquaredLoss{}, NoRegularizer{}, ConstantStep(1e20f)};

@@ -18,13 +18,13 @@ concept StepSize = requires(const S step, int epoch, Index iteration) {
 
 /// What the samples of a store tell about safe steps; see training/curvature.hpp, which measures it.
 struct Curvature {
-  double mean_norm = 0.0;       ///< E |q|^2, with the variance of the rounding: of the samples as stored
-  double weighted_norm = 0.0;   ///< E |q|^4 / E |q|^2: what bounds a step on single rows
-  double top_eigenvalue = 0.0;  ///< of E q q'
-  double noise_gain = 1.0;      ///< see Definiteness::noise_gain; 1 where nothing is corrected
+  double mean_norm = 0.0;        ///< E |q|^2, with the variance of the rounding: of the samples as stored
+  double weighted_norm = 0.0;    ///< E |q|^4 / E |q|^2: what bounds a step on single rows
+  double top_eigenvalue = 0.0;   ///< of E q q'
+  double noise_gain = 1.0;       ///< see Definiteness::noise_gain; 1 where nothing is corrected
   double mean_eigenvalue = 1.0;  ///< of E q q'
-  double model_noise = 0.0;     ///< Channel::relative_variance of the model's channel
-  double gradient_noise = 0.0;  ///< and of the gradient's
+  double model_noise = 0.0;      ///< Channel::relative_variance of the model's channel
+  double gradient_noise = 0.0;   ///< and of the gradient's
   /// Mean of 1 / max(lambda, 1 / what the steps of a fit add up to) over the eigenvalues of E q q': how the
   /// noise of channels adds up in the directions where nothing pulls back. 1 where it is not needed.
   double mean_inverse = 1.0;
@@ -99,14 +99,14 @@ class StepDecay {
 /// rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
 /// goes: R is multiplied by Curvature::noise_gain.
 ///
-/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large as
-/// what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns, G the
-/// mean square of the gradient. At a fixed point with step s
+/// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large
+/// as what travels. Let y_u be the mean square of the error in eigendirection u, y their sum over d columns,
+/// G the mean square of the gradient. At a fixed point with step s
 ///     2 lambda_u y_u = s (lambda_u^2 + R/B lambda_u) m y / d + s g G / d,
 ///     G = sum_u (lambda_u^2 + R/B lambda_u) (y_u + m y / d).
-/// With l the mean eigenvalue, the model's noise alone has one while s m (l + R/B) / 2 < 1, the gradient's while
-/// s g (l + R/B) / 2 < 1, and what they do together while s m g mean_u(1 / lambda_u) (L + R/B) / 2 < 1. The bound
-/// grows by all three, the last one doubled.
+/// With l the mean eigenvalue, the model's noise alone has one while s m (l + R/B) / 2 < 1, the gradient's
+/// while s g (l + R/B) / 2 < 1, and what they do together while s m g mean_u(1 / lambda_u) (L + R/B) / 2 < 1.
+/// The bound grows by all three, the last one doubled.
 struct AutomaticStep {
   ConstantStep resolve(const Curvature& curvature, Index batch) const {
     const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);

@@ -28,6 +28,7 @@ class DenseStore : public StoreHeader {
 
   int bits() const { return 32; }
   double stored_bits() const { return 32.0; }
+  Index codes_bytes() const { return store_bytes(); }
   Index store_bytes() const { return static_cast<Index>(values_.bytes()); }
 
   const float* row(Index i) const { return values_.data() + i * cols(); }

@@ -145,9 +145,11 @@ class PackedStore : public StoreHeader {
            (outliers.empty() ? 0.0
                              : Outliers::bits_per_entry * static_cast<double>(outliers.count()) / values);
   }
+  /// What an epoch reads whatever the levels: codes with their padding.
+  Index codes_bytes() const { return static_cast<Index>(codes_.bytes()); }
+  /// Codes, levels, bias terms and outliers.
   Index store_bytes() const {
-    return static_cast<Index>(codes_.bytes()) + decoder.bytes() + static_cast<Index>(bias.bytes()) +
-           outliers.bytes();
+    return codes_bytes() + decoder.bytes() + static_cast<Index>(bias.bytes()) + outliers.bytes();
   }
 
   const PlaneLayout& layout() const { return layout_; }

@@ -78,6 +78,7 @@ concept SampleStore = requires(const S store, Index i, int draw, float* out) {
   { store.label_statistics() } -> std::convertible_to<const LabelStatistics&>;
   { store.standardization() } -> std::convertible_to<const Standardization&>;
   { store.stored_bits() } -> std::convertible_to<double>;
+  { store.codes_bytes() } -> std::convertible_to<Index>;
   { store.store_bytes() } -> std::convertible_to<Index>;
   { store.label_bytes() } -> std::convertible_to<Index>;
   { store.value(i, i, draw) } -> std::convertible_to<float>;

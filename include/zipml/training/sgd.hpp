@@ -177,13 +177,8 @@ class Sgd<L, R, Step>::Run {
 
  private:
   Traffic samples_of_an_epoch() const {
-    const auto all = static_cast<double>(store_.store_bytes());
-    if constexpr (std::is_base_of_v<DenseStore, Store>) {
-      return {all, 0.0};
-    } else {
-      const auto codes = static_cast<double>(store_.layout().bytes());
-      return {codes, all - codes};
-    }
+    const auto codes = static_cast<double>(store_.codes_bytes());
+    return {codes, static_cast<double>(store_.store_bytes()) - codes};
   }
 
   /// A store of fresh draws rounds its samples anew.
