@@ -38,6 +38,8 @@
 #include <zipml/storage/packed_store.hpp>
 #include <zipml/storage/quantized_vector.hpp>
 #include <zipml/training/channels.hpp>
+#include <zipml/training/decoded_rows.hpp>
+#include <zipml/training/folded_model.hpp>
 #include <zipml/training/pass_team.hpp>
 #include <zipml/vector_math.hpp>
 
@@ -80,7 +82,6 @@ class GradientDevice {
         random_(seed),
         integer_(multiplies_integers(store, channels.model)),
         receives_codes_(integer_ && sends_codes(channels.model)),
-        model_bits_(receives_codes_ ? channels.model.bits : 8),
         d_(store.cols()),
         padded_(padded(d_)),
         labels_(store.rows()),
@@ -91,28 +92,18 @@ class GradientDevice {
     if (from_device_.rounds()) sent_ = Buffer<float>(padded_);
     for (Index i = 0; i < store.rows(); ++i) labels_[i] = label_map.apply(store.labels()[i]);
     if constexpr (affine) {
-      folded_ = Buffer<float>(padded_);
-      step_ = Buffer<float>(padded_);
-      offset_ = Buffer<float>(padded_);
-      std::copy_n(store.decoder.step.data(), d_, step_.data());
-      std::copy_n(store.decoder.offset.data(), d_, offset_.data());
-      if (integer_) {
-        rounded_x_ = Buffer<float>(padded_);
-        inverse_step_ = Buffer<float>(padded_);
-        ratio_ = Buffer<float>(padded_);
-        for (Index j = 0; j < d_; ++j) {
-          inverse_step_[j] = finite_ratio(1.0f, step_[j]);
-          ratio_[j] = finite_ratio(offset_[j], step_[j]);
-          if (step_[j] == 0.0f) constant_columns_.push_back(j);
-        }
-      }
+      FoldedRounding how{.integers = integer_};
+      if (receives_codes_)
+        how.bits = channels.model.bits;
+      else
+        how.draw = 1;  // what has arrived is rounded again
+      if (has_table()) how.most_levels = table_model_levels(store.planes(0));
+      folded_ = FoldedModel(store.decoder.step.data(), store.decoder.offset.data(), d_, how,
+                            store.decoder.scales_rows());
     }
     if constexpr (!dense)
       if (!store.outliers.empty()) outlier_gradient_ = Buffer<float>(padded_);
-    if (integer_) {
-      model8_ = Buffer<std::int8_t>(padded_);
-      gradient32_ = Buffer<std::int32_t>(padded_ * team_.size());
-    }
+    if (integer_) gradient32_ = Buffer<std::int32_t>(padded_ * team_.size());
   }
 
   /// Subtracts diagonal_j x_j from the gradient of every batch: the bias terms of the store, or what is left
@@ -146,7 +137,8 @@ class GradientDevice {
     few_ = !integer_ && count < group_rows;
     reserve(pass_rows(count));
     if constexpr (affine)
-      if (!few_) fold_model();
+      if (!few_)
+        base_ += folded_.fold(kernels_, random_, batch_, x_, !correction_.empty() || !store_.outliers.empty(), team_);
   }
 
   /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch
@@ -166,8 +158,10 @@ class GradientDevice {
     groups_ = {pass_first_ / group_rows, 0};
     groups_.count = (pass_first_ + pass_count_ + group_rows - 1) / group_rows - groups_.first;
     lead_ = dense || few_ ? 0 : pass_first_ % group_rows;
-    if constexpr (!dense) store_.outliers.find(pass_first_, pass_count_, outliers_);
-    decoded_ = 0;
+    if constexpr (!dense) {
+      store_.outliers.find(pass_first_, pass_count_, outliers_);
+      if (few_) decoded_.begin_pass(pass_first_, pass_count_, outliers_);
+    }
     if (next_ < end_)
       look_ahead(next_, std::min(end_ - next_, pass_rows(end_ - first_)));
     else if (announced_count_ > 0)
@@ -185,7 +179,7 @@ class GradientDevice {
     float* z = slots_of(draw);
     if constexpr (!dense)
       if (few_) {
-        decode(draw, z);
+        decoded_.decode(kernels_, draw, x_, row_levels(), z);
         add_base(z);
         return pass_margins(draw);
       }
@@ -337,8 +331,8 @@ class GradientDevice {
     GradientFrame frame{};
     if constexpr (affine) {
       if (!few_) {
-        frame.step = step_.data();
-        frame.offset = offset_.data();
+        frame.step = folded_.step();
+        frame.offset = folded_.offset();
       }
     }
     if (affine && integer_ && !has_float_sums_) {
@@ -389,14 +383,12 @@ class GradientDevice {
   void clear_padding(T* gradient) const {
     std::fill(gradient + d_, gradient + padded_, T{});
   }
-  /// 0 for a column without steps, or with steps so small that float32 cannot divide by them.
-  static float finite_ratio(float a, float b) {
-    const float ratio = b > 0.0f ? a / b : 0.0f;
-    return std::fabs(ratio) <= std::numeric_limits<float>::max() ? ratio : 0.0f;
-  }
-
   /// The model that the margins are those of: x as it has arrived.
-  const float* model() const { return integer_ ? rounded_x_.data() : x_; }
+  const float* model() const {
+    if constexpr (affine)
+      if (integer_) return folded_.rounded();
+    return x_;
+  }
 
   float* slots_of(int draw) { return margins_.data() + draw * slots_; }
 
@@ -416,7 +408,7 @@ class GradientDevice {
   }
 
   void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
-    const ModelBlock<const std::int8_t> model{model8_.data(), padded_};
+    const ModelBlock<const std::int8_t> model{folded_.codes(), padded_};
     by_groups([&](int part, GroupRange groups, Index slot) {
       if (has_table())
         kernels_.margins(view(part), planes, code_table(), groups, model, out + slot);
@@ -425,7 +417,7 @@ class GradientDevice {
     });
   }
   void float_margins(const PlaneList& planes, float* out) requires(affine) {
-    const ModelBlock<const float> model{folded_.data(), padded_};
+    const ModelBlock<const float> model{folded_.values(), padded_};
     by_groups([&](int part, GroupRange groups, Index slot) {
       if (has_table())
         kernels_.margins(view(part), planes, shared_values(), groups, model, out + slot);
@@ -434,7 +426,8 @@ class GradientDevice {
     });
   }
   void to_float(const std::int32_t* sums, float* z) const {
-    for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * model_scale_;
+    const float scale = folded_.scale();
+    for (Index i = 0; i < groups_.rows(); ++i) z[i] = static_cast<float>(sums[i]) * scale;
     detail::barrier();
   }
 
@@ -449,47 +442,27 @@ class GradientDevice {
       const float* rows = store_.row(pass_first_);
       // One row is to be padded, see descend_row.
       if (!few_ || end_ - first_ > 1 || d_ == padded_) return {rows, d_, d_, pass_count_};
-      std::copy_n(rows, d_, decoded_rows_.data());
-      return {decoded_rows_.data(), padded_, d_, 1};
+      std::copy_n(rows, d_, padded_row_.data());
+      return {padded_row_.data(), padded_, d_, 1};
     } else {
-      float* rows = decoded_rows_.data() + draw * group_rows * padded_;
-      if ((decoded_ >> draw & 1u) == 0) {
-        float unused[group_rows];
-        decode(draw, unused);
-      }
-      return {rows, padded_, d_, pass_count_};
+      return decoded_.rows(kernels_, draw, x_, row_levels());
     }
   }
 
-  /// Decodes the rows of the pass, and computes their margins on the way.
-  void decode(int draw, float* z) requires(!dense) {
-    const PlaneList planes = store_.planes(draw);
-    float* rows = decoded_rows_.data() + draw * group_rows * padded_;
-    decoded_ |= 1u << draw;
+  /// What codes stand for, but for the scales of rows.
+  RowLevels row_levels() const requires(!dense) {
     RowLevels levels;
     if constexpr (!affine) {
       levels.tables = table().tables;
       levels.stride = table().stride;
-    } else if (has_table()) {
-      levels.entries = shared_values().tables;
-    }
-    for (Index i = 0; i < pass_count_; ++i) {
-      if constexpr (affine) {
-        if (store_.decoder.scales_rows()) {
-          levels.row_offset = store_.decoder.row_offset[pass_first_ + i];
-          levels.row_step = store_.decoder.row_step[pass_first_ + i];
-        } else {
-          levels.offset = offset_.data();
-          levels.step = step_.data();
-        }
+    } else {
+      if (has_table()) levels.entries = shared_values().tables;
+      if (!store_.decoder.scales_rows()) {
+        levels.offset = folded_.offset();
+        levels.step = folded_.step();
       }
-      const RowCodes codes(store_.codes().data(), store_.layout(), planes, pass_first_ + i);
-      z[i] = kernels_.decode_row(codes, levels, x_, d_, rows + i * padded_, padded_);
     }
-    for (const Outlier& outlier : outliers_) {
-      rows[outlier.row * padded_ + outlier.column] += outlier.correction;
-      z[outlier.row] += pinned(outlier.correction * x_[outlier.column]);
-    }
+    return levels;
   }
 
   void accumulate_rows(DenseRows rows, std::span<const float> residuals) {
@@ -549,7 +522,10 @@ class GradientDevice {
     slots_ = slots;
     margins_ = Buffer<float>(slots * Store::draws);
     residuals_ = Buffer<float>(slots);
-    decoded_rows_ = Buffer<float>(integer_ ? 0 : Store::draws * group_rows * padded_);
+    if constexpr (dense)
+      padded_row_ = Buffer<float>(padded_);
+    else if (!integer_)
+      decoded_ = DecodedRows<Store>(store_);
     if (Store::draws > 1) shared_ = Buffer<float>(slots);
     if (integer_) {
       if (Store::draws > 1) shared32_ = Buffer<std::int32_t>(slots);
@@ -574,46 +550,6 @@ class GradientDevice {
     return {store_.decoder.tables.data(), store_.decoder.levels};
   }
 
-  /// u = s x, rounded on the integer path; adds <o, x> to the margins' base.
-  void fold_model() requires(affine) {
-    team_.step_ahead();
-    const float largest = kernels_.fold(step_.data(), x_, folded_.data(), padded_);
-    team_.step_ahead();
-    if (!integer_) {
-      base_ += kernels_.dot(offset_.data(), x_, padded_);
-      if (store_.decoder.scales_rows()) folded_sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
-      return;
-    }
-    int levels = symmetric_levels(model_bits_);
-    if (has_table()) levels = std::min(levels, table_model_levels(store_.planes(0)));
-    model_scale_ = largest / static_cast<float>(levels);
-    if (model_scale_ > 0.0f) {
-      const VectorRounding how{random_,
-                               {Stream::model, batch_, receives_codes_ ? 0u : 1u, 0},
-                               model_scale_,
-                               levels,
-                               model_bits_ == 1};
-      kernels_.round_symmetric(folded_.data(), d_, how, model8_.data());
-    } else {
-      std::fill(model8_.begin(), model8_.end(), std::int8_t{0});
-    }
-    team_.step_ahead();
-    // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
-    const bool needs_rounded = !correction_.empty() || !store_.outliers.empty();
-    base_ += kernels_.unfold(model8_.data(), model_scale_, ratio_.data(), inverse_step_.data(),
-                             needs_rounded ? rounded_x_.data() : nullptr, padded_);
-    team_.step_ahead();
-    for (const Index j : constant_columns_) {
-      base_ += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x_[j]));
-      rounded_x_[j] = x_[j];
-    }
-    if (store_.decoder.scales_rows()) {
-      std::int64_t codes = 0;
-      for (Index j = 0; j < d_; ++j) codes += model8_[j];
-      folded_sum_ = static_cast<float>(static_cast<double>(model_scale_) * static_cast<double>(codes));
-    }
-  }
-
   Index row_of_slot(Index slot) const {
     return std::min(groups_.first * group_rows + slot, store_.rows() - 1);
   }
@@ -622,7 +558,7 @@ class GradientDevice {
     for (Index i = 0; i < groups_.rows(); ++i) {
       const Index row = row_of_slot(i);
       z[i] =
-          pinned(store_.decoder.row_step[row] * z[i]) + pinned(store_.decoder.row_offset[row] * folded_sum_);
+          pinned(store_.decoder.row_step[row] * z[i]) + pinned(store_.decoder.row_offset[row] * folded_.sum());
     }
   }
 
@@ -705,7 +641,6 @@ class GradientDevice {
   Random random_;
   bool integer_;
   bool receives_codes_;  // of the model, else values
-  int model_bits_;       // of the integers that margins are computed with
   Index d_;
   Index padded_;
   Buffer<float> labels_;  // mapped for the loss, in store order
@@ -720,22 +655,13 @@ class GradientDevice {
   Index next_ = 0;
   std::uint64_t batch_ = 0;
   double base_ = 0.0;  // <o, x> + c
-  float model_scale_ = 0.0f;
-  float folded_sum_ = 0.0f;
   double residual_sum_ = 0.0;  // sum of the residuals as used
   double inner_sum_ = 0.0;     // sum of r_i p_i
   const float* x_ = nullptr;
-  Buffer<float> folded_;
-  Buffer<float> ratio_;      // o_j / s_j
-  Buffer<float> rounded_x_;  // x^
-  Buffer<float> inverse_step_;
+  FoldedModel folded_;  // where levels are affine
   Buffer<float> correction_;
   Buffer<float> gradient_;
   Buffer<float> outlier_gradient_;
-  Buffer<float> step_;
-  Buffer<float> offset_;
-  List<Index> constant_columns_;
-  Buffer<std::int8_t> model8_;
   Buffer<std::int32_t> gradient32_;    // 0 between passes
   float code_scale_ = 0.0f;            // of gradient32_; 0: nothing in it
   bool has_float_sums_ = false;        // in gradient_, on the integer path
@@ -753,8 +679,8 @@ class GradientDevice {
   Index lead_ = 0;  // rows of the first group before the pass
   Index slots_ = 0;
   List<Outlier> outliers_;
-  unsigned decoded_ = 0;        // draws that are
-  Buffer<float> decoded_rows_;  // of each draw, padded
+  DecodedRows<Store> decoded_;
+  Buffer<float> padded_row_;  // of a float32 store
   Buffer<float> shared_;        // margins of the planes that all draws share
   Buffer<std::int32_t> shared32_;
   Buffer<float> margins_;
