@@ -138,7 +138,8 @@ class GradientDevice {
     reserve(pass_rows(count));
     if constexpr (affine)
       if (!few_)
-        base_ += folded_.fold(kernels_, random_, batch_, x_, !correction_.empty() || !store_.outliers.empty(), team_);
+        base_ += folded_.fold(kernels_, random_, batch_, x_, !correction_.empty() || !store_.outliers.empty(),
+                              team_);
   }
 
   /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch
@@ -557,8 +558,8 @@ class GradientDevice {
   void scale_margins(float* z) requires(affine) {
     for (Index i = 0; i < groups_.rows(); ++i) {
       const Index row = row_of_slot(i);
-      z[i] =
-          pinned(store_.decoder.row_step[row] * z[i]) + pinned(store_.decoder.row_offset[row] * folded_.sum());
+      z[i] = pinned(store_.decoder.row_step[row] * z[i]) +
+             pinned(store_.decoder.row_offset[row] * folded_.sum());
     }
   }
 
@@ -654,7 +655,7 @@ class GradientDevice {
   Index end_ = 0;
   Index next_ = 0;
   std::uint64_t batch_ = 0;
-  double base_ = 0.0;  // <o, x> + c
+  double base_ = 0.0;          // <o, x> + c
   double residual_sum_ = 0.0;  // sum of the residuals as used
   double inner_sum_ = 0.0;     // sum of r_i p_i
   const float* x_ = nullptr;
@@ -681,7 +682,7 @@ class GradientDevice {
   List<Outlier> outliers_;
   DecodedRows<Store> decoded_;
   Buffer<float> padded_row_;  // of a float32 store
-  Buffer<float> shared_;        // margins of the planes that all draws share
+  Buffer<float> shared_;      // margins of the planes that all draws share
   Buffer<std::int32_t> shared32_;
   Buffer<float> margins_;
   Buffer<float> residuals_;
