@@ -31,7 +31,11 @@ class Outliers {
 
   Outliers() = default;
   explicit Outliers(Index cols)
-      : cols_(cols), block_rows_(std::max<Index>(1, 8192 / std::max<Index>(cols, 1))) {
+      : cols_(cols),
+        block_rows_(std::max<Index>(1, 8192 / std::max<Index>(cols, 1))),
+        inverse_(block_rows_ > 1 ? ((std::uint64_t{1} << 32) + static_cast<std::uint64_t>(cols) - 1) /
+                                       static_cast<std::uint64_t>(std::max<Index>(cols, 1))
+                                 : 0) {
     first_.push_back(0);
   }
 
@@ -67,7 +71,6 @@ class Outliers {
   void find(Index first, Index count, List<Outlier>& out) const {
     out.clear();
     if (empty() || count <= 0) return;
-    const auto cols = static_cast<std::uint32_t>(cols_);
     const Index last_block = (first + count - 1) / block_rows_;
     for (Index block = first / block_rows_; block <= last_block; ++block) {
       const Index base = block * block_rows_ - first;  // row of the block's first row in the range
@@ -77,8 +80,7 @@ class Outliers {
       for (std::size_t k = begin; k < end; ++k) {
         const std::uint64_t place = next + gaps_[k];
         next = place + 1;
-        // 32 bits divide faster, and a block of one row is the only one that may exceed them.
-        const Index in_block = place <= UINT32_MAX ? static_cast<std::uint32_t>(place) / cols : 0;
+        const auto in_block = static_cast<Index>(place * inverse_ >> 32);
         const Index row = base + in_block;
         if (row < 0) continue;
         if (row >= count) return;
@@ -115,6 +117,9 @@ class Outliers {
 
   Index cols_ = 0;
   Index block_rows_ = 1;
+  /// Places of a block of several rows are below 2^13, and place * ceil(2^32 / cols) / 2^32 is place / cols,
+  /// rounded down, while place * cols < 2^32 (Granlund, Montgomery 1994). A block of one row has 0.
+  std::uint64_t inverse_ = 0;
   Index next_ = 0;  // the place behind the last entry, while entries are added
   List<std::uint16_t> gaps_;
   List<float> corrections_;
