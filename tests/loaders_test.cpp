@@ -657,25 +657,28 @@ TEST_CASE("threads read the same rows, and find the same error, as one", "[loade
       CHECK(same(parse(loader, *text, options), one));
       CHECK(same(zipml::load(file.name(), options), one));
     }
-    // A fault in its place, and none that is later, is told.
-    for (const double place : {0.01, 0.4, 0.93}) {
+    // A fault in its place, and none that is later, is told; the last one is in the second block of two
+    // threads.
+    for (const double place : {0.01, 0.4, 0.99}) {
       std::string wrong = *text;
       const std::size_t at =
           wrong.find('\n', static_cast<std::size_t>(place * static_cast<double>(wrong.size()))) + 1;
-      wrong.insert(at,
-                   "\xef\xbb\xbf"
-                   "1,2\n");
-      wrong.insert(wrong.find('\n', at + 100'000) + 1, "1 x\n");
+      wrong.insert(at, "1 x\n");
+      wrong.insert(std::min(wrong.size(), wrong.find('\n', at + 100'000) + 1), "1 x\n");
       const std::string told = message(loader, wrong);
       CHECK_FALSE(told.empty());
-      CHECK(message(loader, wrong, {.threads = 3}) == told);
+      for (const int threads : {2, 3}) CHECK(message(loader, wrong, {.threads = threads}) == told);
     }
-    const LoadOptions tight{.memory_limit = 4'000 * 40};
-    LoadOptions shared = tight;
-    shared.threads = 3;
-    const std::string told = message(loader, *text, tight);
-    CHECK(told.find("becomes too large") != std::string::npos);
-    CHECK(message(loader, *text, shared) == told);
+    // The whole is too large, and no part of it.
+    for (const double share : {0.003, 0.8}) {
+      LoadOptions tight{.memory_limit =
+                            static_cast<std::uint64_t>(share * 4.0 * 13.0 * static_cast<double>(one.rows))};
+      if (loader == Loader::csv) tight.memory_limit = tight.memory_limit * 10 / 13;
+      const std::string told = message(loader, *text, tight);
+      CHECK(told.find("becomes too large") != std::string::npos);
+      tight.threads = 3;
+      CHECK(message(loader, *text, tight) == told);
+    }
   }
   LoadOptions narrow{.columns = 9};
   const std::string told = message(Loader::libsvm, sparse, narrow);
@@ -683,6 +686,17 @@ TEST_CASE("threads read the same rows, and find the same error, as one", "[loade
   narrow.threads = 3;
   CHECK(message(Loader::libsvm, sparse, narrow) == told);
   CHECK(message(Loader::csv, "1,2\n", {.threads = -1}).find("number of threads") != std::string::npos);
+
+  // A byte order mark is one at the start of the text, and nowhere else: not where the part of a thread
+  // begins.
+  std::string marked;
+  for (int line = 0; line < 10'001; ++line)
+    marked += line == 5'001 ? "\xef\xbb\xbf"
+                              "4567,1234567\n"
+                            : "1234567,1234567\n";
+  const std::string told_of_mark = message(Loader::csv, marked);
+  CHECK(told_of_mark.find("f:5002:1") != std::string::npos);
+  CHECK(message(Loader::csv, marked, {.threads = 2}) == told_of_mark);
 }
 
 TEST_CASE("the memory limit counts the dense result", "[loaders]") {
