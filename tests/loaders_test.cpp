@@ -664,7 +664,8 @@ TEST_CASE("threads read the same rows, and find the same error, as one", "[loade
       const std::size_t at =
           wrong.find('\n', static_cast<std::size_t>(place * static_cast<double>(wrong.size()))) + 1;
       wrong.insert(at, "1 x\n");
-      wrong.insert(std::min(wrong.size(), wrong.find('\n', at + 100'000) + 1), "1 x\n");
+      const std::size_t later = wrong.find('\n', at + 100'000);
+      if (later != std::string::npos) wrong.insert(later + 1, "1 x\n");
       const std::string told = message(loader, wrong);
       CHECK_FALSE(told.empty());
       for (const int threads : {2, 3}) CHECK(message(loader, wrong, {.threads = threads}) == told);
