@@ -96,6 +96,8 @@ TEST_CASE("files that are not what a set needs are told by name") {
   CHECK(message_of("mnist-4-vs-9", folder.write("pictures", pictures(2))).find("images-idx3") !=
         std::string::npos);
   CHECK(message_of("cadata", folder.write("cadata", "1 1:nan\n")).find("cadata:1:5") != std::string::npos);
+  CHECK(message_of("year", folder.write("YearPredictionMSD.txt", "2001,1,2\n"))
+            .find("YearPredictionMSD.txt:1") != std::string::npos);
   CHECK(load_set(kind("cadata"), folder.write("cadata.csv", "1,2,3\n4,5,6\n")).data.cols == 2);
 }
 

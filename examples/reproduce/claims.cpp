@@ -76,7 +76,7 @@ class Claims {
 
   /// The fewest bits, and those at 0.1 %; whether they are at most `paper_bits`.
   template <class Menu>
-  Fewest width(const char* name, const Menu& menu, int paper_bits, const char* paper) {
+  void width(const char* name, const Menu& menu, int paper_bits, const char* paper) {
     const Fewest found = fewest(study_, menu);
     Claim claim{.claim = name,
                 .setting = found.bits > 0 ? found.setting.text() : "none",
@@ -90,7 +90,6 @@ class Claims {
       claim.holds_tight = tight > 0 && tight <= paper_bits;
     }
     add(std::move(claim));
-    return found;
   }
 
   void ratio(const char* claim, const std::string& setting, const char* paper, double measured, bool holds) {

@@ -92,7 +92,8 @@ const std::vector<SetKind>& file_sets() {
        {"mnist-4-vs-9", "mnist-train-images-idx3-ubyte", "train-images-idx3-ubyte"},
        "ls-svm",
        1e-4f},
-      {"year", {"YearPredictionMSD"}, "least-squares", 0.0f},
+      // (As CSV it has its labels in front.)
+      {"year", {"YearPredictionMSD"}, "least-squares", 0.0f, "libsvm"},
       {"gisette", {"gisette_scale", "gisette"}, "ls-svm", 1e-4f},
   };
   return kinds;
@@ -109,7 +110,7 @@ std::optional<std::string> find_file(const SetKind& kind, const std::string& fol
 
 Set load_set(const SetKind& kind, const std::string& file) {
   return {kind.name, kind.loss, kind.l2,
-          is_idx(file) ? four_against_nine(file) : zipml::load(file, {.threads = 0})};
+          is_idx(file) ? four_against_nine(file) : zipml::load(file, {.format = kind.format, .threads = 0})};
 }
 
 std::vector<std::string> generated_sets() {

@@ -20,6 +20,7 @@ struct SetKind {
   std::vector<std::string> files;  // usual names, the first also with .libsvm, .txt or .csv behind it
   const char* loss;
   float l2;
+  const char* format = "auto";  // of zipml::load
 };
 
 /// Those that come from files. MNIST 4-vs-9 is read from the pictures of MNIST (IDX, labels beside them).
