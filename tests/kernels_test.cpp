@@ -459,7 +459,7 @@ TEST_CASE("vectors are rounded to the same integers in every policy") {
     using Kernels = decltype(kernels);
     for (Index n = 1; n <= 300; n += n < 140 ? 1 : 37)
       for (const int levels : {1, 3, 7, 21, 31, 127})
-        for (const auto& [two_level, nearest] :
+        for (const auto& [two_level, to_nearest] :
              {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
           if (two_level && levels != 1) continue;
           Words words;
@@ -471,7 +471,7 @@ TEST_CASE("vectors are rounded to the same integers in every policy") {
           // Some on a level, where no random number may move them.
           for (Index j = 3; j < n; j += 5) v[j] = scale * static_cast<float>(j % (levels + 1));
           const VectorRounding how{
-              Random(9), {Stream::residual, 12345, 1, 8 * (n % 9)}, scale, levels, two_level, nearest};
+              Random(9), {Stream::residual, 12345, 1, 8 * (n % 9)}, scale, levels, two_level, to_nearest};
           Guarded expected(n, 0), got(n, 0);
           const auto codes = [](Guarded& bytes) { return reinterpret_cast<std::int8_t*>(bytes.data()); };
           ScalarKernels::round_symmetric(v.data(), n, how, codes(expected));
@@ -481,7 +481,7 @@ TEST_CASE("vectors are rounded to the same integers in every policy") {
           CHECK(equal);
           for (Index j = 0; j < n; ++j) {
             const float exact = v[j] / scale;
-            const float reach = two_level ? (nearest ? 1.0f : 2.01f) : nearest ? 0.5f : 1.0f;
+            const float reach = two_level ? (to_nearest ? 1.0f : 2.01f) : to_nearest ? 0.5f : 1.0f;
             REQUIRE(std::abs(static_cast<float>(codes(expected)[j]) - exact) <= reach);
           }
         }

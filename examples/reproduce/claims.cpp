@@ -260,19 +260,21 @@ std::vector<Claim> claims_overall(const std::vector<Claim>& claims) {
 
 std::vector<Curve> curves_of(Study& study) {
   std::vector<Curve> curves;
-  const auto add = [&](const char* name, const Setting& setting) {
+  const auto add = [&](const std::string& name, const Setting& setting) {
     const Result result = study.curve(setting);
-    Curve curve{study.name(), std::string(name) + (name[0] == '3' ? "" : ": " + setting.text()), 0.0, {}};
+    Curve curve{study.name(), name, 0.0, result.losses, result.optimum_loss};
     curve.bytes_per_epoch =
         (result.samples_moved.bytes() + result.model_moved.bytes() + result.gradient_moved.bytes()) /
         result.epochs;
-    curve.losses = result.losses;
     curves.push_back(std::move(curve));
   };
   add("32 bits", {});
-  add("naive", {.estimator = "naive", .bits = 4, .fresh = true});
-  add("double sampling", {.estimator = "double-sampling", .bits = 4, .fresh = true});
+  add("naive, 4 bits, fresh", {.estimator = "naive", .bits = 4, .fresh = true});
+  add("double sampling of 4 bits, fresh", {.estimator = "double-sampling", .bits = 4, .fresh = true});
   const Fewest best = fewest(study, [](int bits) { return end_to_end(bits, true); });
-  if (best.bits > 0) add("end to end", best.setting);
+  if (best.bits > 0)
+    add("all three in " + std::to_string(best.bits) + (best.bits == 1 ? " bit" : " bits") +
+            ", error feedback",
+        best.setting);
   return curves;
 }

@@ -29,8 +29,9 @@ struct Claim {
 struct Curve {
   std::string set;
   std::string run;
-  double bytes_per_epoch = 0.0;  // through all three channels
-  std::vector<double> losses;    // [0] is that before training
+  double bytes_per_epoch = 0.0;   // through all three channels
+  std::vector<double> losses;     // after each epoch
+  std::optional<double> optimum;  // the least loss there is
 };
 
 /// All claims on one set; `tell` hears what is being done.

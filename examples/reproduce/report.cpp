@@ -44,6 +44,13 @@ const char* verdict(const Claim& claim) {
 /// A field in quotes.
 std::string quoted(const std::string& text) { return '"' + text + '"'; }
 
+/// Of the loss after an epoch over the optimum; empty where that is not known.
+std::string excess_text(const Curve& curve, std::size_t epoch) {
+  char text[40] = "";
+  if (curve.optimum) std::snprintf(text, sizeof text, "%.9g", curve.losses[epoch] / *curve.optimum - 1.0);
+  return text;
+}
+
 std::ofstream open_file(const std::string& path) {
   std::ofstream file(path);
   if (!file) throw zipml::Error(zipml::Place{path}, "cannot write", "a writable file", "none");
@@ -121,11 +128,12 @@ void write_csv(const std::vector<Claim>& claims, const std::vector<Curve>& curve
   close_file(file, table);
   const std::string lines = folder + "/curves.csv";
   file = open_file(lines);
-  file << "set,run,epoch,bytes,loss\n";
+  file << "set,run,epoch,bytes,loss,excess\n";
   for (const Curve& curve : curves)
     for (std::size_t epoch = 0; epoch < curve.losses.size(); ++epoch)
       file << curve.set << ',' << quoted(curve.run) << ',' << epoch + 1 << ','
-           << curve.bytes_per_epoch * static_cast<double>(epoch + 1) << ',' << curve.losses[epoch] << '\n';
+           << curve.bytes_per_epoch * static_cast<double>(epoch + 1) << ',' << curve.losses[epoch] << ','
+           << excess_text(curve, epoch) << '\n';
   close_file(file, lines);
 }
 
@@ -136,7 +144,8 @@ void write_svg(const std::vector<Curve>& curves, const std::string& folder) {
   Gnuplot picture(folder + "/curves.svg", 1300, 330 * static_cast<int>(sets.size()));
   std::FILE* plot = picture.stream();
   std::fprintf(plot,
-               "set multiplot layout %d,2\nset grid\nset ylabel 'training loss'\nset format y '%%g'\n"
+               "set multiplot layout %d,2\nset grid\nset ylabel 'over the optimum, %%'\nset "
+               "format y '%%g'\n"
                "set key noenhanced font ',9'\nset format x '%%g'\n",
                static_cast<int>(sets.size()));
   const char* const colours[] = {"#444444", "#e69f00", "#56b4e9", "#d55e00"};
@@ -158,7 +167,7 @@ void write_svg(const std::vector<Curve>& curves, const std::string& folder) {
         for (std::size_t epoch = 0; epoch < curve.losses.size(); ++epoch)
           std::fprintf(plot, "%g %.9g\n",
                        static_cast<double>(epoch + 1) * (bytes ? curve.bytes_per_epoch : 1.0),
-                       curve.losses[epoch]);
+                       100.0 * (curve.losses[epoch] / curve.optimum.value_or(1.0) - 1.0));
         std::fprintf(plot, "e\n");
       }
     }

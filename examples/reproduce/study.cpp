@@ -126,8 +126,12 @@ double Study::seconds_per_epoch(const Setting& setting) const {
   return fastest;
 }
 
-Result Study::curve(const Setting& setting) const {
+Result Study::curve(const Setting& setting) {
   Options options = options_of(setting, 1);
   options.records_losses = true;
-  return run(options, samples_).front();
+  options.needs_optimum = !optimum_;
+  Result result = run(options, samples_).front();
+  if (result.optimum_loss) optimum_ = result.optimum_loss;
+  result.optimum_loss = optimum_;
+  return result;
 }

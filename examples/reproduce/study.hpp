@@ -62,8 +62,8 @@ class Study {
   bool keeps(const Setting& setting, double allowed);
   /// Seconds of an epoch, the fastest of a few runs, nothing else running; batch 256 and one thread.
   double seconds_per_epoch(const Setting& setting) const;
-  /// Loss after each epoch of a run with the first seed; the loss without any training in front.
-  Result curve(const Setting& setting) const;
+  /// A run with the first seed, with the loss after each epoch and the exact optimum.
+  Result curve(const Setting& setting);
 
  private:
   Options options_of(const Setting& setting, std::uint64_t seed) const;
@@ -82,5 +82,6 @@ class Study {
   bool thorough_;
   std::vector<double> full_losses_;  // of the 32-bit runs
   std::map<std::string, Measured> known_;
+  std::optional<double> optimum_;        // of the loss, once a curve has asked for it
   std::map<std::string, Result> first_;  // runs of the first seed
 };
