@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cmath>
+#include <limits>
 #include <string>
 #include <vector>
 
@@ -223,6 +224,42 @@ TEST_CASE("a table fitted to one vector serves others: all of their values lie b
   for (Index j = 0; j < n; ++j)
     CHECK(std::fabs(sum[static_cast<std::size_t>(j)]) <=
           6.0 * std::sqrt(squares[static_cast<std::size_t>(j)]) + 1e-3);
+}
+
+TEST_CASE("levels are uniform until a vector has values to fit them to") {
+  const Index n = 512;
+  const Buffer<float> v = normal_vector(n, 7);
+  for (const float entry : {0.0f, 3.0f}) {  // the first vector: nothing, or a single value
+    double variance[2] = {};
+    for (const ChannelLevels levels : {ChannelLevels::uniform, ChannelLevels::optimal}) {
+      VectorChannel sent({.bits = 4, .levels = levels, .refit = 64}, n, Random(9), Stream::model);
+      Buffer<float> got(padded(n));
+      got[17] = entry;
+      sent.send(scalar, 0, got.data());
+      CHECK(got[17] == entry);
+      CHECK(length(got) == double{entry});
+      for (std::uint64_t k = 1; k < 64; ++k) {
+        got = v;
+        sent.send(scalar, k, got.data());
+        variance[levels == ChannelLevels::optimal ? 1 : 0] += std::pow(distance(got, v), 2.0);
+      }
+    }
+    CHECK(variance[1] < 0.75 * variance[0]);
+  }
+}
+
+TEST_CASE("what is not finite arrives as it is") {
+  const float infinity = std::numeric_limits<float>::infinity();
+  for (const bool feedback : {false, true})
+    for (const ChannelLevels levels : {ChannelLevels::uniform, ChannelLevels::optimal}) {
+      if (feedback && levels == ChannelLevels::optimal) continue;
+      VectorChannel sent({.bits = 4, .error_feedback = feedback, .levels = levels}, 64, Random(9),
+                         Stream::gradient);
+      Buffer<float> got = uniform_vector(64, 3);
+      got[5] = infinity;
+      sent.send(scalar, 0, got.data());
+      CHECK(got[5] == infinity);
+    }
 }
 
 TEST_CASE("blocks, vectors and directions are rounded with random numbers of their own") {

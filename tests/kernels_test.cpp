@@ -2,8 +2,10 @@
 // with guard pages around what kernels read, and extreme values. Integers must be equal, floats within a
 // bound on their sums.
 
+#include <algorithm>
 #include <cmath>
 #include <cstring>
+#include <limits>
 #include <string>
 #include <utility>
 #include <vector>
@@ -485,6 +487,59 @@ TEST_CASE("vectors are rounded to the same integers in every policy") {
             REQUIRE(std::abs(static_cast<float>(codes(expected)[j]) - exact) <= reach);
           }
         }
+  });
+}
+
+TEST_CASE("vectors of tiny and of huge numbers are rounded to the same integers in every policy") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (const float scale : {0x1p-149f, 0x1p-130f, 0x1p-126f, 1.0f, 2.0f, 1e6f, 1e20f, 0x1p126f, 0x1p127f})
+      for (const float unit : {0x1p-149f, 0x1p-133f, 0x1p-126f, 1e-20f, 1.0f, 1e20f, 0x1p120f})
+        for (const auto& [two_level, to_nearest] :
+             {std::pair{false, false}, {true, false}, {false, true}, {true, true}}) {
+          constexpr Index n = 100;
+          Buffer<float> v(n);
+          for (Index j = 0; j < n; ++j) v[j] = unit * static_cast<float>(j % 11 - 5);
+          const VectorRounding how{
+              Random(9), {Stream::residual, 1, 0, 0}, scale, two_level ? 1 : 7, two_level, to_nearest};
+          std::int8_t expected[n], got[n];
+          ScalarKernels::round_symmetric(v.data(), n, how, expected);
+          Kernels::round_symmetric(v.data(), n, how, got);
+          INFO(scale << ' ' << unit << ' ' << two_level << to_nearest);
+          CHECK(std::equal(expected, expected + n, got));
+          if (two_level && to_nearest)
+            for (Index j = 0; j < n; ++j) REQUIRE(int{expected[j]} == (v[j] < 0.0f ? -1 : 1));
+        }
+  });
+}
+
+TEST_CASE("the largest magnitude is found, and NaN is not lost, in every policy") {
+  const float nan = std::numeric_limits<float>::quiet_NaN();
+  for_available([&](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (const Index n : {1, 31, 32, 33, 100, 256}) {
+      Words words;
+      Buffer<float> v(n);
+      float expected = 0.0f;
+      for (float& e : v) {
+        e = words.real();
+        expected = std::max(expected, std::abs(e));
+      }
+      CHECK(Kernels::largest(v.data(), n) == expected);
+      v[n / 3] = -expected - 1.0f;
+      CHECK(Kernels::largest(v.data(), n) == expected + 1.0f);
+      v[n / 2] = nan;
+      CHECK(std::isnan(Kernels::largest(v.data(), n)));
+    }
+    Buffer<float> step(64), x(64), folded(64), sums(64);
+    for (Index j = 0; j < 64; ++j) step[j] = x[j] = sums[j] = 1.0f;
+    x[3] = nan;
+    CHECK(std::isnan(Kernels::fold(step.data(), x.data(), folded.data(), 64)));
+    GradientFrame frame{};
+    sums[7] = nan;
+    frame.sums = sums.data();
+    frame.share = 1.0f;
+    CHECK(std::isnan(Kernels::descend(frame, 1.0f, folded.data(), 64)));
   });
 }
 

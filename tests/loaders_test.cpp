@@ -3,9 +3,11 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <atomic>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 #include <clocale>
 #include <cmath>
@@ -830,6 +832,62 @@ TEST_CASE("\"-\" is standard input", "[loaders]") {
   CHECK(values(data) == Floats{1, 3});
   CHECK(data.source == "-");
   CHECK(error == "<stdin>:2:3: label (field 2) is not a number: expected a number, got \"x\"");
+}
+
+#if defined(__GLIBC__)
+TEST_CASE("a failing read: the lines in front of it count, with any number of threads", "[loaders]") {
+  // Some megabytes of "1,2", an interrupted read on the way, and an error at the end, or none.
+  struct Source {
+    std::size_t bytes, place = 0;
+    bool fails, interrupted = false;
+  };
+  const auto load_all = [](std::size_t bytes, bool fails, int threads, std::string& error) {
+    Source source{bytes, 0, fails, false};
+    cookie_io_functions_t io{};
+    io.read = [](void* cookie, char* to, std::size_t size) -> ssize_t {
+      Source& from = *static_cast<Source*>(cookie);
+      if (from.place >= 300'000 && !std::exchange(from.interrupted, true)) {
+        errno = EINTR;
+        return -1;
+      }
+      if (from.place == from.bytes) {
+        errno = EIO;
+        return from.fails ? -1 : 0;
+      }
+      size = std::min({size, from.bytes - from.place, std::size_t{4096}});
+      for (std::size_t k = 0; k < size; ++k) to[k] = "1,2\n"[(from.place + k) % 4];
+      from.place += size;
+      return static_cast<ssize_t>(size);
+    };
+    std::FILE* const original = stdin;
+    stdin = ::fopencookie(&source, "r", io);
+    Dataset data;
+    zipml::LoadOptions options;
+    options.threads = threads;
+    error = message_of([&] { data = zipml::load("-", options); });
+    std::fclose(stdin);
+    stdin = original;
+    return data.rows;
+  };
+  for (const int threads : {1, 2, 3}) {
+    std::string error;
+    CHECK(load_all(6'000'000, false, threads, error) == 1'500'000);
+    CHECK(error.empty());
+    load_all(6'000'002, true, threads, error);
+    CHECK(error == "<stdin>:1500001: cannot read: Input/output error");
+  }
+}
+#endif
+
+TEST_CASE("the separator is found in the time that it takes to read the line", "[loaders]") {
+  // Quadratic time would take half an hour.
+  const std::string tabs(1'000'000, '\t');
+  CHECK(zipml::detail::find_separator("1" + tabs + ",2") == ',');
+  CHECK(zipml::detail::find_separator("1," + tabs + "2") == ',');
+  CHECK(zipml::detail::find_separator("1" + tabs + "2,3") == '\t');
+  CHECK(zipml::detail::find_separator("\"a\tb\",2") == ',');
+  CHECK(zipml::detail::find_separator("\"a,b\"\t2") == '\t');
+  CHECK(zipml::detail::find_separator("1 \t 2") == '\t');
 }
 
 TEST_CASE("the locale changes nothing", "[loaders]") {

@@ -774,13 +774,18 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
     }
 }
 
-TEST_CASE("places of a permutation, many at once, are the places one by one") {
-  for (const Index n : {1, 2, 7, 8, 100, 1000, 12345}) {
+TEST_CASE("a row order is the permutation, one by one and many at once") {
+  for (const Index n : {1, 2, 3, 7, 8, 100, 1000, 12345}) {
     const Permutation permutation(17, n, Stream::row_order);
-    List<Index> places(static_cast<std::size_t>(n));
-    places_of(permutation, 0, n, places.data());
-    bool equal = true;
-    for (Index i = 0; i < n; ++i) equal = equal && places[static_cast<std::size_t>(i)] == permutation(i);
-    CHECK(equal);
+    const RowOrder order(permutation);
+    for (const Index first : {Index{0}, n / 3, n - 1}) {
+      List<Index> places(static_cast<std::size_t>(n - first));
+      order.places(first, n - first, places.data());
+      bool equal = true;
+      for (Index i = first; i < n; ++i)
+        equal = equal && places[static_cast<std::size_t>(i - first)] == permutation(i) &&
+                order(i) == permutation(i);
+      CHECK(equal);
+    }
   }
 }

@@ -454,6 +454,17 @@ TEST_CASE("a tolerance ends training as converged") {
   CHECK(fit.epochs < 1000);
 }
 
+TEST_CASE("a model that overflows ends as diverged, whatever it is sent through") {
+  const Dataset data = synthetic(16, {.rows = 256, .test_rows = 0}).train;
+  const auto store = quantize<4>(data, naive, uniform_levels, stochastic, {});
+  for (const Channel& model :
+       {Channel{}, Channel{.bits = 8}, Channel{.bits = 4, .levels = ChannelLevels::optimal, .refit = 1}}) {
+    const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(3e38f)};
+    const Fit fit = sgd.fit(store, {.epochs = 2, .batch = 1, .model = model});
+    CHECK(fit.status == Status::diverged);
+  }
+}
+
 TEST_CASE("a step that is too large ends as diverged, with advice and finite weights") {
   const Dataset& train = small_skewed().train;
   for (const float step : {5.0f, 1e30f}) {

@@ -72,35 +72,6 @@ ZIPML_INLINE_AVX2 inline void philox_words(const PhiloxPlace& place, std::uint32
   }
 }
 
-/// The first words of eight counters that differ in their row (rows below 2^32): of a keyed permutation.
-ZIPML_TARGET_AVX2 inline void philox_first_words(const PhiloxPlace& place, std::uint32_t group,
-                                                 const std::uint64_t* rows, std::uint64_t* words) {
-  const __m256i m0 = _mm256_set1_epi64x(philox_multiplier[0]);
-  const __m256i m1 = _mm256_set1_epi64x(philox_multiplier[1]);
-  __m256i a[2], b[2], c[2], d[2];
-  for (int k = 0; k < 2; ++k) {
-    a[k] = _mm256_set1_epi64x(group);
-    b[k] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + 4 * k));
-    c[k] = _mm256_setzero_si256();
-    d[k] = _mm256_set1_epi64x(place.stream_and_draw);
-  }
-  for (const PhiloxKey& key : place.keys) {
-    const __m256i key0 = _mm256_set1_epi32(static_cast<int>(key[0]));
-    const __m256i key1 = _mm256_set1_epi32(static_cast<int>(key[1]));
-    for (int k = 0; k < 2; ++k) {
-      const __m256i product0 = _mm256_mul_epu32(a[k], m0);
-      const __m256i product1 = _mm256_mul_epu32(c[k], m1);
-      a[k] = _mm256_xor_si256(_mm256_srli_epi64(product1, 32), _mm256_xor_si256(b[k], key0));
-      c[k] = _mm256_xor_si256(_mm256_srli_epi64(product0, 32), _mm256_xor_si256(d[k], key1));
-      b[k] = product1;
-      d[k] = product0;
-    }
-  }
-  const __m256i low = _mm256_set1_epi64x(0xffffffff);
-  for (int k = 0; k < 2; ++k)
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(words + 4 * k), _mm256_and_si256(a[k], low));
-}
-
 /// The words of columns 4 * group .. 4 * group + 32 Sets - 1, sixteen to a register.
 template <int Sets>
 ZIPML_INLINE_AVX512 inline void philox_words(const PhiloxPlace& place, std::uint32_t group,

@@ -106,11 +106,13 @@ class Permutation {
   static constexpr std::uint32_t rounds = 6;
   Index size() const { return n_; }
   Index side() const { return side_; }
-  const Random& random() const { return random_; }
-  Stream stream() const { return stream_; }
-  std::uint32_t column() const { return column_; }
 
-  /// The place of i under the permutation, 0 <= i < n.
+  /// The round function: what a round adds to the left half, modulo the side.
+  std::uint32_t mix(std::uint32_t round, Index right) const {
+    return random_.words(stream_, round, column_, static_cast<std::uint64_t>(right))[0];
+  }
+
+  /// The place of i under the permutation, 0 <= i < n. (RowOrder is for many of them.)
   Index operator()(Index i) const {
     do i = walk(i);
     while (i >= n_);
@@ -122,9 +124,7 @@ class Permutation {
     Index left = i / side_;
     Index right = i % side_;
     for (std::uint32_t round = 0; round < rounds; ++round) {
-      const auto mix = random_.words(stream_, round, column_, static_cast<std::uint64_t>(right))[0];
-      const Index next =
-          static_cast<Index>((static_cast<std::uint64_t>(left) + mix) % static_cast<std::uint64_t>(side_));
+      const Index next = (left + static_cast<Index>(mix(round, right))) % side_;
       left = right;
       right = next;
     }

@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <exception>
 #include <memory>
+#include <new>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -49,6 +50,7 @@ class ThreadTeam {
       for (; size_ < size; ++size_)
         threads_[static_cast<std::size_t>(size_)] = std::thread([this, part = size_] { serve(part); });
     } catch (const std::system_error&) {
+    } catch (const std::bad_alloc&) {
     }
   }
   ~ThreadTeam() {

@@ -60,23 +60,4 @@ inline void add_multiple(float factor, const float* a, float* y, float* scratch,
   for (Index j = 0; j < n; ++j) y[j] += scratch[j];
 }
 
-/// In lanes, so that comparisons do not wait for each other.
-inline float max_abs(const float* a, Index n) {
-  constexpr Index width = 16;
-  float lanes[width] = {};
-  Index j = 0;
-  for (; j + width <= n; j += width)
-    for (Index l = 0; l < width; ++l) {
-      const float magnitude = std::fabs(a[j + l]);
-      lanes[l] = magnitude > lanes[l] ? magnitude : lanes[l];
-    }
-  float largest = 0.0f;
-  for (; j < n; ++j) {
-    const float magnitude = std::fabs(a[j]);
-    largest = magnitude > largest ? magnitude : largest;
-  }
-  for (const float lane : lanes) largest = lane > largest ? lane : largest;
-  return largest;
-}
-
 }  // namespace zipml::inline ZIPML_ABI::detail

@@ -24,15 +24,20 @@ namespace detail {
 inline char find_separator(std::string_view line) {
   line = trimmed(line);
   bool in_quotes = false, semicolon = false, tab = false, comma = false;
-  for (std::size_t i = 0; i < line.size(); ++i) {
-    if (line[i] == '"') in_quotes = !in_quotes;
-    if (in_quotes) continue;
-    semicolon = semicolon || line[i] == ';';
-    comma = comma || line[i] == ',';
-    if (line[i] == '\t') {
-      const std::size_t before = line.find_last_not_of(" \t", i), after = line.find_first_not_of(" \t", i);
-      tab = tab || (line[before] != ',' && line[after] != ',');
+  bool in_tabs = false;  // since the last character that is no blank, which is `before`
+  char before = '\0';
+  for (const char c : line) {
+    if (c == '"') in_quotes = !in_quotes;
+    if (c == ' ' || c == '\t') {
+      in_tabs = in_tabs || (c == '\t' && !in_quotes);
+      continue;
     }
+    tab = tab || (in_tabs && before != ',' && c != ',');
+    in_tabs = false;
+    before = c;
+    if (in_quotes) continue;
+    semicolon = semicolon || c == ';';
+    comma = comma || c == ',';
   }
   return semicolon ? ';' : tab ? '\t' : comma ? ',' : ' ';
 }

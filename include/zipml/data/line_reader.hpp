@@ -169,7 +169,7 @@ class LineReader {
       capacity_ = bytes;
       end_ -= std::exchange(begin_, 0);
     }
-    while (end_ - begin_ < bytes && refill()) {
+    while (end_ - begin_ < bytes && refill_ahead()) {
     }
     const std::string_view text(data_ + begin_, std::min(end_ - begin_, bytes));
     return text.substr(0, text.rfind('\n') + 1);
@@ -225,7 +225,16 @@ class LineReader {
   /// Moves what is left to the front of the buffer, doubles the buffer when that fills it, and reads behind
   /// it.
   bool refill() {
-    if (file_ == nullptr) return false;
+    if (refill_ahead()) return true;
+    if (read_error_ == EISDIR) throw Error(place(), "is a directory", "a file", "a directory");
+    if (read_error_ != 0)
+      throw Error(Place{name_, number_ + 1}, "cannot read: " + std::generic_category().message(read_error_));
+    return false;
+  }
+
+  /// The same, but keeps an error until the lines in front of it have been delivered.
+  bool refill_ahead() {
+    if (file_ == nullptr || read_error_ != 0) return false;
     const std::size_t pending = end_ - begin_;
     if (pending == capacity_) {
       std::unique_ptr<char[]> larger(new char[2 * capacity_]);
@@ -242,15 +251,13 @@ class LineReader {
       errno = 0;
       const std::size_t got = std::fread(buffer_.get() + end_, 1, capacity_ - end_, file_);
       end_ += got;
+      const int code = std::ferror(file_) != 0 ? (errno != 0 ? errno : EIO) : 0;
+      if (code == EINTR) std::clearerr(file_);
       if (got > 0) return true;
-      if (std::ferror(file_) == 0) break;
-      const int code = errno;
-      if (code == EINTR) {
-        std::clearerr(file_);
-        continue;
-      }
-      if (code == EISDIR) throw Error(place(), "is a directory", "a file", "a directory");
-      throw Error(Place{name_, number_ + 1}, "cannot read: " + std::generic_category().message(code));
+      if (code == EINTR) continue;
+      read_error_ = code;
+      if (code != 0) return false;
+      break;
     }
     file_ = nullptr;
     return false;
@@ -286,6 +293,7 @@ class LineReader {
   std::size_t end_ = 0;
   std::string_view line_;
   long number_ = 0;
+  int read_error_ = 0;
   bool held_ = false;
 };
 

@@ -7,6 +7,7 @@
 #include <algorithm>
 #include <atomic>
 #include <concepts>
+#include <cstdint>
 #include <memory>
 #include <string_view>
 #include <utility>
@@ -45,8 +46,8 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
     List<std::unique_ptr<Part>> parts;
     std::size_t begin = 0;
     for (int k = 1; k <= team->size(); ++k) {
-      const std::size_t share =
-          text.size() * static_cast<std::size_t>(k) / static_cast<std::size_t>(team->size());
+      const auto share = static_cast<std::size_t>(std::uint64_t{text.size()} * static_cast<unsigned>(k) /
+                                                  static_cast<unsigned>(team->size()));
       const std::size_t end = text.find('\n', std::max(share, begin + 1) - 1) + 1;  // text ends with one
       if (begin < text.size())
         parts.push_back(std::make_unique<Part>(reader, text.substr(begin, end - begin), rows));

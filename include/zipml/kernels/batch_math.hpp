@@ -9,6 +9,7 @@
 ///
 /// All vectors are padded to a multiple of model_padding = 64 entries, the padding being 0 in inputs.
 
+#include <bit>
 #include <cmath>
 #include <cstdint>
 
@@ -42,12 +43,35 @@ namespace detail {
 inline constexpr Index math_block = 32;
 static_assert(model_padding == 2 * math_block);
 
-/// The largest of the lanes, by halving.
-ZIPML_ALWAYS_INLINE float largest_of(float* lanes) {
-  for (Index half = math_block / 2; half > 0; half /= 2)
-    for (Index l = 0; l < half; ++l) lanes[l] = lanes[l + half] > lanes[l] ? lanes[l + half] : lanes[l];
-  return lanes[0];
+/// Largest magnitudes in lanes, compared as integers: in their order NaN is above infinity and is not lost.
+class LargestMagnitude {
+ public:
+  ZIPML_ALWAYS_INLINE void see(Index lane, float v) {
+    const std::int32_t bits = std::bit_cast<std::int32_t>(v) & 0x7fffffff;
+    lanes_[lane] = bits > lanes_[lane] ? bits : lanes_[lane];
+  }
+  /// By halving.
+  ZIPML_ALWAYS_INLINE float value() {
+    for (Index half = math_block / 2; half > 0; half /= 2)
+      for (Index l = 0; l < half; ++l)
+        lanes_[l] = lanes_[l + half] > lanes_[l] ? lanes_[l + half] : lanes_[l];
+    return std::bit_cast<float>(lanes_[0]);
+  }
+
+ private:
+  std::int32_t lanes_[math_block] = {};
+};
+
+/// max |v|, or NaN.
+ZIPML_ALWAYS_INLINE float largest_body(const float* __restrict v, Index n) {
+  LargestMagnitude largest;
+  Index j = 0;
+  for (; j + math_block <= n; j += math_block)
+    for (Index l = 0; l < math_block; ++l) largest.see(l, v[j + l]);
+  for (Index l = 0; j < n; ++j, ++l) largest.see(l, v[j]);
+  return largest.value();
 }
+
 /// The sum of the lanes by halving.
 ZIPML_ALWAYS_INLINE double sum_of(double* lanes) {
   for (Index half = math_block / 2; half > 0; half /= 2)
@@ -55,18 +79,17 @@ ZIPML_ALWAYS_INLINE double sum_of(double* lanes) {
   return lanes[0];
 }
 
-/// folded = step * x; returns max |folded|.
+/// folded = step * x; returns max |folded|, or NaN.
 ZIPML_ALWAYS_INLINE float fold_body(const float* __restrict step, const float* __restrict x,
                                     float* __restrict folded, Index padded) {
-  float lanes[math_block] = {};
+  LargestMagnitude largest;
   for (Index j = 0; j < padded; j += math_block)
     for (Index l = 0; l < math_block; ++l) {
       const float v = step[j + l] * x[j + l];
       folded[j + l] = v;
-      const float magnitude = std::fabs(v);
-      lanes[l] = magnitude > lanes[l] ? magnitude : lanes[l];
+      largest.see(l, v);
     }
-  return largest_of(lanes);
+  return largest.value();
 }
 
 /// r = scale * code; where asked for, x = inverse_step * r. Returns sum_j ratio_j * r_j.
@@ -128,12 +151,12 @@ ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* 
 /// or another one.
 enum class Diagonal { none, of_itself, of_another };
 
-/// x -= step * g with the gradient of a GradientFrame. Returns max |g|.
+/// x -= step * g with the gradient of a GradientFrame. Returns max |g|, or NaN.
 template <bool Integers, bool HasSteps, bool HasOutliers, Diagonal D>
 ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float model_step, float* __restrict x,
                                        Index padded) {
   const Rounded<float> rounded;
-  float lanes[math_block] = {};
+  LargestMagnitude largest;
   float* __restrict sums = frame.sums;
   std::int32_t* __restrict codes = frame.codes;
   const float* __restrict step = frame.step;
@@ -166,10 +189,9 @@ ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float model_s
       }
       const float move = rounded(g * model_step);
       x[j + l] -= move;
-      const float magnitude = std::fabs(g);
-      lanes[l] = magnitude > lanes[l] ? magnitude : lanes[l];
+      largest.see(l, g);
     }
-  return largest_of(lanes);
+  return largest.value();
 }
 
 template <bool Integers, bool HasSteps, bool HasOutliers>
@@ -200,6 +222,7 @@ ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, f
   target static float fold(const float* step, const float* x, float* folded, Index padded) {      \
     return detail::fold_body(step, x, folded, padded);                                            \
   }                                                                                               \
+  target static float largest(const float* v, Index n) { return detail::largest_body(v, n); }     \
   target static double unfold(const std::int8_t* codes, float scale, const float* ratio,          \
                               const float* inverse_step, float* x, Index padded) {                \
     return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                     \

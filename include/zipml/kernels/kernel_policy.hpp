@@ -29,6 +29,9 @@
 ///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
 ///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
 ///   code 0          rows of the last group behind the last row of the store have code 0
+///   some work      at least one group of rows, and one plane in a list
+///   whole tables   a CodeTable has an entry for each code of its planes, 2^bits or more
+///   aligned models models and gradients, and their stride, begin at multiples of 64 bytes
 ///   readable tail   the 64 bytes behind codes and float32 rows may be read; as floats they are finite
 /// Not promised: alignment of panels.
 ///
@@ -85,6 +88,10 @@ struct Ahead {
   void touch() {
     __builtin_prefetch(next, 0, 2);  // into the second-level cache
     next += next < end ? 64 : 0;
+  }
+  void touch(Index lines) {
+    const char* const last = end - next > 64 * lines ? next + 64 * lines : end;
+    for (; next < last; next += 64) __builtin_prefetch(next, 0, 2);
   }
 };
 
@@ -199,6 +206,7 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   K::margins(rows, model, out);
   K::accumulate(rows, residuals, gradient);
   K::round_symmetric(model.data, Index{}, rounding, codes8);
+  { K::largest(residuals, Index{}) } -> std::same_as<float>;
   { K::fold(residuals, residuals, values, Index{}) } -> std::same_as<float>;
   { K::unfold(residuals8, float{}, residuals, residuals, values, Index{}) } -> std::same_as<double>;
   { K::dot(residuals, residuals, Index{}) } -> std::same_as<double>;
@@ -227,6 +235,7 @@ class KernelTable {
         dense_margins_(K::margins),
         dense_accumulate_(K::accumulate),
         round_symmetric(K::round_symmetric),
+        largest(K::largest),
         fold(K::fold),
         unfold(K::unfold),
         dot(K::dot),
@@ -297,6 +306,7 @@ class KernelTable {
 
  public:
   void (*round_symmetric)(const float*, Index, const VectorRounding&, std::int8_t*);
+  float (*largest)(const float*, Index);
   float (*fold)(const float*, const float*, float*, Index);
   double (*unfold)(const std::int8_t*, float, const float*, const float*, float*, Index);
   double (*dot)(const float*, const float*, Index);

@@ -290,16 +290,17 @@ class Packer : public Redraw<Encoding, Decoder> {
       Buffer<std::uint8_t> ups(base.size());
       const Index first_group = chunks_.first * chunk_groups;
       const Index end_group = std::min(first_group + chunks_.count * chunk_groups, store_.layout().groups());
+      Index first_known = 0;  // of ids_
       for (Index group = first_group; group < end_group; ++group) {
-        if (group % block_groups == 0) {
-          const Index first = group * group_rows;
-          store_.row_ids(first, std::min(known_rows, n - first), ids_);
+        if (group % known_groups == 0 || group == first_group) {
+          first_known = group * group_rows;
+          store_.row_ids(first_known, std::min(known_rows, n - first_known), ids_);
         }
         for (Index r = 0; r < group_rows; ++r) {
           const Index i = group * group_rows + r;
-          if (i + rows_ahead < n) look_ahead(ids_[i % block_rows + rows_ahead]);
+          if (i + rows_ahead < n) look_ahead(ids_[i - first_known + rows_ahead]);
           if (i < n) {
-            encode_row(i, ids_[i % block_rows], base.data() + r * d, ups.data() + r * d);
+            encode_row(i, ids_[i - first_known], base.data() + r * d, ups.data() + r * d);
           } else {  // the store promises code 0 behind the last row
             std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
@@ -475,8 +476,9 @@ class Packer : public Redraw<Encoding, Decoder> {
     Buffer<float> standardised_;
     Buffer<std::uint8_t> low_;
     static constexpr Index rows_ahead = 16;
-    static constexpr Index known_rows = block_rows + rows_ahead;
-    Index ids_[known_rows] = {};  // original rows, from the first one of a block on
+    static constexpr Index known_groups = 8 * block_groups;
+    static constexpr Index known_rows = known_groups * group_rows + rows_ahead;
+    Index ids_[known_rows] = {};  // original rows
     Isa isa_ = active_isa();
   };
 

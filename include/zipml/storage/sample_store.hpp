@@ -18,13 +18,13 @@ namespace zipml::inline ZIPML_ABI {
 /// stores of one seed see the same batches.
 class StoreHeader {
  public:
-  StoreHeader() : order_(0, 0, Stream::row_order) {}
+  StoreHeader() = default;
   StoreHeader(const MatrixView& features, const VectorRef& labels, const Buffer<ColumnStatistics>& columns,
               bool standardize, std::uint64_t seed)
       : rows_(features.rows),
         cols_(features.cols),
         seed_(seed),
-        order_(seed, features.rows, Stream::row_order),
+        order_(Permutation(seed, features.rows, Stream::row_order)),
         labels_(features.rows),
         standardization_(standardize ? standardization_of(columns)
                                      : identity_standardization(features.cols)) {
@@ -47,7 +47,7 @@ class StoreHeader {
   /// The row of the user's data that lies at place i of the store.
   Index row_id(Index i) const { return order_(i); }
   /// row_id of `count` places from `first` on, faster than one by one.
-  void row_ids(Index first, Index count, Index* out) const { places_of(order_, first, count, out); }
+  void row_ids(Index first, Index count, Index* out) const { order_.places(first, count, out); }
   /// Labels in the user's units, in store order.
   const Buffer<float>& labels() const { return labels_; }
   const LabelStatistics& label_statistics() const { return label_statistics_; }
@@ -59,7 +59,7 @@ class StoreHeader {
   Index rows_ = 0;
   Index cols_ = 0;
   std::uint64_t seed_ = 0;
-  Permutation order_;
+  RowOrder order_;
   Buffer<float> labels_;
   Standardization standardization_;
   LabelStatistics label_statistics_;

@@ -8,6 +8,7 @@
 #include <bit>
 #include <cmath>
 #include <cstdint>
+#include <limits>
 #include <span>
 #include <string>
 
@@ -166,10 +167,12 @@ class VectorChannel {
 
  private:
   void round(const KernelTable& kernels, std::uint64_t row, float* v) {
+    // What has run away arrives as it is, and its receiver sees it.
+    if (!(kernels.largest(v, d_) <= std::numeric_limits<float>::max())) return;
     const Index size = channel_.scaled_together(d_);
     for (Index k = 0; k < scales_.size(); ++k)
       scales_[k] = reach_of(kernels, v + k * size, std::min(size, d_ - k * size));
-    if (!table_.empty() && sent_ % channel_.refit == 0) fit(v);
+    if (!table_.empty() && (sent_ % channel_.refit == 0 || !fitted_)) fit(v);
     for (Index k = 0; k < scales_.size(); ++k) {
       const Index first = k * size, count = std::min(size, d_ - first);
       if (table_.empty())
@@ -180,7 +183,7 @@ class VectorChannel {
   }
 
   float reach_of(const KernelTable& kernels, const float* v, Index count) const {
-    const float largest = detail::max_abs(v, count);
+    const float largest = kernels.largest(v, count);
     if (channel_.bits == 1 &&
         !channel_.is_stochastic()) {  // nearest to v is sign(v) times its mean magnitude
       double sum = 0.0;
@@ -225,17 +228,20 @@ class VectorChannel {
 
   /// Fits the table to the entries over their scales. Its ends are -1 and 1, so that it serves the vectors to
   /// come: rounding is unbiased with any table that reaches as far as the values do. With fewer than 8
-  /// entries for a level it would fit this vector and no other: levels are uniform then.
+  /// entries for a level it would fit this vector and no other: levels are uniform then. They are uniform as
+  /// well while a vector has fewer values than levels, as the first model has, which is 0.
   void fit(const float* v) {
     const Index size = channel_.scaled_together(d_);
-    if (d_ < 8 * table_.size()) {
-      for (Index k = 0; k < table_.size(); ++k)
-        table_[k] = 2.0f * static_cast<float>(k) / static_cast<float>(table_.size() - 1) - 1.0f;
-      return;
-    }
+    fitted_ = d_ < 8 * table_.size();
+    for (Index k = 0; k < table_.size(); ++k)
+      table_[k] = 2.0f * static_cast<float>(k) / static_cast<float>(table_.size() - 1) - 1.0f;
+    if (fitted_) return;
     for (Index j = 0; j < d_; ++j)
       normalised_[j] = scales_[j / size] > 0.0f ? v[j] / scales_[j / size] : 0.0f;
-    detail::fill_table(find_levels_of(std::as_const(normalised_).span(), table_.size()), table_.span());
+    const FoundLevels found = find_levels_of(std::as_const(normalised_).span(), table_.size());
+    if (static_cast<Index>(found.levels.size()) < table_.size()) return;
+    fitted_ = true;
+    detail::fill_table(found, table_.span());
     table_[0] = -1.0f;
     table_[table_.size() - 1] = 1.0f;
     traffic_.scale_bytes += static_cast<double>(table_.bytes());
@@ -268,6 +274,7 @@ class VectorChannel {
   Buffer<float> table_;       // optimal levels
   Buffer<float> normalised_;  // what they are fitted to
   Buffer<float> kept_;        // error feedback
+  bool fitted_ = false;       // the table, to a vector
   Index sent_ = 0;
   Traffic traffic_;
 };

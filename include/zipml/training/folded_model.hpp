@@ -63,6 +63,10 @@ class FoldedModel {
       if (scales_rows_) sum_ = static_cast<float>(detail::sum(folded_.data(), d_));
       return kernels.dot(offset_.data(), x, size);
     }
+    if (!(largest <= std::numeric_limits<float>::max())) {  // has run away: so do the margins
+      std::fill(codes_.begin(), codes_.end(), std::int8_t{0});
+      return std::numeric_limits<double>::quiet_NaN();
+    }
     const int levels = std::min(symmetric_levels(how_.bits), how_.most_levels);
     scale_ = largest / static_cast<float>(levels);
     if (scale_ > 0.0f) {

@@ -75,9 +75,9 @@ class GradientDevice {
                                 const Channels& channels, std::uint64_t seed, ThreadTeam* team = nullptr)
       : kernels_(kernels),
         store_(store),
-        // Integer passes pay from 256 KB of codes on; float ones are shorter, and wait for memory anyway.
+        // Integer passes pay from 128 KB of codes on; float ones are shorter, and wait for memory anyway.
         team_(team, multiplies_integers(store, channels.model)
-                        ? static_cast<Index>(0x1p21 / store.stored_bits())
+                        ? static_cast<Index>(0x1p20 / store.stored_bits())
                         : Index{1} << 18),
         random_(seed),
         integer_(multiplies_integers(store, channels.model)),
@@ -372,9 +372,6 @@ class GradientDevice {
       bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, store_.layout().bytes() - offset);
       store_.outliers.prefetch(first, count);
     }
-    // Float32 rows are what the prefetchers of a processor are made for once they have begun; panels of
-    // planes are too short for them.
-    if constexpr (dense) bytes = std::min(bytes, Index{96} * 1024);
     team_.look_ahead(begin, bytes, pass_count_ * d_);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
@@ -506,9 +503,11 @@ class GradientDevice {
 
   /// Rows worked on together: what is found in the second-level cache again, in whole blocks, and what the
   /// integers allow. The same on every machine, because residuals are rounded with one scale for a pass.
+  /// Float32 rows stay in the first-level cache: memory then works on the next rows all the time, a fifth
+  /// faster than in turns with the processor.
   Index pass_rows(Index batch_rows) const {
     if (batch_rows < group_rows) return batch_rows;
-    const Index cached_bytes = Index{integer_ ? 512 : 256} * 1024;
+    const Index cached_bytes = Index{dense ? 16 : integer_ ? 512 : 256} * 1024;
     const double row_bytes = static_cast<double>(d_) * static_cast<double>(store_.stored_bits()) / 8.0;
     const Index most = integer_ ? max_int8_rows : 4096;
     const auto rows = static_cast<Index>(
@@ -584,8 +583,8 @@ class GradientDevice {
     std::fill(codes + pass_count_, residuals8_.data() + groups_.rows(), std::int8_t{0});
     team_.step_ahead();
     const int levels = residual_levels_of(store_);
-    const float scale = detail::max_abs(scaled, pass_count_) / static_cast<float>(levels);
-    if (scale > 0.0f) {
+    const float scale = kernels_.largest(scaled, pass_count_) / static_cast<float>(levels);
+    if (scale > 0.0f && scale <= std::numeric_limits<float>::max()) {
       const RandomPlace place{Stream::residual, batch_, static_cast<std::uint32_t>(draw),
                               pass_first_ - first_};
       kernels_.round_symmetric(scaled, pass_count_, {random_, place, scale, levels}, codes);

@@ -57,9 +57,7 @@ class PassTeam {
   Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }
 
   /// The O(d) steps of a batch look ahead as well, a 32nd each: memory is to have work all the time.
-  void step_ahead() {
-    for (Index k = 0; k < lines_of_a_step_; ++k) ahead_[0].touch();
-  }
+  void step_ahead() { ahead_[0].touch(lines_of_a_step_); }
 
  private:
   ThreadTeam* team_;
