@@ -131,9 +131,8 @@ class VectorChannel {
     if (channel.levels == ChannelLevels::optimal) {
       table_ = Buffer<float>(Index{1} << channel.bits);
       normalised_ = Buffer<float>(d);
-    } else {
-      codes_ = Buffer<std::int8_t>(padded(d));
     }
+    codes_ = Buffer<std::int8_t>(padded(d));
     if (channel.error_feedback) kept_ = Buffer<float>(padded(d));
   }
 
@@ -175,7 +174,7 @@ class VectorChannel {
     if (!table_.empty() && (sent_ % channel_.refit == 0 || !fitted_)) fit(v);
     for (Index k = 0; k < scales_.size(); ++k) {
       const Index first = k * size, count = std::min(size, d_ - first);
-      if (table_.empty())
+      if (!fitted_)
         round_uniform(kernels, row, first, count, scales_[k], v + first);
       else
         round_to_table(row, first, count, scales_[k], v + first);
@@ -229,18 +228,16 @@ class VectorChannel {
   /// Fits the table to the entries over their scales. Its ends are -1 and 1, so that it serves the vectors to
   /// come: rounding is unbiased with any table that reaches as far as the values do. With fewer than 8
   /// entries for a level it would fit this vector and no other: levels are uniform then. They are uniform as
-  /// well while a vector has fewer values than levels, as the first model has, which is 0.
+  /// well while vectors have fewer values than levels, as the first model has, which is 0.
   void fit(const float* v) {
     const Index size = channel_.scaled_together(d_);
-    fitted_ = d_ < 8 * table_.size();
-    for (Index k = 0; k < table_.size(); ++k)
-      table_[k] = 2.0f * static_cast<float>(k) / static_cast<float>(table_.size() - 1) - 1.0f;
-    if (fitted_) return;
+    fitted_ = false;
+    if (d_ < 8 * table_.size()) return;
     for (Index j = 0; j < d_; ++j)
       normalised_[j] = scales_[j / size] > 0.0f ? v[j] / scales_[j / size] : 0.0f;
     const FoundLevels found = find_levels_of(std::as_const(normalised_).span(), table_.size());
-    if (static_cast<Index>(found.levels.size()) < table_.size()) return;
-    fitted_ = true;
+    fitted_ = static_cast<Index>(found.levels.size()) == table_.size();
+    if (!fitted_) return;
     detail::fill_table(found, table_.span());
     table_[0] = -1.0f;
     table_[table_.size() - 1] = 1.0f;
