@@ -161,14 +161,12 @@ struct Avx2Kernels : ScalarKernels {
                                         std::int8_t* codes) {
     __m256i words[4];
     detail::philox_words<2>(place, group, words);
-    const float inverse = how.inverse();
     for (int k = 0; k < 2; ++k) {
       const float* from = v + 32 * k;
-      const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how, inverse),
-                                             round8(from + 8, half_words(words[2 * k], 1), how, inverse));
-      const __m256i high =
-          _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how, inverse),
-                             round8(from + 24, half_words(words[2 * k + 1], 1), how, inverse));
+      const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
+                                             round8(from + 8, half_words(words[2 * k], 1), how));
+      const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
+                                              round8(from + 24, half_words(words[2 * k + 1], 1), how));
       // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * k),
                           _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
@@ -184,13 +182,11 @@ struct Avx2Kernels : ScalarKernels {
                                             : _mm256_castsi256_si128(words));
   }
 
-  ZIPML_INLINE_AVX2 static __m256i round8(const float* v, __m256i random, const VectorRounding& how,
-                                          float inverse) {
+  ZIPML_INLINE_AVX2 static __m256i round8(const float* v, __m256i random, const VectorRounding& how) {
     const __m256 highest = _mm256_set1_ps(static_cast<float>(how.levels));
     const __m256 lowest = _mm256_set1_ps(-static_cast<float>(how.levels));
     const __m256 values = _mm256_loadu_ps(v);
-    const __m256 quotient = inverse != 0.0f ? _mm256_mul_ps(values, _mm256_set1_ps(inverse))
-                                            : _mm256_div_ps(values, _mm256_set1_ps(how.scale));
+    const __m256 quotient = _mm256_div_ps(values, _mm256_set1_ps(how.scale));
     const __m256 t = _mm256_min_ps(_mm256_max_ps(quotient, lowest), highest);
     if (how.nearest) {
       const __m256 code =

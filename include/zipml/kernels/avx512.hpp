@@ -176,16 +176,14 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_INLINE_AVX512 static void round_blocks(const float* v, Index n, const VectorRounding& how,
                                                const detail::PhiloxPlace& place, std::int8_t* codes) {
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
-    const float inverse = how.inverse();
     Index j = 0;
     for (; j + 256 <= n; j += 256) {
       __m512i words[8];
       detail::philox_words<4>(place, group + static_cast<std::uint32_t>(j / 8), words);
       for (int k = 0; k < 16; ++k)
-        _mm_storeu_si128(
-            reinterpret_cast<__m128i*>(codes + j + 16 * k),
-            _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k),
-                                                   half_words(words[k / 2], k % 2), how, inverse)));
+        _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j + 16 * k),
+                         _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k),
+                                                                half_words(words[k / 2], k % 2), how)));
     }
     for (; j < n; j += 64) {
       __m512i words[2];
@@ -194,9 +192,8 @@ struct Avx512Kernels : Avx2Kernels {
         const Index left = n - j - 16 * k;
         const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
         const __m512 values = _mm512_maskz_loadu_ps(inside, v + j + 16 * k);
-        _mm512_mask_cvtepi32_storeu_epi8(
-            codes + j + 16 * k, inside,
-            round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how, inverse));
+        _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside,
+                                         round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how));
       }
     }
   }
@@ -205,11 +202,11 @@ struct Avx512Kernels : Avx2Kernels {
                                                    std::int8_t* codes) {
     const __m512 highest = _mm512_set1_ps(static_cast<float>(how.levels));
     const __m512 lowest = _mm512_set1_ps(-static_cast<float>(how.levels));
-    const float inverse = how.inverse();
     for (Index j = 0; j < n; j += 16) {
       const auto inside = static_cast<__mmask16>(n - j < 16 ? (1u << (n - j)) - 1u : 0xffffu);
       const __m512 values = _mm512_maskz_loadu_ps(inside, v + j);
-      const __m512 t = _mm512_min_ps(_mm512_max_ps(in_steps(values, how, inverse), lowest), highest);
+      const __m512 t =
+          _mm512_min_ps(_mm512_max_ps(_mm512_div_ps(values, _mm512_set1_ps(how.scale)), lowest), highest);
       const __m512 code =
           how.two_level ? _mm512_mask_blend_ps(_mm512_cmp_ps_mask(values, _mm512_setzero_ps(), _CMP_LT_OQ),
                                                highest, lowest)
@@ -225,17 +222,12 @@ struct Avx512Kernels : Avx2Kernels {
                                             : _mm512_castsi512_si256(words));
   }
 
-  ZIPML_INLINE_AVX512 static __m512 in_steps(__m512 v, const VectorRounding& how, float inverse) {
-    return inverse != 0.0f ? _mm512_mul_ps(v, _mm512_set1_ps(inverse))
-                           : _mm512_div_ps(v, _mm512_set1_ps(how.scale));
-  }
-
   template <bool TwoLevel>
-  ZIPML_INLINE_AVX512 static __m512i round16(__m512 v, __m512i random, const VectorRounding& how,
-                                             float inverse) {
+  ZIPML_INLINE_AVX512 static __m512i round16(__m512 v, __m512i random, const VectorRounding& how) {
     const __m512 highest = _mm512_set1_ps(static_cast<float>(how.levels));
     const __m512 lowest = _mm512_set1_ps(-static_cast<float>(how.levels));
-    const __m512 t = _mm512_min_ps(_mm512_max_ps(in_steps(v, how, inverse), lowest), highest);
+    const __m512 t =
+        _mm512_min_ps(_mm512_max_ps(_mm512_div_ps(v, _mm512_set1_ps(how.scale)), lowest), highest);
     if constexpr (TwoLevel) {
       const __m512 share = _mm512_div_ps(_mm512_add_ps(t, highest), _mm512_add_ps(highest, highest));
       return _mm512_mask_blend_epi32(_mm512_cmplt_epi32_mask(random, threshold(share)),

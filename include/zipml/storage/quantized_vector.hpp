@@ -33,10 +33,6 @@ struct VectorRounding {
   int levels;
   bool two_level = false;
   bool nearest = false;  ///< without random numbers: to the nearer code, halves up; two levels by the sign
-
-  /// 1 / scale, or 0 where it is no normal number and values are divided by the scale: a division takes as
-  /// long as the random numbers. E scale * code_j is then v_j but for two units in its last place.
-  float inverse() const { return scale >= 0x1p-126f && scale <= 0x1p126f ? 1.0f / scale : 0.0f; }
 };
 
 /// Rounds v_j, j < n, stochastically unless nearest: E scale * code_j = v_j where |v_j| <= scale * levels.
@@ -48,13 +44,9 @@ struct VectorRounding {
 /// float32. (Samples take 24 bits: they are rounded once and read often.)
 inline void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
   const auto bound = static_cast<float>(how.levels);
-  const float inverse = how.inverse();
-  const auto position = [&](float value) {
-    return std::clamp(inverse != 0.0f ? value * inverse : value / how.scale, -bound, bound);
-  };
   if (how.nearest) {
     for (Index j = 0; j < n; ++j) {
-      const float t = position(v[j]);
+      const float t = std::clamp(v[j] / how.scale, -bound, bound);
       codes[j] =
           static_cast<std::int8_t>(how.two_level ? (v[j] < 0.0f ? -bound : bound) : std::floor(t + 0.5f));
     }
@@ -70,7 +62,7 @@ inline void round_symmetric(const float* v, Index n, const VectorRounding& how, 
       const auto is_up = [random](float fraction) {
         return random < static_cast<std::int32_t>(fraction * 65536.0f + 0.5f);
       };
-      const float t = position(v[j]);
+      const float t = std::clamp(v[j] / how.scale, -bound, bound);
       if (how.two_level) {
         codes[j] = static_cast<std::int8_t>(is_up((t + bound) / (2.0f * bound)) ? how.levels : -how.levels);
         continue;
