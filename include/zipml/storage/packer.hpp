@@ -327,8 +327,9 @@ class Packer : public Redraw<Encoding, Decoder> {
     }
 
    private:
-    /// Rows are read in the order of the store, which no processor foresees.
-    void look_ahead(Index original) const {
+    /// Rows are read in the order of the store, which no processor foresees. (In line: for g++ 12 a function
+    /// that only prefetches does nothing, and its calls are dropped.)
+    ZIPML_ALWAYS_INLINE void look_ahead(Index original) const {
       const char* row = reinterpret_cast<const char*>(packer_.features_.row(original));
       const Index bytes = packer_.features_.cols * static_cast<Index>(sizeof(float));
       for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(row + k, 0, 2);

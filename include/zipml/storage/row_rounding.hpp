@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <type_traits>
 
 #include <zipml/isa.hpp>
 #include <zipml/philox_lanes.hpp>
@@ -144,19 +145,21 @@ ZIPML_INLINE_AVX2 inline __m256i low_bytes(__m256i a, __m256i b, __m256i c, __m2
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
-/// 32 columns from `j`.
-ZIPML_TARGET_AVX2 inline bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
-                                               const ColumnRanges& ranges, const RowRounding& how,
-                                               const RoundedRow& out) {
+/// 32 columns from `j`. OneDraw says that how.draws is 1, Stochastic what how.stochastic says: constants, so
+/// that registers are not kept in memory.
+template <bool OneDraw, bool Stochastic>
+ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
+                                        const ColumnRanges& ranges, const RowRounding& how,
+                                        const RoundedRow& out) {
   Positions8 at[4];
   for (int k = 0; k < 4; ++k)
     at[k] = positions8(values + 8 * k, columns.offset.data() + j + 8 * k, columns.step.data() + j + 8 * k,
                        columns.last, columns.snap);
   __m256i ups[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                     _mm256_setzero_si256()};
-  for (int t = 0; t < how.draws; ++t) {
+  for (int t = 0; t < (OneDraw ? 1 : how.draws); ++t) {
     const __m256i bit = _mm256_set1_epi32(1 << t);
-    if (how.stochastic) {
+    if constexpr (Stochastic) {
       const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
                               how.row);
       __m256i words[4];
@@ -242,9 +245,10 @@ ZIPML_TARGET_AVX2 void pack_panel_avx2(const std::uint8_t* rows, Index stride, I
 }
 
 /// 64 columns from `j`.
-ZIPML_TARGET_AVX512 inline bool round_piece_avx512(const float* values, Index j,
-                                                   const UniformColumns& columns, const ColumnRanges& ranges,
-                                                   const RowRounding& how, const RoundedRow& out) {
+template <bool OneDraw, bool Stochastic>
+ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const UniformColumns& columns,
+                                            const ColumnRanges& ranges, const RowRounding& how,
+                                            const RoundedRow& out) {
   const __m512 one = _mm512_set1_ps(1.0f), last = _mm512_set1_ps(columns.last);
   const __m512 snap = _mm512_set1_ps(columns.snap), unsnap = _mm512_set1_ps(1.0f - columns.snap);
   const __m512i highest = _mm512_set1_epi32(static_cast<int>(columns.last) - 1);
@@ -270,9 +274,9 @@ ZIPML_TARGET_AVX512 inline bool round_piece_avx512(const float* values, Index j,
     nearest_up[k] = _mm512_cmp_ps_mask(fraction, _mm512_set1_ps(0.5f), _CMP_GE_OQ);
     ups[k] = _mm512_setzero_si512();
   }
-  for (int t = 0; t < how.draws; ++t) {
+  for (int t = 0; t < (OneDraw ? 1 : how.draws); ++t) {
     const __m512i bit = _mm512_set1_epi32(1 << t);
-    if (how.stochastic) {
+    if constexpr (Stochastic) {
       const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
                               how.row);
       __m512i words[4];
@@ -324,6 +328,12 @@ ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index strid
   pack_panel_avx2<W>(rows + j, stride, d - j, shift, panel + j);
 }
 
+/// f with a condition as a constant.
+template <class F>
+auto visit_bool(bool condition, const F& f) {
+  return condition ? f(std::true_type{}) : f(std::false_type{});
+}
+
 #endif  // ZIPML_X86
 
 }  // namespace detail
@@ -333,16 +343,21 @@ ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index strid
 inline bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
                       const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
 #if ZIPML_X86
-  if (isa == Isa::avx512)
-    return detail::round_pieces<64>(values, d, readable, out,
-                                    [&](const float* v, Index j, const RoundedRow& to) {
-                                      return detail::round_piece_avx512(v, j, columns, ranges, how, to);
-                                    });
   if (isa != Isa::scalar)
-    return detail::round_pieces<32>(values, d, readable, out,
-                                    [&](const float* v, Index j, const RoundedRow& to) {
-                                      return detail::round_piece_avx2(v, j, columns, ranges, how, to);
-                                    });
+    return detail::visit_bool(how.draws == 1, [&](auto one_draw) {
+      return detail::visit_bool(how.stochastic, [&](auto is_stochastic) {
+        constexpr bool one = one_draw(), random = is_stochastic();
+        if (isa == Isa::avx512)
+          return detail::round_pieces<64>(
+              values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+                return detail::round_piece_avx512<one, random>(v, j, columns, ranges, how, to);
+              });
+        return detail::round_pieces<32>(
+            values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+              return detail::round_piece_avx2<one, random>(v, j, columns, ranges, how, to);
+            });
+      });
+    });
 #else
   (void)isa;
   (void)readable;
