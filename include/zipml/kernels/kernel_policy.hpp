@@ -29,9 +29,9 @@
 ///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
 ///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
 ///   code 0          rows of the last group behind the last row of the store have code 0
-///   some work      at least one group of rows, and one plane in a list
-///   whole tables   a CodeTable has an entry for each code of its planes, 2^bits or more
-///   aligned models models and gradients, and their stride, begin at multiples of 64 bytes
+///   some work       at least one group of rows, and one plane in a list
+///   whole tables    a CodeTable has an entry for each code of its planes, 2^bits or more
+///   aligned models  models and gradients, and the strides between them, are multiples of 64 bytes
 ///   readable tail   the 64 bytes behind codes and float32 rows may be read; as floats they are finite
 /// Not promised: alignment of panels.
 ///
@@ -89,6 +89,7 @@ struct Ahead {
     __builtin_prefetch(next, 0, 2);  // into the second-level cache
     next += next < end ? 64 : 0;
   }
+  /// So many lines at once, between kernels.
   void touch(Index lines) {
     const char* const last = end - next > 64 * lines ? next + 64 * lines : end;
     for (; next < last; next += 64) __builtin_prefetch(next, 0, 2);
