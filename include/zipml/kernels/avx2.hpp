@@ -40,6 +40,9 @@ struct Avx2Kernels : ScalarKernels {
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
     for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      if (detail::visit_several(
+              planes, [&](auto bits) { code_margins<bits()>(view, planes, groups, models[m], out); }))
+        continue;
       std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
       for (int p = 0; p < planes.count; ++p)
         detail::visit_width(planes[p].width, [&](auto width) {
@@ -228,6 +231,36 @@ struct Avx2Kernels : ScalarKernels {
     return _mm256_cvtepu8_epi32(_mm_loadl_epi64(reinterpret_cast<const __m128i*>(bytes)));
   }
 
+  // ---- codes of a row
+  // ---------------------------------------------------------------------------------------------
+
+  /// Bits of 32 columns of row `row` of a group in a plane of width W, where they stand in a code.
+  template <int W, int Shift>
+  ZIPML_INLINE_AVX2 static __m256i row_bits(const std::uint8_t* panels, Index d, int row) {
+    const __m256i bytes = load32(panels + row / (8 / W) * d);
+    const int by = row % (8 / W) * W - Shift;
+    const __m256i moved = by > 0 ? _mm256_srli_epi16(bytes, by) : _mm256_slli_epi16(bytes, -by);
+    return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << Shift)));
+  }
+
+  /// The codes of 32 columns of a row, from the panels of its planes: 3 bits are 2 and 1; 5, 6 and 7 are 4
+  /// and 1, 4 and 2, 4, 2 and 1.
+  template <int Bits>
+  ZIPML_INLINE_AVX2 static __m256i row_codes(const std::uint8_t* const* panels, Index j, Index d, int row) {
+    static_assert(Bits == 3 || (Bits >= 5 && Bits <= 8));
+    if constexpr (Bits == 8) {
+      return load32(panels[0] + row * d + j);
+    } else {
+      constexpr int widest = Bits == 3 ? 2 : 4;
+      constexpr int below = Bits - widest;
+      __m256i codes = row_bits<widest, below>(panels[0] + j, d, row);
+      if constexpr (below >= 2) codes = _mm256_or_si256(codes, row_bits<2, below - 2>(panels[1] + j, d, row));
+      if constexpr (below % 2 == 1)
+        codes = _mm256_or_si256(codes, row_bits<1, 0>(panels[below == 1 ? 1 : 2] + j, d, row));
+      return codes;
+    }
+  }
+
   // ---- integer margins
   // -------------------------------------------------------------------------------------------
 
@@ -254,9 +287,8 @@ struct Avx2Kernels : ScalarKernels {
       if constexpr (W == 8) {
         for (Index j = 0; j < width; j += 32) {
           const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
-          const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
-          const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
-          for (int r = 0; r < 8; ++r) multiply_bytes(load32(panels + r * d + j), low, high, acc_i32x8[r]);
+          const WideModel model(x_i8x32);
+          for (int r = 0; r < 8; ++r) model.add_product(load32(panels + r * d + j), acc_i32x8[r]);
           for (int k = 0; k < 2; ++k) ahead.touch();
         }
       } else {
@@ -295,12 +327,64 @@ struct Avx2Kernels : ScalarKernels {
     }
   }
 
-  /// Bytes of 32 columns times the int16 model of the first and the last 16: maddubs would saturate.
-  ZIPML_INLINE_AVX2 static void multiply_bytes(__m256i bytes, __m256i low, __m256i high, __m256i& acc) {
-    const __m256i a = _mm256_cvtepu8_epi16(_mm256_castsi256_si128(bytes));
-    const __m256i b = _mm256_cvtepu8_epi16(_mm256_extracti128_si256(bytes, 1));
-    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(a, low));
-    acc = _mm256_add_epi32(acc, _mm256_madd_epi16(b, high));
+  /// 32 columns of a model in int16, for bytes that maddubs would saturate. Unpacking stays in 128-bit
+  /// halves: conversions cross them, at half the speed.
+  struct WideModel {
+    __m256i low;
+    __m256i high;
+    ZIPML_INLINE_AVX2 explicit WideModel(__m256i x_i8x32) {
+      const __m256i sign = _mm256_cmpgt_epi8(_mm256_setzero_si256(), x_i8x32);
+      low = _mm256_unpacklo_epi8(x_i8x32, sign);
+      high = _mm256_unpackhi_epi8(x_i8x32, sign);
+    }
+    ZIPML_INLINE_AVX2 void add_product(__m256i bytes, __m256i& acc) const {
+      const __m256i zero = _mm256_setzero_si256();
+      acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_unpacklo_epi8(bytes, zero), low));
+      acc = _mm256_add_epi32(acc, _mm256_madd_epi16(_mm256_unpackhi_epi8(bytes, zero), high));
+    }
+  };
+
+  /// Codes of several planes are put together before they are multiplied, since a plane costs a product
+  /// whatever its width. Pair sums of maddubs that fit int16: 18 for 3 bits, 4, 2, 1 for 5, 6, 7. The latter
+  /// are widened at once: there are registers for one sum a row.
+  template <int Bits>
+  ZIPML_TARGET_AVX2 static void code_margins(const PackedView& view, const PlaneList& planes,
+                                             GroupRange groups, const std::int8_t* x, std::int32_t* out) {
+    constexpr Index budget = 32767 / (2 * max_model_code * ((1 << Bits) - 1));
+    static_assert(budget >= 1);
+    const Index d = view.layout.cols;
+    const Index width = view.width;
+    const __m256i ones_i16x16 = _mm256_set1_epi16(1);
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m256i acc_i32x8[8];
+      for (__m256i& acc : acc_i32x8) acc = _mm256_setzero_si256();
+      const auto product = [&](Index j, int row) ZIPML_TARGET_AVX2 {
+        const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
+        return _mm256_maddubs_epi16(row_codes<Bits>(panels.plane, j, d, row), x_i8x32);
+      };
+      if constexpr (Bits == 3) {
+        for (Index begin = 0; begin < width; begin += 32 * budget) {
+          const Index end = begin + 32 * budget < width ? begin + 32 * budget : width;
+          __m256i acc_i16x16[8];
+          for (__m256i& acc : acc_i16x16) acc = _mm256_setzero_si256();
+          for (Index j = begin; j < end; j += 32) {
+            for (int r = 0; r < 8; ++r) acc_i16x16[r] = _mm256_add_epi16(acc_i16x16[r], product(j, r));
+            ahead.touch();
+          }
+          for (int r = 0; r < 8; ++r)
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(acc_i16x16[r], ones_i16x16));
+        }
+      } else {
+        for (Index j = 0; j < width; j += 32) {
+          for (int r = 0; r < 8; ++r)
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(product(j, r), ones_i16x16));
+          for (int k = 0; k < 2; ++k) ahead.touch();
+        }
+      }
+      _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), row_sums(acc_i32x8));
+    }
   }
 
   /// The sums of eight vectors, in their order.
@@ -982,31 +1066,6 @@ struct Avx2Kernels : ScalarKernels {
     return found;
   }
 
-  /// Bits of 32 columns of row `row` of a group in a plane of width W, where they stand in a code.
-  template <int W, int Shift>
-  ZIPML_INLINE_AVX2 static __m256i row_bits(const std::uint8_t* panels, Index d, int row) {
-    const __m256i bytes = load32(panels + row / (8 / W) * d);
-    const int by = row % (8 / W) * W - Shift;
-    const __m256i moved = by > 0 ? _mm256_srli_epi16(bytes, by) : _mm256_slli_epi16(bytes, -by);
-    return _mm256_and_si256(moved, _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << Shift)));
-  }
-
-  /// The table's entries for 32 columns of a row. 5, 6 and 7 bits are planes of 4 and 1, 4 and 2, 4, 2 and 1.
-  template <int Bits>
-  ZIPML_INLINE_AVX2 static __m256i row_entries(const std::uint8_t* const* panels, Index j, Index d, int row,
-                                               const SplitTable<Bits>& table) {
-    if constexpr (Bits == 8) {
-      return look_up(table, load32(panels[0] + row * d + j));
-    } else {
-      constexpr int low = Bits - 4;
-      __m256i codes = row_bits<4, low>(panels[0] + j, d, row);
-      if constexpr (low >= 2) codes = _mm256_or_si256(codes, row_bits<2, low - 2>(panels[1] + j, d, row));
-      if constexpr (low % 2 == 1)
-        codes = _mm256_or_si256(codes, row_bits<1, 0>(panels[low == 1 ? 1 : 2] + j, d, row));
-      return look_up(table, codes);
-    }
-  }
-
   template <int Bits>
   ZIPML_TARGET_AVX2 static void wide_table_margins(const PackedView& view, const PlaneList& planes,
                                                    CodeTable table, GroupRange groups, const std::int8_t* x,
@@ -1019,10 +1078,9 @@ struct Avx2Kernels : ScalarKernels {
       for (__m256i& a : acc) a = _mm256_setzero_si256();
       for (Index j = 0; j < view.width; j += 32) {
         const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x + j));
-        const __m256i low = _mm256_cvtepi8_epi16(_mm256_castsi256_si128(x_i8x32));
-        const __m256i high = _mm256_cvtepi8_epi16(_mm256_extracti128_si256(x_i8x32, 1));
+        const WideModel model(x_i8x32);
         for (int row = 0; row < 8; ++row)
-          multiply_bytes(row_entries<Bits>(panels.plane, j, d, row, entries), low, high, acc[row]);
+          model.add_product(look_up(entries, row_codes<Bits>(panels.plane, j, d, row)), acc[row]);
       }
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(out), row_sums(acc));
     }
@@ -1040,8 +1098,8 @@ struct Avx2Kernels : ScalarKernels {
       for (Index j = 0; j < view.width; j += 32) {
         __m256i acc[4] = {zero, zero, zero, zero};
         for (int k = 0; k < 4; ++k)
-          add_two_rows(row_entries<Bits>(panels.plane, j, d, 2 * k, entries),
-                       row_entries<Bits>(panels.plane, j, d, 2 * k + 1, entries),
+          add_two_rows(look_up(entries, row_codes<Bits>(panels.plane, j, d, 2 * k)),
+                       look_up(entries, row_codes<Bits>(panels.plane, j, d, 2 * k + 1)),
                        two_residuals(residuals + 2 * k), acc);
         flush32(acc, 0, gradient + j);
       }

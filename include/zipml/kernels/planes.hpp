@@ -16,6 +16,25 @@ void visit_single(const PlaneList& planes, const F& f) {
   f(std::integral_constant<int, 0>{});
 }
 
+/// Calls f with the width, as a constant, of a code of 3, 5, 6 or 7 bits, which is several planes; false for
+/// other codes.
+template <class F>
+bool visit_several(const PlaneList& planes, const F& f) {
+  if (planes.has_draw_plane) return false;
+  switch (planes.code_bits) {
+    case 3:
+      return f(std::integral_constant<int, 3>{}), true;
+    case 5:
+      return f(std::integral_constant<int, 5>{}), true;
+    case 6:
+      return f(std::integral_constant<int, 6>{}), true;
+    case 7:
+      return f(std::integral_constant<int, 7>{}), true;
+    default:
+      return false;
+  }
+}
+
 /// First panels of a group in each plane of a code.
 struct GroupPanels {
   GroupPanels(const PackedView& view, const PlaneList& planes, Index group) {
