@@ -447,6 +447,105 @@ TEST_CASE("observers: history, early stopping, order of events, time apart") {
       Failure);
 }
 
+namespace {
+
+/// Classic SGD over the rows of a store, in two runs, by SingleRows and by the definition in double: z =
+/// q_m'x + c from decoded rows, every pair's residual, one step. With `settles` every step is taken at once.
+template <class Store, class Estimator>
+void walk_single_rows(const KernelTable& kernels, const Store& store, Estimator, bool settles) {
+  const Index d = store.cols();
+  const Index n = std::min<Index>(store.rows(), 150);
+  Buffer<float> labels(store.rows()), correction(Estimator::corrected ? d : 0);
+  for (Index i = 0; i < n; ++i) labels[i] = 0.01f * static_cast<float>(i % 17) - 0.05f;
+  if constexpr (Estimator::corrected)
+    for (Index j = 0; j < d; ++j) correction[j] = 0.1f + store.bias[j];
+  const SquaredLoss loss;
+  Buffer<float> x(padded(d));
+  Buffer<double> expected(d);
+  for (Index j = 0; j < d; ++j)
+    expected[j] = static_cast<double>(x[j] = 0.02f * static_cast<float>(j % 5) - 0.03f);
+  float c = 0.25f;
+  SingleRows<Store, Estimator> rows(kernels, store, labels, correction);
+  std::vector<float> values(static_cast<std::size_t>(d * Store::draws));
+  const Index half = n / 2;
+  for (Index i = 0; i < n; ++i) {
+    if (i == 0) rows.begin_run(0, half, half, n - half);
+    if (i == half) {
+      rows.settle(x.data());
+      rows.begin_run(half, n - half, 0, 0);
+    }
+    const float s = 0.002f / (1.0f + 0.01f * static_cast<float>(i));
+    const float residual = rows.residual(i, loss, x.data(), c);
+    rows.descend(s);
+    if (settles) rows.settle(x.data());
+
+    double z[Store::draws] = {};
+    for (int draw = 0; draw < Store::draws; ++draw) {
+      float* q = values.data() + d * draw;
+      store.decode_row(i, draw, q);
+      for (Index j = 0; j < d; ++j) z[draw] += static_cast<double>(q[j]) * expected[j];
+    }
+    double sum = 0.0;
+    std::vector<double> gradient(static_cast<std::size_t>(d));
+    for (const DrawPair& pair : Estimator::pairs) {
+      const double r = static_cast<double>(pair.weight) *
+                       (z[pair.margin] + static_cast<double>(c) - static_cast<double>(labels[i]));
+      sum += r;
+      for (Index j = 0; j < d; ++j)
+        gradient[static_cast<std::size_t>(j)] +=
+            r * static_cast<double>(values[static_cast<std::size_t>(d * pair.sample + j)]);
+    }
+    REQUIRE(std::fabs(sum - static_cast<double>(residual)) < 2e-5 * (1.0 + std::fabs(sum)));
+    for (Index j = 0; j < d; ++j) {
+      if (Estimator::corrected)
+        gradient[static_cast<std::size_t>(j)] -= static_cast<double>(correction[j]) * expected[j];
+      expected[j] -= static_cast<double>(s) * gradient[static_cast<std::size_t>(j)];
+    }
+    c -= s * residual;
+  }
+  rows.settle(x.data());
+  for (Index j = 0; j < d; ++j)
+    REQUIRE(std::fabs(static_cast<double>(x[j]) - expected[j]) < 2e-5 * (1.0 + std::fabs(expected[j])));
+  for (Index j = d; j < x.size(); ++j) REQUIRE(x[j] == 0.0f);
+}
+
+}  // namespace
+
+TEST_CASE("batches of one row are classic SGD, for every estimator, decoder, shape and instruction set") {
+  for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx_vnni, Isa::avx512}) {
+    if (!available(isa)) continue;
+    const KernelTable kernels = kernels_of(isa);
+    for (const Index d : {1, 7, 64, 65, 130}) {
+      const Dataset data = synthetic(d, {.rows = 300, .test_rows = 0}).train;
+      const auto walk = [&](const auto& store, auto estimator) {
+        for (const bool settles : {false, true})
+          walk_single_rows(kernels, detail::without_estimator(store), estimator, settles);
+      };
+      const QuantizeOptions with_outliers{.outliers = 0.02};
+      walk(quantize<32>(data, full_precision), full_precision);
+      walk(quantize<2>(data, naive, with_outliers), naive);
+      walk(quantize<3>(data, variance_corrected, with_outliers), variance_corrected);
+      walk(quantize<4>(data, sum_code), sum_code);
+      walk(quantize<5>(data, double_sampling, with_outliers), double_sampling);
+      walk(quantize<1>(data, symmetrized), symmetrized);
+      walk(quantize<7>(data, symmetrized, with_outliers), symmetrized);
+      walk(quantize<4>(data, naive, {.scaling = Scaling::row_range}), naive);
+      walk(quantize<3>(data, naive, optimal_levels), naive);
+      walk(quantize<4>(data, variance_corrected, shared_optimal_levels, with_outliers), variance_corrected);
+    }
+  }
+}
+
+TEST_CASE("batches of one row count what they move and obey a regularizer") {
+  const Dataset data = synthetic(9, {.rows = 130, .test_rows = 0}).train;
+  const auto store = quantize<4>(data, variance_corrected);
+  const Fit fit = Sgd{}.fit(store, {.epochs = 3, .batch = 1});
+  CHECK(fit.model_moved.payload_bytes == 3.0 * 130.0 * 9.0 * 4.0);
+  CHECK(fit.gradient_moved.payload_bytes == 3.0 * 130.0 * 9.0 * 4.0);
+  const Fit boxed = Sgd{SquaredLoss{}, Box{-0.01f, 0.01f}}.fit(store, {.epochs = 3, .batch = 1});
+  for (const double w : boxed.weights) CHECK(std::fabs(w) <= 0.01001);
+}
+
 TEST_CASE("a tolerance ends training as converged") {
   const Dataset train = synthetic(5, {.rows = 2'000, .test_rows = 0}).train;
   const auto fit = Sgd{}.fit(quantize<32>(train, full_precision), {.epochs = 1000, .tolerance = 1e-3});

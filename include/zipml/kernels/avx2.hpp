@@ -152,11 +152,14 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
-  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
-                          float* values, Index padded) {
-    return detail::decode_row_avx2(row, levels, x, d, values, padded);
+  static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
+    detail::decode_row_avx2(row, levels, d, values, padded);
   }
   ZIPML_ROW_MATH(ZIPML_TARGET_AVX2)
+  static float descend_to_row(const RowStep& by, float* x, const float* next, Index padded) {
+    if (by.diagonal == nullptr) return descend_to<false>(by, x, next, padded);
+    return descend_to<true>(by, x, next, padded);
+  }
 
  protected:
   ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how,
@@ -1207,6 +1210,36 @@ struct Avx2Kernels : ScalarKernels {
       _mm256_store_ps(sums, row_sums(acc));
       for (Index k = 0; k < 8 && i + k < rows.count; ++k) out[i + k] = sums[k];
     }
+  }
+
+  /// The step and the next margin in one reading of x: one row waits for the other, and what is between them
+  /// is all that counts. The products are rounded, as in descend_row: an asm in between keeps them from
+  /// becoming an FMA.
+  template <bool HasDiagonal>
+  ZIPML_TARGET_AVX2 static float descend_to(const RowStep& by, float* x, const float* next, Index padded) {
+    const __m256 factor = _mm256_set1_ps(by.factor);
+    const __m256 step = _mm256_set1_ps(by.step);
+    __m256 acc[4];
+    for (__m256& a : acc) a = _mm256_setzero_ps();
+    for (Index j = 0; j < padded; j += 32)
+      for (int k = 0; k < 4; ++k) {
+        const Index at = j + 8 * k;
+        const __m256 before = _mm256_load_ps(x + at);
+        __m256 move = _mm256_mul_ps(_mm256_loadu_ps(by.row + at), factor);
+        asm("" : "+x"(move));
+        if constexpr (HasDiagonal) {
+          __m256 back = _mm256_mul_ps(_mm256_mul_ps(_mm256_loadu_ps(by.diagonal + at), before), step);
+          asm("" : "+x"(back));
+          move = _mm256_sub_ps(move, back);
+        }
+        const __m256 after = _mm256_sub_ps(before, move);
+        _mm256_store_ps(x + at, after);
+        acc[k] = _mm256_fmadd_ps(_mm256_loadu_ps(next + at), after, acc[k]);
+      }
+    const __m256 eight = _mm256_add_ps(_mm256_add_ps(acc[0], acc[1]), _mm256_add_ps(acc[2], acc[3]));
+    const __m128 four = _mm_add_ps(_mm256_castps256_ps128(eight), _mm256_extractf128_ps(eight, 1));
+    const __m128 two = _mm_add_ps(four, _mm_movehl_ps(four, four));
+    return _mm_cvtss_f32(_mm_add_ss(two, _mm_shuffle_ps(two, two, 1)));
   }
 
   ZIPML_TARGET_AVX2 static void dense_rows(const DenseRows& rows, const float* residuals, float* gradient) {

@@ -127,9 +127,8 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
-  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
-                          float* values, Index padded) {
-    return detail::decode_row_avx512(row, levels, x, d, values, padded);
+  static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
+    detail::decode_row_avx512(row, levels, d, values, padded);
   }
   ZIPML_ROW_MATH(ZIPML_TARGET_AVX512)
 

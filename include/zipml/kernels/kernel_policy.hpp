@@ -194,7 +194,7 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
                                 ModelBlock<float> gradient, TableView table, CodeTable codes,
                                 const DenseRows& rows, const VectorRounding& rounding, float* values,
                                 std::int8_t* codes8, double* doubles, const GradientFrame& frame,
-                                const RowCodes& row, const RowLevels& levels) {
+                                const RowCodes& row, const RowLevels& levels, const RowStep& by) {
   { K::name } -> std::convertible_to<const char*>;
   K::margins(view, planes, groups, model8, out32);
   K::accumulate(view, planes, groups, residuals8, gradient32);
@@ -214,8 +214,9 @@ concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes,
   K::add_scaled(out32, float{}, values, Index{});
   K::add_to_doubles(residuals, doubles, Index{});
   { K::descend(frame, float{}, values, Index{}) } -> std::same_as<float>;
-  { K::decode_row(row, levels, residuals, Index{}, values, Index{}) } -> std::same_as<float>;
-  K::descend_row(residuals, float{}, residuals, residuals, float{}, values, Index{});
+  K::decode_row(row, levels, Index{}, values, Index{});
+  K::descend_row(by, values, Index{});
+  { K::descend_to_row(by, values, residuals, Index{}) } -> std::same_as<float>;
 };
 
 /// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
@@ -244,7 +245,8 @@ class KernelTable {
         add_to_doubles(K::add_to_doubles),
         descend(K::descend),
         decode_row(K::decode_row),
-        descend_row(K::descend_row) {}
+        descend_row(K::descend_row),
+        descend_to_row(K::descend_to_row) {}
 
   const char* name;
 
@@ -314,8 +316,9 @@ class KernelTable {
   void (*add_scaled)(std::int32_t*, float, float*, Index);
   void (*add_to_doubles)(const float*, double*, Index);
   float (*descend)(const GradientFrame&, float, float*, Index);
-  float (*decode_row)(const RowCodes&, const RowLevels&, const float*, Index, float*, Index);
-  void (*descend_row)(const float*, float, const float*, const float*, float, float*, Index);
+  void (*decode_row)(const RowCodes&, const RowLevels&, Index, float*, Index);
+  void (*descend_row)(const RowStep&, float*, Index);
+  float (*descend_to_row)(const RowStep&, float*, const float*, Index);
 };
 
 }  // namespace zipml::inline ZIPML_ABI

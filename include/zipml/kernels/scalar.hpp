@@ -111,11 +111,15 @@ struct ScalarKernels {
   }
 
   ZIPML_BATCH_MATH()
-  static float decode_row(const RowCodes& row, const RowLevels& levels, const float* x, Index d,
-                          float* values, Index padded) {
-    return detail::decode_row_plainly(row, levels, x, d, values, padded);
+  static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
+    detail::decode_row_plainly(row, levels, d, values, padded);
   }
   ZIPML_ROW_MATH()
+  /// Takes the step, then <next, x>.
+  static float descend_to_row(const RowStep& by, float* x, const float* next, Index padded) {
+    descend_row(by, x, padded);
+    return dot<float>(padded, [&](Index j) { return next[j] * x[j]; });
+  }
 
  private:
   /// sum of term(j), j < n, in 16 lanes that a compiler can keep in vector registers.

@@ -4,6 +4,9 @@
 /// store.
 
 #include <algorithm>
+#include <cstddef>
+#include <span>
+
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -32,6 +35,10 @@ class DenseStore : public StoreHeader {
   Index store_bytes() const { return static_cast<Index>(values_.bytes()); }
 
   const float* row(Index i) const { return values_.data() + i * cols(); }
+  /// The memory that holds the rows [first, first + count).
+  std::span<const std::byte> memory_of(Index first, Index count) const {
+    return std::as_bytes(std::span(row(first), static_cast<std::size_t>(count * cols())));
+  }
   float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
   void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }
 

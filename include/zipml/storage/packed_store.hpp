@@ -2,8 +2,11 @@
 /// \file
 /// Layer 2: samples of 1 to 8 bits, packed at exactly their bits.
 
+#include <algorithm>
+#include <cstddef>
 #include <cstdint>
 #include <memory>
+#include <span>
 
 #include <zipml/quantization/levels.hpp>
 #include <zipml/storage/encodings.hpp>
@@ -155,6 +158,13 @@ class PackedStore : public StoreHeader {
   const PlaneLayout& layout() const { return layout_; }
   const Buffer<std::uint8_t>& codes() const { return codes_; }
   Buffer<std::uint8_t>& mutable_codes() { return codes_; }
+  /// The memory that holds the rows [first, first + count), and what lies between their planes.
+  std::span<const std::byte> memory_of(Index first, Index count) const {
+    const Index row_bits = layout_.stored_bits * cols();
+    const Index offset = first / block_rows * block_rows / 8 * row_bits;
+    const Index bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, layout_.bytes() - offset);
+    return std::as_bytes(std::span(codes_.data() + offset, static_cast<std::size_t>(bytes)));
+  }
   PlaneList planes(int draw) const { return Encoding::planes(bits_, draw); }
   PlaneList base_planes() const { return Encoding::base_planes(bits_); }
 

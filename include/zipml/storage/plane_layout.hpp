@@ -77,8 +77,7 @@ struct PlaneLayout {
   Index groups() const { return (rows + group_rows - 1) / group_rows; }
   /// Groups in the block that `group` belongs to: 8, fewer in the last block.
   Index groups_in_block(Index group) const {
-    const Index first = group / block_groups * block_groups;
-    const Index left = groups() - first;
+    const Index left = groups() - (group - group % block_groups);
     return left < block_groups ? left : block_groups;
   }
   /// Bytes of all codes: stored_bits * cols for each group.
@@ -86,10 +85,8 @@ struct PlaneLayout {
 
   /// Offset of the first panel of a group in a plane.
   Index offset(const Plane& plane, Index group) const {
-    const Index block = group / block_groups;
     const Index within = group % block_groups;
-    return (block * block_groups * stored_bits + groups_in_block(group) * plane.start +
-            within * plane.width) *
+    return ((group - within) * stored_bits + groups_in_block(group) * plane.start + within * plane.width) *
            cols;
   }
 };

@@ -139,11 +139,12 @@ class VectorChannel {
   bool rounds() const { return channel_.rounds(); }
   const Traffic& traffic() const { return traffic_; }
 
-  /// Counts a vector that travels in codes made elsewhere, or as it is.
-  void count() {
-    traffic_.payload_bytes += static_cast<double>(d_) * channel_.bits / 8.0;
-    traffic_.scale_bytes += 4.0 * static_cast<double>(scales_.size());
-    ++sent_;
+  /// Counts vectors that travel in codes made elsewhere, or as they are.
+  void count(Index vectors = 1) {
+    const auto times = static_cast<double>(vectors);
+    traffic_.payload_bytes += times * static_cast<double>(d_) * channel_.bits / 8.0;
+    traffic_.scale_bytes += times * 4.0 * static_cast<double>(scales_.size());
+    sent_ += vectors;
   }
 
   /// Replaces v by what arrives of it. `row` counts the vectors that have been sent: the row of the random

@@ -16,9 +16,9 @@
 ///
 /// One table for all columns (SharedTableDecoder): the same with entries t_k in the place of codes k.
 ///
-/// Batches of fewer than 8 rows with a float model, classic SGD: the rows are decoded once, outliers
-/// included, and are then what rows of a float32 store are; nothing is folded. A batch of one row has the
-/// gradient r a, which the model takes without its ever being stored.
+/// Batches of fewer than 8 rows with a float model: the rows are decoded once, outliers included, and are
+/// then what rows of a float32 store are; nothing is folded. (Batches of one row without channels that round
+/// do without a device, single_rows.hpp.)
 ///
 /// Outliers add correction * x^_j to the margin of their row and r^_i * correction to the gradient of their
 /// column, in store order; a correction of the diagonal is subtracted once per batch, g_j - bias_j x^_j.
@@ -133,7 +133,6 @@ class GradientDevice {
     std::fill(outlier_gradient_.begin(), outlier_gradient_.end(), 0.0f);
     residual_sum_ = 0.0;
     inner_sum_ = 0.0;
-    single_row_ = nullptr;
     few_ = !integer_ && count < group_rows;
     reserve(pass_rows(count));
     if constexpr (affine)
@@ -178,13 +177,7 @@ class GradientDevice {
   /// for instance; they live until the next pass.
   ZIPML_NOINLINE std::span<float> margins(int draw) {
     float* z = slots_of(draw);
-    if constexpr (!dense)
-      if (few_) {
-        decoded_.decode(kernels_, draw, x_, row_levels(), z);
-        add_base(z);
-        return pass_margins(draw);
-      }
-    if constexpr (dense) {
+    if (dense || few_) {
       const ModelBlock<const float> model{x_, padded_};
       const DenseRows all = float_rows(draw);
       team_.by_rows(pass_count_, d_, [&](int part, Share rows) {
@@ -193,19 +186,10 @@ class GradientDevice {
                          model, z + rows.first);
       });
       add_base(z);
-      return pass_margins(draw);
-    } else if constexpr (!affine) {
-      const ModelBlock<const float> model{x_, padded_};
-      by_groups([&](int part, GroupRange groups, Index slot) {
-        kernels_.margins(view(part), store_.planes(draw), table(), groups, model, z + slot);
-      });
-    } else if (integer_) {
-      integer_margins(store_.planes(draw), margins32_.data());
-      to_float(margins32_.data(), z);
     } else {
-      float_margins(store_.planes(draw), z);
+      if constexpr (!dense) packed_margins(store_.planes(draw), z);
+      finish_margins(z);
     }
-    finish_margins(z);
     return pass_margins(draw);
   }
 
@@ -291,11 +275,10 @@ class GradientDevice {
     constexpr float most = std::numeric_limits<float>::max();
     if (!(std::fabs(residual) <= most) || !(largest_ <= most)) return residual;
     from_device_.send(kernels_, batch_, sent_.data());
-    kernels_.descend_row(sent_.data(), step, nullptr, nullptr, step, x, padded_);
+    kernels_.descend_row(RowStep{sent_.data(), step}, x, padded_);
     return residual;
   }
-  /// The largest magnitude in the last gradient, or in the residual of a batch of one row: what tells that
-  /// weights run away.
+  /// The largest magnitude in the last gradient: what tells that weights run away.
   float largest() const { return largest_; }
 
   /// Writes the mean gradient of the batch (d values, padded to model_padding) as it arrives and returns that
@@ -303,6 +286,16 @@ class GradientDevice {
   float end_batch(float* gradient) {
     std::fill_n(gradient, padded_, 0.0f);
     return descend(-1.0f, gradient);
+  }
+
+  /// Whether everything but the samples is float32: then batches of one row can do without the device.
+  bool is_exact() const { return !integer_ && !to_device_.rounds() && !from_device_.rounds(); }
+  /// Labels mapped for the loss, in store order.
+  const Buffer<float>& mapped_labels() const { return labels_; }
+  /// Counts the vectors of batches that did without the device.
+  void count_batches(Index batches) {
+    to_device_.count(batches);
+    from_device_.count(batches);
   }
 
   /// What has moved through the channels so far.
@@ -322,13 +315,6 @@ class GradientDevice {
 
   float descend_exactly(float step, float* x) {
     const auto count = static_cast<float>(end_ - first_);
-    if (single_row_ != nullptr) {
-      team_.step_ahead();
-      kernels_.descend_row(single_row_, single_residual_ * step, correction_.data(), model(), step, x,
-                           padded_);
-      largest_ = std::fabs(single_residual_);
-      return static_cast<float>(residual_sum_);
-    }
     GradientFrame frame{};
     if constexpr (affine) {
       if (!few_) {
@@ -360,19 +346,10 @@ class GradientDevice {
   /// Asks for the rows [first, first + count) to be brought near while this pass is worked on: batches come
   /// in random order, which no processor foresees.
   void look_ahead(Index first, Index count) {
-    const char* begin;
-    Index bytes;
-    if constexpr (dense) {
-      begin = reinterpret_cast<const char*>(store_.row(first));
-      bytes = count * d_ * static_cast<Index>(sizeof(float));
-    } else {
-      const Index row_bits = store_.layout().stored_bits * d_;
-      const Index offset = first / block_rows * block_rows / 8 * row_bits;
-      begin = reinterpret_cast<const char*>(store_.codes().data()) + offset;
-      bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, store_.layout().bytes() - offset);
-      store_.outliers.prefetch(first, count);
-    }
-    team_.look_ahead(begin, bytes, pass_count_ * d_);
+    if constexpr (!dense) store_.outliers.prefetch(first, count);
+    const auto memory = store_.memory_of(first, count);
+    team_.look_ahead(reinterpret_cast<const char*>(memory.data()), static_cast<Index>(memory.size()),
+                     pass_count_ * d_);
     for (Index i = 0; i < count; i += 16) __builtin_prefetch(labels_.data() + first + i, 0, 3);
   }
 
@@ -405,6 +382,19 @@ class GradientDevice {
     return {};
   }
 
+  void packed_margins(const PlaneList& planes, float* z) requires(!dense) {
+    if constexpr (!affine) {
+      const ModelBlock<const float> model{x_, padded_};
+      by_groups([&](int part, GroupRange groups, Index slot) {
+        kernels_.margins(view(part), planes, table(), groups, model, z + slot);
+      });
+    } else if (integer_) {
+      integer_margins(planes, margins32_.data());
+      to_float(margins32_.data(), z);
+    } else {
+      float_margins(planes, z);
+    }
+  }
   void integer_margins(const PlaneList& planes, std::int32_t* out) requires(affine) {
     const ModelBlock<const std::int8_t> model{folded_.codes(), padded_};
     by_groups([&](int part, GroupRange groups, Index slot) {
@@ -436,51 +426,19 @@ class GradientDevice {
 
   /// The rows of the pass as float32 rows: those of a float32 store, or decoded ones.
   DenseRows float_rows(int draw) {
-    if constexpr (dense) {
-      const float* rows = store_.row(pass_first_);
-      // One row is to be padded, see descend_row.
-      if (!few_ || end_ - first_ > 1 || d_ == padded_) return {rows, d_, d_, pass_count_};
-      std::copy_n(rows, d_, padded_row_.data());
-      return {padded_row_.data(), padded_, d_, 1};
-    } else {
-      return decoded_.rows(kernels_, draw, x_, row_levels());
-    }
-  }
-
-  /// What codes stand for, but for the scales of rows.
-  RowLevels row_levels() const requires(!dense) {
-    RowLevels levels;
-    if constexpr (!affine) {
-      levels.tables = table().tables;
-      levels.stride = table().stride;
-    } else {
-      if (has_table()) levels.entries = shared_values().tables;
-      if (!store_.decoder.scales_rows()) {
-        levels.offset = folded_.offset();
-        levels.step = folded_.step();
-      }
-    }
-    return levels;
+    if constexpr (dense)
+      return {store_.row(pass_first_), d_, d_, pass_count_};
+    else
+      return decoded_.rows(kernels_, draw);
   }
 
   void accumulate_rows(DenseRows rows, std::span<const float> residuals) {
     for (const float r : residuals) residual_sum_ += static_cast<double>(r);
-    if (end_ - first_ == 1 && !has_float_sums_ && single_row_ == nullptr) {
-      single_row_ = rows.values;
-      single_residual_ = residuals[0];
-      return;
-    }
-    if (single_row_ != nullptr) {  // a second draw of it
-      add_rows({std::exchange(single_row_, nullptr), padded_, d_, 1}, &single_residual_);
-      has_float_sums_ = true;
-    }
-    add_rows(rows, residuals.data());
-  }
-  void add_rows(const DenseRows& all, const float* residuals) {
     team_.by_columns(pass_count_, d_, [&](int part, Share columns) {
-      const DenseRows rows{all.values + columns.first, all.stride, columns.count, all.count,
+      const DenseRows some{rows.values + columns.first, rows.stride, columns.count, rows.count,
                            team_.ahead_of(part)};
-      kernels_.accumulate(rows, residuals, ModelBlock<float>{gradient_.data() + columns.first, padded_});
+      kernels_.accumulate(some, residuals.data(),
+                          ModelBlock<float>{gradient_.data() + columns.first, padded_});
     });
   }
 
@@ -522,10 +480,8 @@ class GradientDevice {
     slots_ = slots;
     margins_ = Buffer<float>(slots * Store::draws);
     residuals_ = Buffer<float>(slots);
-    if constexpr (dense)
-      padded_row_ = Buffer<float>(padded_);
-    else if (!integer_)
-      decoded_ = DecodedRows<Store>(store_);
+    if constexpr (!dense)
+      if (!integer_) decoded_ = DecodedRows<Store>(store_);
     if (Store::draws > 1) shared_ = Buffer<float>(slots);
     if (integer_) {
       if (Store::draws > 1) shared32_ = Buffer<std::int32_t>(slots);
@@ -662,12 +618,10 @@ class GradientDevice {
   Buffer<float> correction_;
   Buffer<float> gradient_;
   Buffer<float> outlier_gradient_;
-  Buffer<std::int32_t> gradient32_;    // 0 between passes
-  float code_scale_ = 0.0f;            // of gradient32_; 0: nothing in it
-  bool has_float_sums_ = false;        // in gradient_, on the integer path
-  bool few_ = false;                   // fewer rows than a group, decoded
-  const float* single_row_ = nullptr;  // the gradient of a batch of one row: this times
-  float single_residual_ = 0.0f;
+  Buffer<std::int32_t> gradient32_;  // 0 between passes
+  float code_scale_ = 0.0f;          // of gradient32_; 0: nothing in it
+  bool has_float_sums_ = false;      // in gradient_, on the integer path
+  bool few_ = false;                 // fewer rows than a group, decoded
   float largest_ = 0.0f;
   Index announced_first_ = 0;
   Index announced_count_ = 0;
@@ -680,8 +634,7 @@ class GradientDevice {
   Index slots_ = 0;
   List<Outlier> outliers_;
   DecodedRows<Store> decoded_;
-  Buffer<float> padded_row_;  // of a float32 store
-  Buffer<float> shared_;      // margins of the planes that all draws share
+  Buffer<float> shared_;  // margins of the planes that all draws share
   Buffer<std::int32_t> shared32_;
   Buffer<float> margins_;
   Buffer<float> residuals_;

@@ -6,6 +6,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <optional>
 #include <span>
 #include <thread>
 #include <utility>
@@ -21,6 +22,7 @@
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/original_units.hpp>
+#include <zipml/training/single_rows.hpp>
 #include <zipml/training/tail_average.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -136,6 +138,8 @@ class Sgd<L, R, Step>::Run {
     Clock::duration watching{};
     begin_epoch(0);
     make_safe(fit);
+    if (batch_ == 1 && device_.is_exact())
+      single_rows_.emplace(kernels_, store_, device_.mapped_labels(), correction_);
     const auto step = resolved_step();
     fit.step = static_cast<double>(step(0, 0));
     const auto ready = Clock::now();
@@ -245,30 +249,68 @@ class Sgd<L, R, Step>::Run {
     begin_epoch(epoch);
     shuffle(epoch);
     average_.begin_epoch(epoch + 1);
-    const Index d = store_.cols();
     for (Index r = 0; r < order_.size(); ++r) {
-      const Index begin = order_[r] * run_rows_;
-      const Index end = std::min(begin + run_rows_, store_.rows());
-      if (r + 1 < order_.size()) {
-        const Index next = order_[r + 1] * run_rows_;
-        device_.announce(next, std::min(run_rows_, store_.rows() - next));
-      }
-      for (Index first = begin; first < end; first += batch_) {
-        const Index count = std::min(batch_, end - first);
-        device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
-        while (device_.next_pass()) estimator_(device_, sgd_.loss_);
-        // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
-        // step's bound.
-        const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
-        const float residual = device_.descend(s, x_.data());
-        if (!(std::fabs(residual) < runaway) || !(device_.largest() < runaway * runaway)) return false;
-        sgd_.regularizer_.prox(x_.span().first(static_cast<std::size_t>(d)), s);
-        c_ -= pinned(s * residual);
-        ++iteration_;
-      }
+      const Rows rows = run_at(r);
+      const Rows next = r + 1 < order_.size() ? run_at(r + 1) : Rows{};
+      if (!(single_rows_ ? visit_rows(rows, next, epoch, step) : visit_batches(rows, next, epoch, step)))
+        return false;
       average_.add(kernels_, x_.data(), c_);
     }
-    return detail::all_finite(x_.data(), d) && detail::all_finite(&c_, 1);
+    return detail::all_finite(x_.data(), store_.cols()) && detail::all_finite(&c_, 1);
+  }
+
+  /// Rows [first, first + count) of the store.
+  struct Rows {
+    Index first = 0;
+    Index count = 0;
+  };
+  /// The run that an epoch visits at place r.
+  Rows run_at(Index r) const {
+    const Index first = order_[r] * run_rows_;
+    return {first, std::min(run_rows_, store_.rows() - first)};
+  }
+
+  /// The batches of a run; `next` is the run after it.
+  template <class S>
+  bool visit_batches(Rows run, Rows next, int epoch, const S& step) {
+    device_.announce(next.first, next.count);
+    const Index end = run.first + run.count;
+    for (Index first = run.first; first < end; first += batch_) {
+      const Index count = std::min(batch_, end - first);
+      device_.begin_batch(first, count, x_.data(), c_, static_cast<std::uint64_t>(iteration_));
+      while (device_.next_pass()) estimator_(device_, sgd_.loss_);
+      // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
+      // step's bound.
+      const float s = step(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
+      const float residual = device_.descend(s, x_.data());
+      if (!(std::fabs(residual) < runaway) || !(device_.largest() < runaway * runaway)) return false;
+      follow(residual, s);
+    }
+    return true;
+  }
+
+  /// The same where a batch is one row.
+  template <class S>
+  bool visit_rows(Rows run, Rows next, int epoch, const S& step) {
+    device_.count_batches(run.count);
+    single_rows_->begin_run(run.first, run.count, next.first, next.count);
+    for (Index i = run.first; i < run.first + run.count; ++i) {
+      const float residual = single_rows_->residual(i, sgd_.loss_, x_.data(), c_);
+      if (!(std::fabs(residual) < runaway)) return false;
+      const float s = step(epoch, iteration_);
+      single_rows_->descend(s);
+      if constexpr (!std::is_same_v<R, NoRegularizer>) single_rows_->settle(x_.data());
+      follow(residual, s);
+    }
+    single_rows_->settle(x_.data());
+    return true;
+  }
+
+  /// What comes after the step of a batch, whose mean residual moves the intercept.
+  void follow(float residual, float s) {
+    sgd_.regularizer_.prox(x_.span().first(static_cast<std::size_t>(store_.cols())), s);
+    c_ -= pinned(s * residual);
+    ++iteration_;
   }
 
   /// Epochs visit runs of rows in random order: batches, and of batches below 64 rows as many as make 64, one
@@ -348,6 +390,7 @@ class Sgd<L, R, Step>::Run {
   std::uint64_t seed_;
   ThreadTeam team_;
   GradientDevice<Store> device_;
+  std::optional<SingleRows<Store, Estimator>> single_rows_;  // for batches of one row
   Index batch_;
   Index run_rows_;   // see run_of
   Buffer<float> x_;  // the model store, padded as kernels want it
