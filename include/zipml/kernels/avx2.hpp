@@ -21,6 +21,7 @@
 /// not aligned.
 
 #include <zipml/cpu.hpp>
+#include <zipml/kernels/batch_math_avx2.hpp>
 #include <zipml/kernels/planes.hpp>
 #include <zipml/kernels/scalar.hpp>
 #include <zipml/philox_lanes.hpp>
@@ -151,7 +152,18 @@ struct Avx2Kernels : ScalarKernels {
     std::copy_n(rounded, n - j, codes + j);
   }
 
-  ZIPML_BATCH_MATH(ZIPML_TARGET_AVX2)
+  ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX2)
+  static float fold(const float* step, const float* x, float* folded, Index padded) {
+    return detail::fold_avx2(step, x, folded, padded);
+  }
+  static double dot(const float* a, const float* b, Index padded) { return detail::dot_avx2(a, b, padded); }
+  static double unfold(const std::int8_t* codes, float scale, const float* ratio, const float* inverse_step,
+                       float* x, Index padded) {
+    return detail::unfold_avx2(codes, scale, ratio, inverse_step, x, padded);
+  }
+  static float descend(const GradientFrame& frame, float step, float* x, Index padded) {
+    return detail::descend_avx2(frame, step, x, padded);
+  }
   static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
     detail::decode_row_avx2(row, levels, d, values, padded);
   }

@@ -116,18 +116,6 @@ ZIPML_ALWAYS_INLINE double unfold_body(const std::int8_t* __restrict codes, floa
   return sum_of(lanes);
 }
 
-/// sum_j a_j b_j.
-ZIPML_ALWAYS_INLINE double dot_body(const float* __restrict a, const float* __restrict b, Index padded) {
-  const Rounded<float> rounded;
-  double lanes[math_block] = {};
-  for (Index j = 0; j < padded; j += math_block)
-    for (Index l = 0; l < math_block; ++l) {
-      const float product = rounded(a[j + l] * b[j + l]);
-      lanes[l] += static_cast<double>(product);
-    }
-  return sum_of(lanes);
-}
-
 /// gradient += scale * sums; sums = 0.
 ZIPML_ALWAYS_INLINE void add_scaled_body(std::int32_t* __restrict sums, float scale,
                                          float* __restrict gradient, Index padded) {
@@ -217,27 +205,27 @@ ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, f
 
 }  // namespace detail
 
-/// The functions of a kernel policy over these bodies, with its target attribute.
-#define ZIPML_BATCH_MATH(target)                                                                  \
-  target static float fold(const float* step, const float* x, float* folded, Index padded) {      \
-    return detail::fold_body(step, x, folded, padded);                                            \
-  }                                                                                               \
+/// The functions of a kernel policy over these bodies, with its target attribute; ZIPML_VECTOR_MATH those
+/// that no policy has a better way for.
+#define ZIPML_VECTOR_MATH(target)                                                                 \
   target static float largest(const float* v, Index n) { return detail::largest_body(v, n); }     \
-  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,          \
-                              const float* inverse_step, float* x, Index padded) {                \
-    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                     \
-  }                                                                                               \
-  target static double dot(const float* a, const float* b, Index padded) {                        \
-    return detail::dot_body(a, b, padded);                                                        \
-  }                                                                                               \
   target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) { \
     detail::add_scaled_body(sums, scale, gradient, padded);                                       \
   }                                                                                               \
   target static void add_to_doubles(const float* a, double* sums, Index padded) {                 \
     detail::add_to_doubles_body(a, sums, padded);                                                 \
-  }                                                                                               \
-  target static float descend(const GradientFrame& frame, float step, float* x, Index padded) {   \
-    return detail::descend_body(frame, step, x, padded);                                          \
+  }
+#define ZIPML_BATCH_MATH(target)                                                                \
+  ZIPML_VECTOR_MATH(target)                                                                     \
+  target static float fold(const float* step, const float* x, float* folded, Index padded) {    \
+    return detail::fold_body(step, x, folded, padded);                                          \
+  }                                                                                             \
+  target static double unfold(const std::int8_t* codes, float scale, const float* ratio,        \
+                              const float* inverse_step, float* x, Index padded) {              \
+    return detail::unfold_body(codes, scale, ratio, inverse_step, x, padded);                   \
+  }                                                                                             \
+  target static float descend(const GradientFrame& frame, float step, float* x, Index padded) { \
+    return detail::descend_body(frame, step, x, padded);                                        \
   }
 
 }  // namespace zipml::inline ZIPML_ABI
