@@ -29,6 +29,7 @@
 #if ZIPML_X86
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 
 namespace zipml::inline ZIPML_ABI {
@@ -68,17 +69,25 @@ struct Avx2Kernels : ScalarKernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    detail::visit_single(planes, [&](auto width) {
-      for (int m = 0; m < models.count; ++m)
-        float_margins<width()>(view, planes, groups, models[m], out + m * groups.rows());
-    });
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
+            byte_margins<bits(), draw()>(view, planes, groups, models[m], out);
+          }))
+        continue;
+      detail::visit_single(planes,
+                           [&](auto width) { float_margins<width()>(view, planes, groups, models[m], out); });
+    }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    detail::visit_single(planes, [&](auto width) {
-      for (int m = 0; m < gradients.count; ++m)
-        float_rows<width()>(view, planes, groups, residuals + m * groups.rows(), gradients[m]);
-    });
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
+      if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
+            add_byte_rows<bits(), draw()>(view, planes, groups, residuals, gradients[m]);
+          }))
+        continue;
+      detail::visit_single(
+          planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradients[m]); });
+    }
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
@@ -262,18 +271,14 @@ struct Avx2Kernels : ScalarKernels {
   /// and 1, 4 and 2, 4, 2 and 1.
   template <int Bits>
   ZIPML_INLINE_AVX2 static __m256i row_codes(const std::uint8_t* const* panels, Index j, Index d, int row) {
-    static_assert(Bits == 3 || (Bits >= 5 && Bits <= 8));
-    if constexpr (Bits == 8) {
-      return load32(panels[0] + row * d + j);
-    } else {
-      constexpr int widest = Bits == 3 ? 2 : 4;
-      constexpr int below = Bits - widest;
-      __m256i codes = row_bits<widest, below>(panels[0] + j, d, row);
-      if constexpr (below >= 2) codes = _mm256_or_si256(codes, row_bits<2, below - 2>(panels[1] + j, d, row));
-      if constexpr (below % 2 == 1)
-        codes = _mm256_or_si256(codes, row_bits<1, 0>(panels[below == 1 ? 1 : 2] + j, d, row));
-      return codes;
-    }
+    constexpr int widest = Bits == 8 ? 8 : Bits >= 4 ? 4 : Bits >= 2 ? 2 : 1;
+    constexpr int below = Bits - widest;
+    if constexpr (Bits == 8) return load32(panels[0] + row * d + j);
+    __m256i codes = row_bits<widest, below>(panels[0] + j, d, row);
+    if constexpr (below >= 2) codes = _mm256_or_si256(codes, row_bits<2, below - 2>(panels[1] + j, d, row));
+    if constexpr (below % 2 == 1)
+      codes = _mm256_or_si256(codes, row_bits<1, 0>(panels[below == 1 ? 1 : 2] + j, d, row));
+    return codes;
   }
 
   // ---- integer margins
@@ -973,6 +978,67 @@ struct Avx2Kernels : ScalarKernels {
     const __m256 a = _mm256_hadd_ps(_mm256_hadd_ps(v[0], v[1]), _mm256_hadd_ps(v[2], v[3]));
     const __m256 b = _mm256_hadd_ps(_mm256_hadd_ps(v[4], v[5]), _mm256_hadd_ps(v[6], v[7]));
     return _mm256_add_ps(_mm256_permute2f128_ps(a, b, 0x20), _mm256_permute2f128_ps(a, b, 0x31));
+  }
+
+  // ---- float model, codes of several planes
+  // ----------------------------------------------------------------------------------
+
+  /// The codes of 32 columns of a row as bytes, the bit of a draw's own plane added: put together before they
+  /// become floats.
+  template <int Bits, bool Draw>
+  struct RowBytes {
+    alignas(32) std::uint8_t bytes[32];
+
+    ZIPML_INLINE_AVX2 RowBytes(const detail::GroupPanels& panels, Index j, Index d, int row) {
+      __m256i codes = row_codes<Bits>(panels.plane, j, d, row);
+      if constexpr (Draw)
+        codes = _mm256_add_epi8(
+            codes, row_bits<1, 0>(panels.plane[std::popcount(static_cast<unsigned>(Bits))] + j, d, row));
+      _mm256_store_si256(reinterpret_cast<__m256i*>(bytes), codes);
+    }
+    /// Columns 8 k .. 8 k + 7.
+    ZIPML_INLINE_AVX2 __m256 eight(int k) const {
+      return detail::eight_floats_avx2(both_lanes(bytes + k / 2 * 16), k % 2);
+    }
+  };
+
+  template <int Bits, bool Draw>
+  ZIPML_TARGET_AVX2 static void byte_margins(const PackedView& view, const PlaneList& planes,
+                                             GroupRange groups, const float* x, float* out) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m256 acc[8];
+      for (__m256& a : acc) a = _mm256_setzero_ps();
+      for (Index j = 0; j < view.width; j += 32) {
+        __m256 x_f32x8[4];
+        for (int k = 0; k < 4; ++k) x_f32x8[k] = _mm256_load_ps(x + j + 8 * k);
+        for (int row = 0; row < 8; ++row) {
+          const RowBytes<Bits, Draw> codes(panels, j, d, row);
+          for (int k = 0; k < 4; ++k) acc[row] = _mm256_fmadd_ps(codes.eight(k), x_f32x8[k], acc[row]);
+        }
+      }
+      _mm256_storeu_ps(out, row_sums(acc));
+    }
+  }
+
+  template <int Bits, bool Draw>
+  ZIPML_TARGET_AVX2 static void add_byte_rows(const PackedView& view, const PlaneList& planes,
+                                              GroupRange groups, const float* residuals, float* gradient) {
+    const Index d = view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      for (Index j = 0; j < view.width; j += 32) {
+        __m256 sums[4];
+        for (int k = 0; k < 4; ++k) sums[k] = _mm256_load_ps(gradient + j + 8 * k);
+        for (int row = 0; row < 8; ++row) {
+          const RowBytes<Bits, Draw> codes(panels, j, d, row);
+          const __m256 factor = _mm256_broadcast_ss(residuals + row);
+          for (int k = 0; k < 4; ++k) sums[k] = _mm256_fmadd_ps(codes.eight(k), factor, sums[k]);
+        }
+        for (int k = 0; k < 4; ++k) _mm256_store_ps(gradient + j + 8 * k, sums[k]);
+      }
+    }
   }
 
   // ---- float model, levels by a table for each column

@@ -35,6 +35,37 @@ bool visit_several(const PlaneList& planes, const F& f) {
   }
 }
 
+/// Calls f with the width of a code of 1 to 8 bits, and with whether a draw's own plane comes with it, as
+/// constants; false for codes that may not fit a byte.
+template <class F>
+bool visit_bytes(const PlaneList& planes, const F& f) {
+  const auto visit = [&](auto bits) {
+    if (planes.has_draw_plane)
+      f(bits, std::true_type{});
+    else
+      f(bits, std::false_type{});
+    return true;
+  };
+  switch (planes.code_bits) {
+    case 1:
+      return visit(std::integral_constant<int, 1>{});
+    case 2:
+      return visit(std::integral_constant<int, 2>{});
+    case 3:
+      return visit(std::integral_constant<int, 3>{});
+    case 4:
+      return visit(std::integral_constant<int, 4>{});
+    case 5:
+      return visit(std::integral_constant<int, 5>{});
+    case 6:
+      return visit(std::integral_constant<int, 6>{});
+    case 7:
+      return visit(std::integral_constant<int, 7>{});
+    default:
+      return false;
+  }
+}
+
 /// First panels of a group in each plane of a code.
 struct GroupPanels {
   GroupPanels(const PackedView& view, const PlaneList& planes, Index group) {

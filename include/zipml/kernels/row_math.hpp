@@ -125,6 +125,16 @@ inline bool decodes_in_bytes(const RowCodes& row, const RowLevels& levels, Index
 
 // Bits behind column d are not 0, but their steps and offsets are.
 
+/// Bytes 8 half .. 8 half + 7 of 16 that stand in both lanes, as floats: by a shuffle within 128 bits, where
+/// widening moves across them, at half the speed.
+ZIPML_INLINE_AVX2 inline __m256 eight_floats_avx2(__m256i sixteen, int half) {
+  constexpr char z = -64;  // with 8 added still negative: 0
+  const __m256i spread = _mm256_add_epi8(_mm256_setr_epi8(0, z, z, z, 1, z, z, z, 2, z, z, z, 3, z, z, z, 4,
+                                                          z, z, z, 5, z, z, z, 6, z, z, z, 7, z, z, z),
+                                         _mm256_set1_epi8(static_cast<char>(8 * half)));
+  return _mm256_cvtepi32_ps(_mm256_shuffle_epi8(sixteen, spread));
+}
+
 template <int Planes>
 ZIPML_TARGET_AVX2 void decode_bytes_avx2(const RowCodes& row, const RowLevels& levels, float* values,
                                          Index padded) {
@@ -139,8 +149,7 @@ ZIPML_TARGET_AVX2 void decode_bytes_avx2(const RowCodes& row, const RowLevels& l
   }
   const float* offset = levels.offset;
   const float* step = levels.step;
-  const auto store = [&](Index at, __m128i eight) ZIPML_TARGET_AVX2 {
-    const __m256 t = _mm256_cvtepi32_ps(_mm256_cvtepu8_epi32(eight));
+  const auto store = [&](Index at, __m256 t) ZIPML_TARGET_AVX2 {
     _mm256_store_ps(values + at, _mm256_fmadd_ps(_mm256_load_ps(step + at), t, _mm256_load_ps(offset + at)));
   };
   for (Index j = 0; j < padded; j += 32) {
@@ -150,12 +159,12 @@ ZIPML_TARGET_AVX2 void decode_bytes_avx2(const RowCodes& row, const RowLevels& l
       const __m256i bits = _mm256_and_si256(_mm256_srl_epi16(plane, shift[p]), mask[p]);
       codes = _mm256_add_epi8(codes, _mm256_sll_epi16(bits, weight[p]));
     }
-    const __m128i low = _mm256_castsi256_si128(codes);
-    const __m128i high = _mm256_extracti128_si256(codes, 1);
-    store(j, low);
-    store(j + 8, _mm_srli_si128(low, 8));
-    store(j + 16, high);
-    store(j + 24, _mm_srli_si128(high, 8));
+    const __m256i low = _mm256_permute2x128_si256(codes, codes, 0x00);
+    const __m256i high = _mm256_permute2x128_si256(codes, codes, 0x11);
+    store(j, eight_floats_avx2(low, 0));
+    store(j + 8, eight_floats_avx2(low, 1));
+    store(j + 16, eight_floats_avx2(high, 0));
+    store(j + 24, eight_floats_avx2(high, 1));
   }
 }
 
