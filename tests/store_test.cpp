@@ -789,3 +789,30 @@ TEST_CASE("a row order is the permutation, one by one and many at once") {
     }
   }
 }
+
+TEST_CASE(
+    "the memory of rows: their groups where codes are one plane, from their block on else, never outside") {
+  const RowMajorMatrix a = uniform_matrix(150, 11);
+  const Eigen::VectorXf y = Eigen::VectorXf::LinSpaced(150, 0.0f, 1.0f);
+  const auto check = [&](const auto& store, bool one_plane) {
+    const auto* codes = reinterpret_cast<const std::byte*>(store.codes().data());
+    const Index group_bytes = store.layout().stored_bits * store.cols();
+    for (Index first = 0; first < 150; ++first)
+      for (Index count = 1; first + count <= 150; count += 1 + count / 3) {
+        const auto memory = store.memory_of(first, count);
+        const Index begin = memory.data() - codes;
+        const Index end = begin + static_cast<Index>(memory.size());
+        const Index behind = (first + count + 7) / 8 * group_bytes;
+        REQUIRE(begin == (one_plane ? first / 8 : first / 64 * 8) * group_bytes);
+        REQUIRE(end == behind);
+        REQUIRE(end <= store.layout().bytes());
+      }
+  };
+  check(quantize<2>(a, y, naive), true);
+  check(quantize<8>(a, y, variance_corrected), true);
+  check(quantize<3>(a, y, naive), false);
+  check(quantize<2>(a, y, double_sampling), false);
+  const auto dense = quantize<32>(a, y, full_precision);
+  CHECK(dense.memory_of(3, 4).size() == 4u * 11u * sizeof(float));
+  CHECK(dense.memory_of(3, 4).data() == reinterpret_cast<const std::byte*>(dense.row(3)));
+}

@@ -31,7 +31,8 @@ struct DrawPair {
 /// `Encoding` is how quantize() stores samples for it, `draws` how many independent draws it reads, `pairs`
 /// how they are multiplied, `corrected` whether the store's bias terms are subtracted, `needs_affine_loss`
 /// whether its expectation is the gradient only for an affine l', `needs_stochastic` whether nearest rounding
-/// would leave nothing of it. Called once per pass of a batch; the device subtracts the bias once per batch.
+/// would leave nothing of it. Called once per pass of a batch, to do what the pairs say: batches of one row
+/// follow the pairs alone. The device subtracts the bias once per batch.
 template <class E>
 concept GradientEstimator = requires {
   typename E::Encoding;

@@ -3,6 +3,7 @@
 /// Layer 2: samples of 1 to 8 bits, packed at exactly their bits.
 
 #include <algorithm>
+#include <bit>
 #include <cstddef>
 #include <cstdint>
 #include <memory>
@@ -158,11 +159,15 @@ class PackedStore : public StoreHeader {
   const PlaneLayout& layout() const { return layout_; }
   const Buffer<std::uint8_t>& codes() const { return codes_; }
   Buffer<std::uint8_t>& mutable_codes() { return codes_; }
-  /// The memory that holds the rows [first, first + count), and what lies between their planes.
+  /// Where the rows [first, first + count) lie, to be asked for ahead: exactly their groups where a code is
+  /// one plane, else as many bytes from the beginning of their block on, which are whole blocks where rows
+  /// are.
   std::span<const std::byte> memory_of(Index first, Index count) const {
-    const Index row_bits = layout_.stored_bits * cols();
-    const Index offset = first / block_rows * block_rows / 8 * row_bits;
-    const Index bytes = std::min((first % block_rows + count + 7) / 8 * row_bits, layout_.bytes() - offset);
+    const bool one_plane = std::has_single_bit(static_cast<unsigned>(layout_.stored_bits)) && draws == 1;
+    const Index before = one_plane ? first % group_rows : first % block_rows;
+    const Index group_bytes = layout_.stored_bits * cols();
+    const Index offset = (first - before) / group_rows * group_bytes;
+    const Index bytes = std::min((before + count + 7) / 8 * group_bytes, layout_.bytes() - offset);
     return std::as_bytes(std::span(codes_.data() + offset, static_cast<std::size_t>(bytes)));
   }
   PlaneList planes(int draw) const { return Encoding::planes(bits_, draw); }

@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cstddef>
+#include <type_traits>
 
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/storage/dense_store.hpp>

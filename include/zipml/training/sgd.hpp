@@ -3,6 +3,7 @@
 /// Layer 6: the training loop: minibatch stochastic (proximal) gradient descent over any store, estimator,
 /// loss, regularizer and step size.
 
+#include <algorithm>
 #include <array>
 #include <chrono>
 #include <cmath>
@@ -296,7 +297,7 @@ class Sgd<L, R, Step>::Run {
     single_rows_->begin_run(run.first, run.count, next.first, next.count);
     for (Index i = run.first; i < run.first + run.count; ++i) {
       const float residual = single_rows_->residual(i, sgd_.loss_, x_.data(), c_);
-      if (!(std::fabs(residual) < runaway)) return false;
+      if (!(std::fabs(residual) < runaway) || !(single_rows_->largest() < runaway)) return false;
       const float s = step(epoch, iteration_);
       single_rows_->descend(s);
       if constexpr (!std::is_same_v<R, NoRegularizer>) single_rows_->settle(x_.data());

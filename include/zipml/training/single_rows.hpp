@@ -11,6 +11,7 @@
 
 #include <algorithm>
 #include <array>
+#include <cmath>
 #include <cstddef>
 #include <type_traits>
 #include <utility>
@@ -110,14 +111,18 @@ class SingleRows {
       if (is_margin(draw)) z[draw] = margin(rows[draw], x);
     rows_ = rows;
     factors_ = {};
+    largest_ = 0.0f;
     float sum = 0.0f;
     for (const auto& pair : Estimator::pairs) {
       const float r = pair.weight * loss.derivative(z[static_cast<std::size_t>(pair.margin)] + c, labels_[i]);
       factors_[static_cast<std::size_t>(pair.sample)] += r;
+      largest_ = std::fabs(r) > largest_ ? std::fabs(r) : largest_;
       sum += r;
     }
     return sum;
   }
+  /// The largest magnitude of these residuals, which may cancel in their sum.
+  float largest() const { return largest_; }
 
   /// The step x -= s * g along the gradient of the row, due from now on.
   void descend(float s) {
@@ -181,6 +186,7 @@ class SingleRows {
   std::array<const float*, draws> rows_{};  // of each draw: the row of the step that is due
   std::array<float, draws> factors_{};
   float step_ = 0.0f;
+  float largest_ = 0.0f;
   bool due_ = false;
 };
 
