@@ -106,7 +106,7 @@ struct Avx2Kernels : ScalarKernels {
     const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
     for (int m = 0; m < models.count; ++m, out += groups.rows()) {
       if (wide) {
-        visit_wide(planes, [&](auto bits) {
+        detail::visit_code_bits<5, 8>(planes.code_bits, [&](auto bits) {
           wide_table_margins<bits()>(view, planes, table, groups, models[m], out);
         });
       } else if (!is_shuffled(planes)) {
@@ -125,7 +125,7 @@ struct Avx2Kernels : ScalarKernels {
     const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
       if (wide) {
-        visit_wide(planes, [&](auto bits) {
+        detail::visit_code_bits<5, 8>(planes.code_bits, [&](auto bits) {
           add_wide_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
         });
       } else if (!is_shuffled(planes)) {
@@ -348,7 +348,7 @@ struct Avx2Kernels : ScalarKernels {
   }
 
   /// 32 columns of a model in int16, for bytes that maddubs would saturate. Unpacking stays in 128-bit
-  /// halves: conversions cross them, at half the speed.
+  /// halves, which conversions cross.
   struct WideModel {
     __m256i low;
     __m256i high;
@@ -1109,20 +1109,6 @@ struct Avx2Kernels : ScalarKernels {
 
   // ---- the same for codes of 5 to 8 bits: 2 to 16 tables of 16 entries
   // ----------------------------------------------------------------------------------
-
-  template <class F>
-  static void visit_wide(const PlaneList& planes, const F& f) {
-    switch (planes.code_bits) {
-      case 5:
-        return f(std::integral_constant<int, 5>{});
-      case 6:
-        return f(std::integral_constant<int, 6>{});
-      case 7:
-        return f(std::integral_constant<int, 7>{});
-      default:
-        return f(std::integral_constant<int, 8>{});
-    }
-  }
 
   /// Codes that the table lacks, of another panel, find its last entry.
   template <int Bits>

@@ -74,7 +74,7 @@ struct Avx512Kernels : Avx2Kernels {
     if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
       return Avx2Kernels::margins(view, planes, table, groups, models, out);
     for (int m = 0; m < models.count; ++m, out += groups.rows())
-      visit_table_bits(planes, [&](auto bits) {
+      detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
         if constexpr (bits() <= 4)
           table_margins<bits()>(view, planes, table, groups, models[m], out);
         else
@@ -86,7 +86,7 @@ struct Avx512Kernels : Avx2Kernels {
     if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
       return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
     for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
-      visit_table_bits(planes, [&](auto bits) {
+      detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
         if constexpr (bits() <= 4)
           add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
         else
@@ -145,27 +145,6 @@ struct Avx512Kernels : Avx2Kernels {
   ZIPML_INLINE_AVX512 static void clear(__m512* v) {
     if constexpr (N > 1) clear<N - 1>(v);
     v[N - 1] = _mm512_setzero_ps();
-  }
-
-  /// f with the width of a code, 2 to 8, as a constant.
-  template <class F>
-  static void visit_table_bits(const PlaneList& planes, const F& f) {
-    switch (planes.code_bits) {
-      case 2:
-        return f(std::integral_constant<int, 2>{});
-      case 3:
-        return f(std::integral_constant<int, 3>{});
-      case 4:
-        return f(std::integral_constant<int, 4>{});
-      case 5:
-        return f(std::integral_constant<int, 5>{});
-      case 6:
-        return f(std::integral_constant<int, 6>{});
-      case 7:
-        return f(std::integral_constant<int, 7>{});
-      default:
-        return f(std::integral_constant<int, 8>{});
-    }
   }
 
   // ---- rounding of model and residuals

@@ -1,8 +1,7 @@
 #pragma once
 /// \file
-/// Layer 3: batch_math.hpp in AVX2, the same bits. With 64 columns the descent takes a third of what g++ 12
-/// makes of the loops there, folding and unfolding two thirds: an asm keeps a product from becoming part of
-/// an FMA at no cost, where C++ needs a comparison, and largest values and sums stay in registers.
+/// Layer 3: batch_math.hpp in AVX2, the same bits. An asm keeps a product from becoming part of an FMA at no
+/// cost, where C++ needs a comparison, and largest values and sums stay in registers.
 
 #include <zipml/intrinsics.hpp>
 #include <zipml/kernels/batch_math.hpp>

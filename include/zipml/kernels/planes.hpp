@@ -16,54 +16,37 @@ void visit_single(const PlaneList& planes, const F& f) {
   f(std::integral_constant<int, 0>{});
 }
 
-/// Calls f with the width, as a constant, of a code of 3, 5, 6 or 7 bits, which is several planes; false for
-/// other codes.
-template <class F>
-bool visit_several(const PlaneList& planes, const F& f) {
-  if (planes.has_draw_plane) return false;
-  switch (planes.code_bits) {
-    case 3:
-      return f(std::integral_constant<int, 3>{}), true;
-    case 5:
-      return f(std::integral_constant<int, 5>{}), true;
-    case 6:
-      return f(std::integral_constant<int, 6>{}), true;
-    case 7:
-      return f(std::integral_constant<int, 7>{}), true;
-    default:
-      return false;
+/// Calls f with the width of a code, First to Last, as a constant; false for other widths.
+template <int First, int Last, class F>
+bool visit_code_bits(int bits, const F& f) {
+  if constexpr (First > Last) {
+    return false;
+  } else {
+    if (bits != First) return visit_code_bits<First + 1, Last>(bits, f);
+    f(std::integral_constant<int, First>{});
+    return true;
   }
 }
 
-/// Calls f with the width of a code of 1 to 8 bits, and with whether a draw's own plane comes with it, as
+/// The same for a code of several planes, 3, 5, 6 or 7 bits; false for other codes.
+template <class F>
+bool visit_several(const PlaneList& planes, const F& f) {
+  if (planes.has_draw_plane || planes.count < 2) return false;
+  return visit_code_bits<3, 7>(planes.code_bits, [&](auto bits) {
+    if constexpr (bits() != 4) f(bits);
+  });
+}
+
+/// Calls f with the width of a code of 1 to 7 bits, and with whether a draw's own plane comes with it, as
 /// constants; false for codes that may not fit a byte.
 template <class F>
 bool visit_bytes(const PlaneList& planes, const F& f) {
-  const auto visit = [&](auto bits) {
+  return visit_code_bits<1, 7>(planes.code_bits, [&](auto bits) {
     if (planes.has_draw_plane)
       f(bits, std::true_type{});
     else
       f(bits, std::false_type{});
-    return true;
-  };
-  switch (planes.code_bits) {
-    case 1:
-      return visit(std::integral_constant<int, 1>{});
-    case 2:
-      return visit(std::integral_constant<int, 2>{});
-    case 3:
-      return visit(std::integral_constant<int, 3>{});
-    case 4:
-      return visit(std::integral_constant<int, 4>{});
-    case 5:
-      return visit(std::integral_constant<int, 5>{});
-    case 6:
-      return visit(std::integral_constant<int, 6>{});
-    case 7:
-      return visit(std::integral_constant<int, 7>{});
-    default:
-      return false;
-  }
+  });
 }
 
 /// First panels of a group in each plane of a code.

@@ -125,8 +125,8 @@ inline bool decodes_in_bytes(const RowCodes& row, const RowLevels& levels, Index
 
 // Bits behind column d are not 0, but their steps and offsets are.
 
-/// Bytes 8 half .. 8 half + 7 of 16 that stand in both lanes, as floats: by a shuffle within 128 bits, where
-/// widening moves across them, at half the speed.
+/// Bytes 8 half .. 8 half + 7 of 16 that stand in both lanes, as floats: by a shuffle within 128 bits,
+/// which widening would cross.
 ZIPML_INLINE_AVX2 inline __m256 eight_floats_avx2(__m256i sixteen, int half) {
   constexpr char z = -64;  // with 8 added still negative: 0
   const __m256i spread = _mm256_add_epi8(_mm256_setr_epi8(0, z, z, z, 1, z, z, z, 2, z, z, z, 3, z, z, z, 4,
