@@ -276,6 +276,7 @@ TEST_CASE("every policy equals the scalar kernels: long rows and many rows at th
     for (int bits = 1; bits <= 8; ++bits)
       for (const Fill fill : {Fill::random, Fill::largest}) {
         compare<Kernels>({bits, false, 8, 5000, 0, {0, 1}}, fill);
+        for (const bool draw : {false, true}) compare<Kernels>({bits, draw, 40, 333, 0, {0, 5}}, fill);
         compare<Kernels>({bits, bits == 8, 8, max_int8_columns, 0, {0, 1}}, fill);
         compare<Kernels>({bits, bits == 8, max_int8_rows, 33, 0, {0, max_int8_rows / 8}}, fill);
       }

@@ -37,7 +37,7 @@
 #endif
 #define ZIPML_TARGET_AVX2 ZIPML_KERNEL("avx2,fma")
 #define ZIPML_TARGET_AVX_VNNI ZIPML_KERNEL("avx2,fma,avxvnni")
-#define ZIPML_TARGET_AVX512 ZIPML_KERNEL("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi")
+#define ZIPML_TARGET_AVX512 ZIPML_KERNEL("avx2,fma,avx512f,avx512bw,avx512vl,avx512vnni,avx512vbmi,gfni")
 #endif
 
 // For bodies that several functions with other target attributes share, and for parts of a kernel that keep
@@ -55,7 +55,7 @@
 // The name of the inline namespace therefore spells the instruction sets that the compiler was free to use.
 #if defined(__AVX512F__)
 #if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__GFNI__)
 #define ZIPML_ABI_VECTOR avx512vnni
 #else
 #define ZIPML_ABI_VECTOR avx512bw

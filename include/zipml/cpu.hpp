@@ -18,7 +18,7 @@ namespace zipml::inline ZIPML_ABI {
 struct CpuFeatures {
   bool avx2 = false;      ///< AVX2 and FMA
   bool avx_vnni = false;  ///< AVX2, FMA and AVX-VNNI: dot products of bytes in 256-bit registers
-  bool avx512 = false;    ///< AVX-512 F, BW, VL, VNNI, VBMI; and AVX2, FMA
+  bool avx512 = false;    ///< AVX-512 F, BW, VL, VNNI, VBMI; GFNI, AVX2, FMA
 };
 
 namespace detail {
@@ -42,7 +42,7 @@ inline CpuFeatures detect_cpu() {
   const unsigned subleaves = a;
   found.avx2 = fma && bit(b, 5);
   found.avx512 = found.avx2 && (low & zmm_state) == zmm_state && bit(b, 16) && bit(b, 30) && bit(b, 31) &&
-                 bit(c, 1) && bit(c, 11);
+                 bit(c, 1) && bit(c, 8) && bit(c, 11);
   if (subleaves >= 1 && __get_cpuid_count(7, 1, &a, &b, &c, &d) != 0)
     found.avx_vnni = found.avx2 && bit(a, 4);
 #endif

@@ -1,23 +1,27 @@
 #pragma once
 /// \file
-/// Layer 3: kernels in AVX-512 (F, BW, VL, VNNI, VBMI). Integers equal the scalar kernels bit for bit; float
-/// sums differ from them by their order alone.
+/// Layer 3: kernels in AVX-512 (F, BW, VL, VNNI, VBMI) with GFNI. Integers equal the scalar kernels bit for
+/// bit; float sums differ from them by their order alone.
 ///
 /// The instructions that carry the loops (512 bit; latency, and how many start per cycle):
 ///
 ///     intrinsic                instruction      Zen 5     Ice Lake   here
 ///     dpbusd_epi32             vpdpbusd         4,  2     5,  1      4 codes x 4 int8 into int32, exact
 ///     multishift_epi64_epi8    vpmultishiftqb   3,  2     3,  1      a byte of 4 rows to 4 bytes
-///     and_si512                vpandd           1,  4     1,  2      one row's bits
-///     shuffle_epi8             vpshufb          2,  2     1,  1      tables of residual sums, of levels
-///     permutex(2)var_epi8      vperm(i2)b       6,  2     3,  1      tables of 64 and 128 levels
-///     unpacklo/hi_epi8         vpunpck*         2,  2     1,  1      rows side by side
-///     permutexvar_ps           vpermps          4,  2     3,  1      codes of up to 4 bits to floats
-///     fmadd_ps                 vfmadd*ps        4,  2     4,  2
+///     gf2p8affine_epi64_epi8   vgf2p8affineqb   3,  2     3,  1      bits of a plane to where codes have
+///     them and_si512                vpandd           1,  4     1,  2      one row's bits shuffle_epi8
+///     vpshufb          2,  2     1,  1      tables of residual sums, of levels permutex(2)var_epi8
+///     vperm(i2)b       6,  2     3,  1      tables of 64 and 128 levels unpacklo/hi_epi8         vpunpck* 2,
+///     2     1,  1      rows side by side permutexvar_ps           vpermps          4,  2     3,  1 codes of
+///     up to 4 bits to floats fmadd_ps                 vfmadd*ps        4,  2     4,  2
 ///
-/// Margins: the bits of a row are masked where they stand in their byte, not shifted down; the sum of that
-/// row is then a multiple of 2^position and shifted once, at the end. vpdpbusd multiplies by int8 without
-/// intermediate saturation, so that this needs no more room than |sum| <= 255 * 127 * d < 2^31.
+/// Margins: bytes are multiplied with the bits of the first row, of the first two, and so on, up to all of
+/// them, which need no mask; sums are told apart at the end, by differences and a shift. vpdpbusd multiplies
+/// by int8 without intermediate saturation, so that this needs no more room than |sum| <= 255 * 127 * d <
+/// 2^31.
+///
+/// Codes of several planes (3, 5, 6, 7 bits, or a draw's own bit) are put together first, two to a byte up to
+/// 15, where that is less work: JoinedCodes.
 ///
 /// Accumulation of planes of 4 and 8 bits: four rows' codes of a column side by side in a dword, times the
 /// four residuals, into int32: no table, no budget of int16, no bound on the residuals but int8. Planes of 1
@@ -47,26 +51,45 @@ struct Avx512Kernels : Avx2Kernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows())
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+            // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
+            // more in bytes; but planes are added up for each row, one after the other.
+            if (codes.width == 8 && view.width > short_row) return false;
+            code_margins<decltype(codes), false>(view, planes, groups, models[m], out);
+            return true;
+          }))
+        continue;
       for (int p = 0; p < planes.count; ++p)
         detail::visit_width(planes[p].width, [&](auto width) {
           if (p == 0)
-            plane_margins<width(), false>(view, planes[p], groups, models[m], out);
+            code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, models[m], out);
           else
-            plane_margins<width(), true>(view, planes[p], groups, models[m], out);
+            code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, models[m], out);
         });
+    }
   }
 
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
+      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+            // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
+            // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
+            const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
+            if (codes.width == 4 || !(at_any_length || view.width <= short_row)) return false;
+            add_rows<decltype(codes)>(view, planes, groups, residuals, gradients[m]);
+            return true;
+          }))
+        continue;
       for (int p = 0; p < planes.count; ++p)
         detail::visit_width(planes[p].width, [&](auto width) {
           if constexpr (width() <= 2)
             add_table_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
           else
-            add_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
+            add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradients[m]);
         });
+    }
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
@@ -96,17 +119,27 @@ struct Avx512Kernels : Avx2Kernels {
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const float> models, float* out) {
-    detail::visit_single(planes, [&](auto width) {
-      for (int m = 0; m < models.count; ++m)
-        float_margins<width()>(view, planes, groups, models[m], out + m * groups.rows());
-    });
+    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
+      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+            joined_float_margins<decltype(codes)>(view, planes, groups, models[m], out);
+            return true;
+          }))
+        continue;
+      detail::visit_single(planes,
+                           [&](auto width) { float_margins<width()>(view, planes, groups, models[m], out); });
+    }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, ModelBlock<float> gradients) {
-    detail::visit_single(planes, [&](auto width) {
-      for (int m = 0; m < gradients.count; ++m)
-        float_rows<width()>(view, planes, groups, residuals + m * groups.rows(), gradients[m]);
-    });
+    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
+      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+            joined_float_rows<decltype(codes)>(view, planes, groups, residuals, gradients[m]);
+            return true;
+          }))
+        continue;
+      detail::visit_single(
+          planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradients[m]); });
+    }
   }
 
   static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
@@ -222,6 +255,81 @@ struct Avx512Kernels : Avx2Kernels {
     return _mm512_cvttps_epi32(_mm512_fmadd_ps(fraction, _mm512_set1_ps(65536.0f), _mm512_set1_ps(0.5f)));
   }
 
+  // ---- codes in bytes
+  // -----------------------------------------------------------------------------------------------
+
+  /// Codes of a group as kernels read them: `width` registers for 64 columns, register k with `width` bits
+  /// for each of rows k * 8 / width on, the first of them lowest. Here a plane as it is stored.
+  template <int W>
+  struct PlaneCodes {
+    static constexpr bool is_plane = true;
+    static constexpr int bits = W;
+    static constexpr int width = W;
+    ZIPML_INLINE_AVX512 static __m512i load(const detail::GroupPanels& panels, Index j, Index d, int k) {
+      return load64(panels.plane[0] + k * d + j);
+    }
+  };
+
+  /// Codes of several planes, put together as a plane of 4 bits, or of 8, would be; the bit of a draw's own
+  /// plane is added. 3 bits are planes of 2 and 1; 5, 6 and 7 are 4 and 1, 4 and 2, 4, 2 and 1.
+  template <int Bits, bool Draw>
+  struct JoinedCodes {
+    static constexpr bool is_plane = false;
+    static constexpr int bits = Bits + (Draw ? 1 : 0);
+    static constexpr int width = (1 << Bits) - (Draw ? 0 : 1) <= 15 ? 4 : 8;
+
+    ZIPML_INLINE_AVX512 static __m512i load(const detail::GroupPanels& panels, Index j, Index d, int k) {
+      constexpr int widest = Bits >= 8 ? 8 : Bits >= 4 ? 4 : Bits >= 2 ? 2 : 1;
+      constexpr int below = Bits - widest;
+      constexpr int planes = std::popcount(static_cast<unsigned>(Bits));
+      __m512i codes = load_plane<widest, below>(panels.plane[0] + j, d, k);
+      if constexpr (below >= 2)
+        codes = _mm512_or_si512(codes, load_plane<2, below - 2>(panels.plane[1] + j, d, k));
+      if constexpr (below % 2 == 1)
+        codes = _mm512_or_si512(codes, load_plane<1, 0>(panels.plane[planes - 1] + j, d, k));
+      if constexpr (Draw) codes = _mm512_add_epi8(codes, load_plane<1, 0>(panels.plane[planes] + j, d, k));
+      return codes;
+    }
+
+   private:
+    /// The bits of a plane where they stand in the codes of register k: a product with a matrix of bits.
+    template <int W, int Shift>
+    ZIPML_INLINE_AVX512 static __m512i load_plane(const std::uint8_t* panels, Index d, int k) {
+      constexpr int per_register = 8 / width;
+      constexpr int per_byte = 8 / W;
+      const int row = k * per_register;
+      std::uint64_t matrix = 0;
+      for (int i = 0; i < per_register; ++i)
+        matrix |= moved_bits(W, (row + i) % per_byte * W, i * width + Shift);
+      return _mm512_gf2p8affine_epi64_epi8(load64(panels + row / per_byte * d),
+                                           _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
+    }
+    /// Bit i of the product is the parity of the byte and of byte 7 - i of the matrix (Intel SDM, vol. 2):
+    /// the identity, less what other bits of the product would be, with columns moved.
+    static constexpr std::uint64_t moved_bits(int count, int from, int to) {
+      constexpr std::uint64_t identity = 0x0102040810204080;
+      const std::uint64_t rows = ((std::uint64_t{1} << 8 * count) - 1) << 8 * (8 - to - count);
+      return from >= to ? (identity & rows) << (from - to) : (identity & rows) >> (to - from);
+    }
+  };
+
+  /// Calls f with the JoinedCodes of a list of several planes; false where f says so, or there are none.
+  template <class F>
+  static bool visit_joined(const PlaneList& planes, const F& f) {
+    bool done = false;
+    detail::visit_bytes(planes, [&](auto bits, auto draw) {
+      if constexpr (draw() || std::popcount(static_cast<unsigned>(bits())) > 1)
+        done = f(JoinedCodes<bits(), draw()>{});
+    });
+    return done;
+  }
+  static PlaneList only(const Plane& plane) {
+    PlaneList list;
+    list.code_bits = plane.width;
+    list.push(plane);
+    return list;
+  }
+
   // ---- integer margins
   // -------------------------------------------------------------------------------------------
 
@@ -248,59 +356,69 @@ struct Avx512Kernels : Avx2Kernels {
   }
 
   /// Two groups of 8 rows at a time, so that one load of the model serves 16 rows.
-  template <int W, bool Add>
-  ZIPML_TARGET_AVX512 static void plane_margins(const PackedView& view, const Plane& plane, GroupRange groups,
-                                                const std::int8_t* x, std::int32_t* out) {
-    const Index d = view.layout.cols;
-    const Index width = view.width;
+  template <class Codes, bool Add>
+  ZIPML_TARGET_AVX512 static void code_margins(const PackedView& view, const PlaneList& planes,
+                                               GroupRange groups, const std::int8_t* x, std::int32_t* out) {
     LookAhead ahead(view.ahead, view.codes);
     Index g = 0;
     for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
-      group_margins<W, 2, Add>(view.group(plane, groups.first + g), view.group(plane, groups.first + g + 1),
-                               d, width, plane.shift, x, out, ahead);
-    if (g < groups.count) {
-      const std::uint8_t* panels = view.group(plane, groups.first + g);
-      group_margins<W, 1, Add>(panels, panels, d, width, plane.shift, x, out, ahead);
-    }
+      group_margins<Codes, 2, Add>(view, planes, groups.first + g, x, out, ahead);
+    if (g < groups.count) group_margins<Codes, 1, Add>(view, planes, groups.first + g, x, out, ahead);
   }
 
-  template <int W, int Groups, bool Add>
-  ZIPML_TARGET_AVX512 static void group_margins(const std::uint8_t* first, const std::uint8_t* second,
-                                                Index d, Index width, int shift, const std::int8_t* x,
-                                                std::int32_t* out, Ahead& to_touch) {
-    constexpr int per_byte = 8 / W;
+  template <class Codes, int Groups, bool Add>
+  ZIPML_TARGET_AVX512 static void group_margins(const PackedView& view, const PlaneList& planes, Index group,
+                                                const std::int8_t* x, std::int32_t* out, Ahead& to_touch) {
+    constexpr int W = Codes::width;
+    const Index d = view.layout.cols;
+    const Index width = view.width;
+    const detail::GroupPanels first(view, planes, group);
+    const detail::GroupPanels second(view, planes, group + Groups - 1);
     Ahead ahead = to_touch;
-    __m512i masks[per_byte];
-    for (int r = 0; r < per_byte; ++r)
-      masks[r] = _mm512_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
     __m512i acc[Groups * 8];
     clear<Groups * 8>(acc);
     for (Index j = 0; j < width; j += 64) {
       const __m512i x_i8x64 = _mm512_load_si512(x + j);
       for (int g = 0; g < Groups; ++g)
-        for (int k = 0; k < W; ++k) {
-          const __m512i codes = load64((g == 0 ? first : second) + k * d + j);
-          for (int r = 0; r < per_byte; ++r) {
-            __m512i& a = acc[g * 8 + k * per_byte + r];
-            a = _mm512_dpbusd_epi32(a, W == 8 ? codes : _mm512_and_si512(codes, masks[r]), x_i8x64);
-            // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to
-            // spare.
-            if constexpr (W > 1) asm("" : "+v"(a));
-          }
-        }
-      for (int k = 0; k < (Groups * W + 3) / 4; ++k) ahead.touch();
+        for (int k = 0; k < W; ++k)
+          add_rows_up_to<W, 8 / W>(Codes::load(g == 0 ? first : second, j, d, k), x_i8x64,
+                                   acc + g * 8 + k * (8 / W));
+      for (int k = 0; k < (Groups * Codes::bits + 3) / 4; ++k) ahead.touch();
     }
-    // The sum of a row is a multiple of 2^position of its bits.
-    __m512i positions = _mm512_setzero_si512();
-    if constexpr (W == 1) positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
-    if constexpr (W == 2) positions = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
-    if constexpr (W == 4) positions = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
-    __m512i sums = sums_of(acc);
-    sums = _mm512_sll_epi32(_mm512_srav_epi32(sums, positions), _mm_cvtsi32_si128(shift));
+    __m512i sums = rows_apart<W>(sums_of(acc));
+    if constexpr (Codes::is_plane) sums = _mm512_sll_epi32(sums, _mm_cvtsi32_si128(planes[0].shift));
+    store_sums<Groups, Add>(sums, out);
+    to_touch = ahead;
+  }
+
+  template <int Groups, bool Add>
+  ZIPML_INLINE_AVX512 static void store_sums(__m512i sums, std::int32_t* out) {
     const auto rows = static_cast<__mmask16>(Groups == 2 ? 0xffff : 0xff);
     if constexpr (Add) sums = _mm512_add_epi32(sums, _mm512_maskz_loadu_epi32(rows, out));
     _mm512_mask_storeu_epi32(out, rows, sums);
-    to_touch = ahead;
+  }
+
+  /// acc[r] += the fields of rows 0 .. r of each byte, times the model, for r < Rows.
+  template <int W, int Rows>
+  ZIPML_INLINE_AVX512 static void add_rows_up_to(__m512i bytes, __m512i x_i8x64, __m512i* acc) {
+    if constexpr (Rows > 1) add_rows_up_to<W, Rows - 1>(bytes, x_i8x64, acc);
+    const __m512i fields =
+        Rows * W == 8 ? bytes
+                      : _mm512_and_si512(bytes, _mm512_set1_epi8(static_cast<char>((1 << Rows * W) - 1)));
+    acc[Rows - 1] = _mm512_dpbusd_epi32(acc[Rows - 1], fields, x_i8x64);
+    // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to spare.
+    if constexpr (W > 1) asm("" : "+v"(acc[Rows - 1]));
+  }
+  /// From the sums of rows 0 .. r of a byte to those of row r: less the one before, a multiple of 2^(W r).
+  template <int W>
+  ZIPML_INLINE_AVX512 static __m512i rows_apart(__m512i sums) {
+    if constexpr (W == 8) return sums;
+    const auto not_first = static_cast<__mmask16>(W == 1 ? 0xfefe : W == 2 ? 0xeeee : 0xaaaa);
+    __m512i positions = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 0, 1, 2, 3, 4, 5, 6, 7);
+    if constexpr (W == 2) positions = _mm512_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6, 0, 2, 4, 6);
+    if constexpr (W == 4) positions = _mm512_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4, 0, 4);
+    const __m512i before = _mm512_alignr_epi32(sums, sums, 15);
+    return _mm512_srav_epi32(_mm512_mask_sub_epi32(sums, not_first, sums, before), positions);
   }
 
   // ---- integer accumulation
@@ -360,14 +478,15 @@ struct Avx512Kernels : Avx2Kernels {
 
   /// Adds what 64 columns of one group bring to the sums of even and of odd steps (two, so that additions do
   /// not wait for each other).
-  template <int W>
-  ZIPML_INLINE_AVX512 static void add_group(const std::uint8_t* panels, Index d, const std::int8_t* residuals,
-                                            const __m512i* controls, __m512i (&acc)[2][4]) {
-    if constexpr (W == 4) {
+  template <class Codes>
+  ZIPML_INLINE_AVX512 static void add_group(const detail::GroupPanels& panels, Index j, Index d,
+                                            const std::int8_t* residuals, const __m512i* controls,
+                                            __m512i (&acc)[2][4]) {
+    if constexpr (Codes::width == 4) {
       const __m512i nibble = _mm512_set1_epi8(15);
       for (int k = 0; k < 2; ++k) {
-        const __m512i a = load64(panels + 2 * k * d);
-        const __m512i b = load64(panels + (2 * k + 1) * d);
+        const __m512i a = Codes::load(panels, j, d, 2 * k);
+        const __m512i b = Codes::load(panels, j, d, 2 * k + 1);
         const __m512i r = four_residuals(residuals + 4 * k);
         const __m512i halves[2] = {_mm512_unpacklo_epi8(a, b), _mm512_unpackhi_epi8(a, b)};
         for (int m = 0; m < 4; ++m) {
@@ -379,7 +498,7 @@ struct Avx512Kernels : Avx2Kernels {
     } else {
       for (int k = 0; k < 2; ++k) {
         __m512i row[4];
-        for (int i = 0; i < 4; ++i) row[i] = load64(panels + (4 * k + i) * d);
+        for (int i = 0; i < 4; ++i) row[i] = Codes::load(panels, j, d, 4 * k + i);
         add_four_rows(row, four_residuals(residuals + 4 * k), acc[k]);
       }
     }
@@ -414,45 +533,56 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  template <int W>
-  ZIPML_TARGET_AVX512 static void add_rows(const PackedView& view, const Plane& plane, GroupRange groups,
+  template <class Codes>
+  ZIPML_TARGET_AVX512 static void add_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
                                            const std::int8_t* residuals, std::int32_t* gradient) {
-    constexpr Index side_by_side = 8 / W;
-    const Index d = view.layout.cols;
+    constexpr int W = Codes::width;
+    const int shift = Codes::is_plane ? planes[0].shift : 0;
     const Index width = view.width;
     const __m512i controls[2] = {field_control(16, 4, 0), field_control(16, 4, 1)};
     LookAhead ahead(view.ahead, view.codes);
     alignas(64) std::int32_t tile[4 * 16 * tile_blocks];
     for (Index begin = 0; begin < width; begin += 64 * tile_blocks) {
       const Index end = width - begin < 64 * tile_blocks ? width : begin + 64 * tile_blocks;
-      for (Index first = 0; first < groups.count; first += side_by_side) {
-        const Index count = groups.count - first < side_by_side ? groups.count - first : side_by_side;
-        const std::uint8_t* panels[side_by_side];
-        for (Index g = 0; g < count; ++g) panels[g] = view.group(plane, groups.first + first + g);
-        const std::int8_t* r = residuals + first * group_rows;
-        const auto add = [&](Index rows) ZIPML_TARGET_AVX512 {
-          for (Index j = begin; j < end; j += 64) {
-            std::int32_t* sums = tile + (j - begin);
-            __m512i acc[2][4];
-            for (int m = 0; m < 4; ++m) {
-              acc[0][m] = first == 0 ? _mm512_setzero_si512() : _mm512_load_si512(sums + 16 * m);
-              acc[1][m] = _mm512_setzero_si512();
-            }
-            for (Index g = 0; g < rows; ++g) {
-              add_group<W>(panels[g] + j, d, r + g * group_rows, controls, acc);
-              for (int k = 0; k < W / 2; ++k) ahead.touch();
-            }
-            for (int m = 0; m < 4; ++m)
-              _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
-          }
-        };
-        if (count == side_by_side)
-          add(side_by_side);
-        else
-          add(count);
+      Index g = 0;
+      const auto add = [&](auto side_by_side) ZIPML_TARGET_AVX512 {
+        for (; g + side_by_side <= groups.count; g += side_by_side)
+          add_groups<Codes, side_by_side>(view, planes, groups.first + g, begin, end,
+                                          residuals + g * group_rows, g == 0, controls, tile, ahead);
+      };
+      // Eight panels side by side; in short rows 16, which have fewer sums to bring and to take away.
+      if constexpr (W == 4) {
+        if (width <= short_row) add(std::integral_constant<Index, 4>{});
+        add(std::integral_constant<Index, 2>{});
       }
-      for (Index j = begin; j < end; j += 64) flush<W>(tile + (j - begin), plane.shift, gradient + j);
+      add(std::integral_constant<Index, 1>{});
+      for (Index j = begin; j < end; j += 64) flush<W>(tile + (j - begin), shift, gradient + j);
     }
+  }
+
+  /// Adds `Count` groups side by side to the sums of columns [begin, end), or begins these.
+  template <class Codes, Index Count>
+  ZIPML_INLINE_AVX512 static void add_groups(const PackedView& view, const PlaneList& planes, Index group,
+                                             Index begin, Index end, const std::int8_t* residuals, bool first,
+                                             const __m512i* controls, std::int32_t* tile, Ahead& to_touch) {
+    const Index d = view.layout.cols;
+    detail::GroupPanels panels[Count];
+    for (Index g = 0; g < Count; ++g) panels[g] = detail::GroupPanels(view, planes, group + g);
+    Ahead ahead = to_touch;
+    for (Index j = begin; j < end; j += 64) {
+      std::int32_t* sums = tile + (j - begin);
+      __m512i acc[2][4];
+      for (int m = 0; m < 4; ++m) {
+        acc[0][m] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + 16 * m);
+        acc[1][m] = _mm512_setzero_si512();
+      }
+      for (Index g = 0; g < Count; ++g) {
+        add_group<Codes>(panels[g], j, d, residuals + g * group_rows, controls, acc);
+        for (int k = 0; k < Codes::bits / 2; ++k) ahead.touch();
+      }
+      for (int m = 0; m < 4; ++m) _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
+    }
+    to_touch = ahead;
   }
 
   /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residuals'
@@ -660,35 +790,14 @@ struct Avx512Kernels : Avx2Kernels {
     }
   }
 
-  /// Bits of 64 columns of row `row` of a group, moved to where they stand in a code: `shift` up. `spread` is
-  /// the plane's mask there.
-  template <int W, int Shift>
-  ZIPML_INLINE_AVX512 static __m512i row_bits(const std::uint8_t* panels, Index d, int row, __m512i spread) {
-    const __m512i bytes = load64(panels + row / (8 / W) * d);
-    const int by = row % (8 / W) * W - Shift;
-    const __m512i moved = by > 0   ? _mm512_srli_epi16(bytes, static_cast<unsigned>(by))
-                          : by < 0 ? _mm512_slli_epi16(bytes, static_cast<unsigned>(-by))
-                                   : bytes;
-    return _mm512_and_si512(moved, spread);
-  }
-
-  /// The table's entries for 64 columns of a row. 5, 6 and 7 bits are planes of 4 and 1, 4 and 2, 4, 2 and 1.
+  /// The table's entries for 64 columns of a row.
   template <int Bits>
-  ZIPML_INLINE_AVX512 static __m512i row_entries(const std::uint8_t* const* panels, Index j, Index d, int row,
+  ZIPML_INLINE_AVX512 static __m512i row_entries(const detail::GroupPanels& panels, Index j, Index d, int row,
                                                  const __m512i* part) {
-    if constexpr (Bits == 8) {
-      return look_up<8>(part, load64(panels[0] + row * d + j));
-    } else {
-      constexpr int low = Bits - 4;
-      __m512i codes = row_bits<4, low>(panels[0] + j, d, row, _mm512_set1_epi8(15 << low));
-      if constexpr (low >= 2)
-        codes = _mm512_or_si512(
-            codes, row_bits<2, low - 2>(panels[1] + j, d, row, _mm512_set1_epi8(3 << (low - 2))));
-      if constexpr (low % 2 == 1)
-        codes =
-            _mm512_or_si512(codes, row_bits<1, 0>(panels[low == 1 ? 1 : 2] + j, d, row, _mm512_set1_epi8(1)));
-      return look_up<Bits>(part, codes);
-    }
+    if constexpr (Bits == 8)
+      return look_up<8>(part, PlaneCodes<8>::load(panels, j, d, row));
+    else
+      return look_up<Bits>(part, JoinedCodes<Bits, false>::load(panels, j, d, row));
   }
 
   template <int Bits>
@@ -705,8 +814,8 @@ struct Avx512Kernels : Avx2Kernels {
       for (Index j = 0; j < view.width; j += 64) {
         const __m512i x_i8x64 = _mm512_load_si512(x + j);
         for (int row = 0; row < 8; ++row)
-          acc[row] = _mm512_dpbusd_epi32(acc[row], row_entries<Bits>(panels.plane, j, d, row, entries.part),
-                                         x_i8x64);
+          acc[row] =
+              _mm512_dpbusd_epi32(acc[row], row_entries<Bits>(panels, j, d, row, entries.part), x_i8x64);
         for (int k = 0; k < Bits; ++k) ahead.touch();
       }
       _mm512_mask_storeu_epi32(out, 0xff, sums_of(acc));
@@ -729,7 +838,7 @@ struct Avx512Kernels : Avx2Kernels {
         clear<4>(acc);
         for (int k = 0; k < 2; ++k) {
           __m512i row[4];
-          for (int i = 0; i < 4; ++i) row[i] = row_entries<Bits>(panels.plane, j, d, 4 * k + i, entries.part);
+          for (int i = 0; i < 4; ++i) row[i] = row_entries<Bits>(panels, j, d, 4 * k + i, entries.part);
           add_four_rows(row, r[k], acc);
         }
         flush_lanes(acc, 0, gradient + j);
@@ -875,6 +984,77 @@ struct Avx512Kernels : Avx2Kernels {
         _mm512_store_ps(gradient + j, _mm512_add_ps(sums[0], sums[1]));
         if (j % 64 == 0)
           for (int k = 0; k < (view.layout.stored_bits + 1) / 2; ++k) ahead.touch();
+      }
+    }
+  }
+
+  // ---- float model, codes of several planes
+  // ----------------------------------------------------------------------------------
+
+  /// Codes of 64 columns, of one row after the other, as floats.
+  struct SixteenOf {
+    __m512i places[4];
+    ZIPML_INLINE_AVX512 SixteenOf() {
+      const __m512i lanes = _mm512_setr_epi32(0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 10, 11, 12, 13, 14, 15);
+      for (int k = 0; k < 4; ++k) places[k] = _mm512_add_epi32(lanes, _mm512_set1_epi32(16 * k));
+    }
+    /// Columns 16 k .. 16 k + 15 of row r of a register of codes of W bits.
+    template <int W>
+    ZIPML_INLINE_AVX512 __m512 floats(__m512i bytes, int k, int r) const {
+      const __m512i codes = _mm512_maskz_permutexvar_epi8(0x1111111111111111, places[k], bytes);
+      return to_floats<W>(_mm512_srli_epi32(codes, static_cast<unsigned>(r * W)));
+    }
+  };
+
+  template <class Codes>
+  ZIPML_TARGET_AVX512 static void joined_float_margins(const PackedView& view, const PlaneList& planes,
+                                                       GroupRange groups, const float* x, float* out) {
+    constexpr int W = Codes::width;
+    const Index d = view.layout.cols;
+    const SixteenOf sixteen;
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, out += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      __m512 acc[8];
+      clear<8>(acc);
+      for (Index j = 0; j < view.width; j += 64) {
+        __m512 x_f32x16[4];
+        for (int k = 0; k < 4; ++k) x_f32x16[k] = _mm512_load_ps(x + j + 16 * k);
+        for (int i = 0; i < W; ++i) {
+          const __m512i bytes = Codes::load(panels, j, d, i);
+          for (int r = 0; r < 8 / W; ++r)
+            for (int k = 0; k < 4; ++k)
+              acc[i * (8 / W) + r] =
+                  _mm512_fmadd_ps(sixteen.template floats<W>(bytes, k, r), x_f32x16[k], acc[i * (8 / W) + r]);
+        }
+        for (int k = 0; k < (Codes::bits + 1) / 2; ++k) ahead.touch();
+      }
+      _mm256_storeu_ps(out, sums_of(acc));
+    }
+  }
+
+  template <class Codes>
+  ZIPML_TARGET_AVX512 static void joined_float_rows(const PackedView& view, const PlaneList& planes,
+                                                    GroupRange groups, const float* residuals,
+                                                    float* gradient) {
+    constexpr int W = Codes::width;
+    const Index d = view.layout.cols;
+    const SixteenOf sixteen;
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g, residuals += group_rows) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      for (Index j = 0; j < view.width; j += 64) {
+        __m512 sums[4];
+        for (int k = 0; k < 4; ++k) sums[k] = _mm512_load_ps(gradient + j + 16 * k);
+        for (int i = 0; i < W; ++i) {
+          const __m512i bytes = Codes::load(panels, j, d, i);
+          for (int r = 0; r < 8 / W; ++r)
+            for (int k = 0; k < 4; ++k)
+              sums[k] = _mm512_fmadd_ps(sixteen.template floats<W>(bytes, k, r),
+                                        _mm512_set1_ps(residuals[i * (8 / W) + r]), sums[k]);
+        }
+        for (int k = 0; k < 4; ++k) _mm512_store_ps(gradient + j + 16 * k, sums[k]);
+        for (int k = 0; k < (Codes::bits + 1) / 2; ++k) ahead.touch();
       }
     }
   }

@@ -51,6 +51,7 @@ bool visit_bytes(const PlaneList& planes, const F& f) {
 
 /// First panels of a group in each plane of a code.
 struct GroupPanels {
+  GroupPanels() = default;
   GroupPanels(const PackedView& view, const PlaneList& planes, Index group) {
     for (int p = 0; p < planes.count; ++p) plane[p] = view.group(planes[p], group);
   }

@@ -26,6 +26,7 @@ namespace zipml::inline ZIPML_ABI {
 inline constexpr Index group_rows = 8;
 inline constexpr Index block_groups = 8;
 inline constexpr Index block_rows = group_rows * block_groups;
+static_assert(group_rows == 8 && block_groups == 8);
 
 /// A slice of the code bits: `width` bits (1, 2, 4 or 8) that count `1 << shift` each. `start` is where the
 /// plane begins in a block, in bits per value of the planes before it.
@@ -74,10 +75,12 @@ struct PlaneLayout {
   Index cols = 0;
   int stored_bits = 0;
 
-  Index groups() const { return (rows + group_rows - 1) / group_rows; }
+  Index groups() const { return (rows + group_rows - 1) >> 3; }
+  /// Shifts and masks, where division would round negative numbers: kernels come here for each group.
+  static Index within_block(Index group) { return group & (block_groups - 1); }
   /// Groups in the block that `group` belongs to: 8, fewer in the last block.
   Index groups_in_block(Index group) const {
-    const Index left = groups() - (group - group % block_groups);
+    const Index left = groups() - (group - within_block(group));
     return left < block_groups ? left : block_groups;
   }
   /// Bytes of all codes: stored_bits * cols for each group.
@@ -85,7 +88,7 @@ struct PlaneLayout {
 
   /// Offset of the first panel of a group in a plane.
   Index offset(const Plane& plane, Index group) const {
-    const Index within = group % block_groups;
+    const Index within = within_block(group);
     return ((group - within) * stored_bits + groups_in_block(group) * plane.start + within * plane.width) *
            cols;
   }
