@@ -8,6 +8,14 @@
 //   against
 //                 int8 of the same width, both taking turns
 //   float-table   codes stand for the levels of a table of floats for each column
+//
+// vector/<isa>/<work>: what a batch, or a row of classic SGD, does on vectors of so many columns whatever its
+// rows are:
+//   round, round-nearest      the model to 8 bits
+//   fold, dot                 steps into the model; offsets times the model
+//   unfold                    offsets times the rounded model
+//   descend-int, -float       the step along a gradient of codes, in integer or float sums
+//   descend-row, -to-row      the step along a row; with the next margin in the same reading
 
 #include <benchmark/benchmark.h>
 
@@ -143,12 +151,78 @@ void dense(benchmark::State& state, bool accumulate) {
   report(state, 32.0);
 }
 
+/// Registers the work of a policy on vectors.
+template <class Kernels>
+void register_vector_work() {
+  struct Vectors {
+    Buffer<float> model{columns}, step{columns}, offset{columns}, row{columns}, sums{columns}, out{columns};
+    Buffer<std::int8_t> codes{columns};
+    Buffer<std::int32_t> integers{columns};
+    Vectors() {
+      for (Index j = 0; j < columns; ++j) {
+        const auto v = static_cast<float>(j * 37 % 255 - 127);
+        model[j] = v / 256.0f;
+        step[j] = 0.5f + static_cast<float>(j % 3);
+        offset[j] = row[j] = -v / 128.0f;
+        codes[j] = static_cast<std::int8_t>(v);
+      }
+    }
+    GradientFrame frame(bool in_integers) {
+      GradientFrame frame{};
+      (in_integers ? void(frame.codes = integers.data()) : void(frame.sums = sums.data()));
+      frame.code_scale = frame.share = 0.01f;
+      frame.step = step.data();
+      frame.offset = offset.data();
+      frame.inner = frame.outer = 0.1f;
+      return frame;
+    }
+    VectorRounding rounding(bool nearest) const {
+      return {Random(1), {}, 0.5f / 127.0f, 127, false, nearest};
+    }
+  };
+  const auto add = [](const char* work, auto run) {
+    benchmark::RegisterBenchmark((std::string("vector/") + Kernels::name + "/" + work).c_str(),
+                                 [run](benchmark::State& state) {
+                                   Vectors v;
+                                   for (auto _ : state) {
+                                     run(v);
+                                     benchmark::ClobberMemory();
+                                   }
+                                   state.counters["columns"] = static_cast<double>(columns);
+                                 });
+  };
+  // A step of 0 keeps what descends from running away while it is timed.
+  for (const bool nearest : {false, true})
+    add(nearest ? "round-nearest" : "round", [nearest](Vectors& v) {
+      Kernels::round_symmetric(v.model.data(), columns, v.rounding(nearest), v.codes.data());
+    });
+  add("fold", [](Vectors& v) {
+    benchmark::DoNotOptimize(Kernels::fold(v.step.data(), v.model.data(), v.out.data(), columns));
+  });
+  add("dot",
+      [](Vectors& v) { benchmark::DoNotOptimize(Kernels::dot(v.offset.data(), v.model.data(), columns)); });
+  add("unfold", [](Vectors& v) {
+    benchmark::DoNotOptimize(
+        Kernels::unfold(v.codes.data(), 0.01f, v.offset.data(), v.step.data(), v.out.data(), columns));
+  });
+  for (const bool in_integers : {true, false})
+    add(in_integers ? "descend-int" : "descend-float", [in_integers](Vectors& v) {
+      benchmark::DoNotOptimize(Kernels::descend(v.frame(in_integers), 0.0f, v.model.data(), columns));
+    });
+  add("descend-row", [](Vectors& v) { Kernels::descend_row({v.row.data(), 0.0f}, v.model.data(), columns); });
+  add("descend-to-row", [](Vectors& v) {
+    benchmark::DoNotOptimize(
+        Kernels::descend_to_row({v.row.data(), 0.0f}, v.model.data(), v.offset.data(), columns));
+  });
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
   detail::for_each_kernels([](auto kernels) {
     using Kernels = decltype(kernels);
     if (!available(Kernels::isa)) return;
+    register_vector_work<Kernels>();
     for (const bool accumulate : {false, true}) {
       const std::string name = std::string(accumulate ? "accumulate/" : "margins/") + Kernels::name + "/";
       benchmark::RegisterBenchmark((name + "32/float").c_str(),

@@ -21,7 +21,7 @@
 /// not aligned.
 
 #include <zipml/cpu.hpp>
-#include <zipml/kernels/batch_math_avx2.hpp>
+#include <zipml/kernels/batch_math_x86.hpp>
 #include <zipml/kernels/planes.hpp>
 #include <zipml/kernels/scalar.hpp>
 #include <zipml/philox_lanes.hpp>

@@ -159,7 +159,15 @@ struct Avx512Kernels : Avx2Kernels {
     round_blocks<false>(v, n, how, place, codes);
   }
 
-  ZIPML_BATCH_MATH(ZIPML_TARGET_AVX512)
+  // The step along the gradient is AVX2's, which takes as long.
+  ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX512)
+  ZIPML_TARGET_AVX512 static float fold(const float* step, const float* x, float* folded, Index padded) {
+    return detail::fold_body(step, x, folded, padded);
+  }
+  static double unfold(const std::int8_t* codes, float scale, const float* ratio, const float* inverse_step,
+                       float* x, Index padded) {
+    return detail::unfold_avx512(codes, scale, ratio, inverse_step, x, padded);
+  }
   static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
     detail::decode_row_avx512(row, levels, d, values, padded);
   }

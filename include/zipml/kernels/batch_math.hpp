@@ -4,9 +4,9 @@
 /// same bits on every instruction set and compiler.
 ///
 /// The bodies are plain C++ on blocks of 32 entries, inlined into functions with the target attributes of
-/// an instruction set (ZIPML_BATCH_MATH); AVX2 has the most of them by hand (batch_math_avx2.hpp). What makes
-/// the bits equal: products are rounded before they feed a sum, and sums are formed in a fixed number of
-/// lanes.
+/// an instruction set (ZIPML_BATCH_MATH); AVX2 and AVX-512 have the most of them by hand
+/// (batch_math_x86.hpp). What makes the bits equal: products are rounded before they feed a sum, and sums are
+/// formed in a fixed number of lanes.
 ///
 /// All vectors are padded to a multiple of model_padding = 64 entries, the padding being 0 in inputs.
 
