@@ -55,8 +55,12 @@
 // The name of the inline namespace therefore spells the instruction sets that the compiler was free to use.
 #if defined(__AVX512F__)
 #if defined(__AVX512BW__) && defined(__AVX512VL__) && defined(__AVX512DQ__)
-#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__) && defined(__GFNI__)
+#if defined(__AVX512VNNI__) && defined(__AVX512VBMI__)
+#if defined(__GFNI__)
+#define ZIPML_ABI_VECTOR avx512gfni
+#else
 #define ZIPML_ABI_VECTOR avx512vnni
+#endif
 #else
 #define ZIPML_ABI_VECTOR avx512bw
 #endif

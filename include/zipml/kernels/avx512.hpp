@@ -8,12 +8,13 @@
 ///     intrinsic                instruction      Zen 5     Ice Lake   here
 ///     dpbusd_epi32             vpdpbusd         4,  2     5,  1      4 codes x 4 int8 into int32, exact
 ///     multishift_epi64_epi8    vpmultishiftqb   3,  2     3,  1      a byte of 4 rows to 4 bytes
-///     gf2p8affine_epi64_epi8   vgf2p8affineqb   3,  2     3,  1      bits of a plane to where codes have
-///     them and_si512                vpandd           1,  4     1,  2      one row's bits shuffle_epi8
-///     vpshufb          2,  2     1,  1      tables of residual sums, of levels permutex(2)var_epi8
-///     vperm(i2)b       6,  2     3,  1      tables of 64 and 128 levels unpacklo/hi_epi8         vpunpck* 2,
-///     2     1,  1      rows side by side permutexvar_ps           vpermps          4,  2     3,  1 codes of
-///     up to 4 bits to floats fmadd_ps                 vfmadd*ps        4,  2     4,  2
+///     gf2p8affine_epi64_epi8   vgf2p8affineqb   3,  2     3,  1      bits of a plane to their place in codes
+///     and_si512                vpandd           1,  4     1,  2      the first rows' bits of a byte
+///     shuffle_epi8             vpshufb          2,  2     1,  1      tables of residual sums, of levels
+///     permutex(2)var_epi8      vperm(i2)b       6,  2     3,  1      tables of 64 and 128 levels; to dwords
+///     unpacklo/hi_epi8         vpunpck*         2,  2     1,  1      rows side by side
+///     permutexvar_ps           vpermps          4,  2     3,  1      codes of up to 4 bits to floats
+///     fmadd_ps                 vfmadd*ps        4,  2     4,  2
 ///
 /// Margins: bytes are multiplied with the bits of the first row, of the first two, and so on, up to all of
 /// them, which need no mask; sums are told apart at the end, by differences and a shift. vpdpbusd multiplies
@@ -30,7 +31,8 @@
 /// the first-level cache: columns outside and all rows inside need no sums in memory, but at d = 4,096 their
 /// lines fall into one set of the cache, and half the speed is lost.
 ///
-/// 512 and not 256 bits: on Zen 5 both start as many instructions per cycle.
+/// 512 and not 256 bits: on Zen 5 both start as many instructions per cycle, and on Intel two of 512 against
+/// three of 256.
 ///
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable
 /// tail.

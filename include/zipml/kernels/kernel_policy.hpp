@@ -35,15 +35,12 @@
 ///   readable tail   the 64 bytes behind codes and float32 rows may be read; as floats they are finite
 /// Not promised: alignment of panels.
 ///
-/// Budget of the integers. With |x| <= 127 and codes below 2^b:
+/// Budget of the integers, with |x| <= 127:
 ///   int16 pair sum of maddubs: 2 * 127 * (2^w - 1) for a plane of width w: 254, 762, 3,810 for w = 1, 2, 4,
-///   so that
-///     129, 43, 8 of them fit int16; w = 8 (64,770) saturates and is widened first.
-///   int32 margin: 127 * (2^(b+1) - 1) * d < 2^31 for d <= 33,092 at 8 bits with a draw plane; beyond
-///   max_int8_columns
-///     the device uses the float model.
-///   int32 gradient: residual_levels * (2^(b+1) - 1) * rows: 127 * 511 * 8,192 rows < 2^31: batches are cut
-///   there.
+///     so that 129, 43, 8 of them fit int16; w = 8 (64,770) saturates and is widened first.
+///   int32 margin: a code is 512 at most, 9 bits all set and a draw's bit: 127 * 512 * d < 2^31 for
+///     d <= 33,026; beyond max_int8_columns the device uses the float model.
+///   int32 gradient: 127 * 512 * 8,192 rows < 2^31: batches are cut there.
 
 #include <concepts>
 #include <cstdint>
@@ -61,8 +58,8 @@ inline constexpr int max_model_code = 127;
 /// Longest row whose int8 margin is certain to fit int32, and most rows of one integer accumulation.
 inline constexpr Index max_int8_columns = 32768;
 inline constexpr Index max_int8_rows = 8192;
-static_assert(Index{max_model_code} * 511 * max_int8_columns < (Index{1} << 31));
-static_assert(Index{127} * 511 * max_int8_rows < (Index{1} << 31));
+static_assert(Index{max_model_code} * 512 * max_int8_columns < (Index{1} << 31));
+static_assert(Index{127} * 512 * max_int8_rows < (Index{1} << 31));
 
 /// R: integer residuals lie in -R .. R. Part of the contract, equal on every instruction set, so that sums
 /// are equal bit for bit. The byte tables of the AVX2 kernels bound it: a nibble holds 4 rows of a 1-bit
