@@ -100,6 +100,7 @@ struct Avx512Codes : Avx2Kernels {
     });
     return done;
   }
+  /// A list of one plane, for kernels that take PlaneCodes.
   static PlaneList only(const Plane& plane) {
     PlaneList list;
     list.code_bits = plane.width;

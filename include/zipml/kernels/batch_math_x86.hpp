@@ -92,7 +92,7 @@ inline double unfold_avx2(const std::int8_t* codes, float scale, const float* ra
   return unfold_avx2<true>(codes, scale, ratio, inverse_step, x, padded);
 }
 
-/// The same in AVX-512.
+/// The same in AVX-512, the lanes added in the same order.
 template <bool HasX>
 ZIPML_TARGET_AVX512 double unfold_avx512(const std::int8_t* codes, float scale, const float* ratio,
                                          const float* inverse_step, float* x, Index padded) {
