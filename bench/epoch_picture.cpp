@@ -20,7 +20,7 @@
 #include <string>
 #include <system_error>
 #include <vector>
-#include <zipml/error.hpp>
+#include <zipml/base/error.hpp>
 
 #include "gnuplot.hpp"
 #include "program.hpp"

@@ -16,9 +16,9 @@
 #include <random>
 #include <string>
 #include <vector>
+#include <zipml/packing/fitted_levels.hpp>
 #include <zipml/quantization/adaquant.hpp>
 #include <zipml/quantization/lloyd_max.hpp>
-#include <zipml/storage/fitted_levels.hpp>
 
 namespace {
 

@@ -7,7 +7,7 @@
 
 #include <charconv>
 #include <string>
-#include <zipml/random.hpp>
+#include <zipml/base/random.hpp>
 #include <zipml/zipml.hpp>
 
 namespace {

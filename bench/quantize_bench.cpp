@@ -71,7 +71,7 @@ void add_one(const std::string& name, Estimator estimator, R rounding) {
   add("pack/" + name, [=](benchmark::State& s) {
     const auto packer = detail::make_packer<typename Estimator::Encoding, UniformLevelsPolicy, R>(
         samples().features(), uniform_levels, Bits, {});
-    run(s, [&] { return packer.pack(samples().label_vector()); });
+    run(s, [&] { return packer.pack(std::as_const(samples().labels).span()); });
   });
 }
 

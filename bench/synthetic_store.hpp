@@ -22,7 +22,7 @@ inline zipml::StoreHeader header(zipml::Index n, zipml::Index d) {
   Eigen::VectorXf labels(n);
   std::uint64_t state = 88172645463325252ull;
   for (zipml::Index i = 0; i < n; ++i) labels[i] = (next_word(state) & 1) != 0 ? 1.0f : -1.0f;
-  return zipml::StoreHeader(zipml::MatrixView{nullptr, n, d, d}, labels, columns, false, 1);
+  return zipml::StoreHeader(zipml::MatrixView{nullptr, n, d, d}, zipml::VectorRef(labels), columns, false, 1);
 }
 
 /// n x d codes of `bits` bits with levels over [-2, 2].

@@ -9,7 +9,7 @@
 #include <string>
 #include <tuple>
 #include <vector>
-#include <zipml/realised_system.hpp>
+#include <zipml/analysis/realised_system.hpp>
 #include <zipml/zipml.hpp>
 
 #include "gnuplot.hpp"

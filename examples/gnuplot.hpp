@@ -3,7 +3,7 @@
 
 #include <cstdio>
 #include <string>
-#include <zipml/error.hpp>
+#include <zipml/base/error.hpp>
 
 class Gnuplot {
  public:

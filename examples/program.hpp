@@ -4,7 +4,7 @@
 #include <CLI/CLI.hpp>
 #include <csignal>
 #include <cstdio>
-#include <zipml/error.hpp>
+#include <zipml/base/error.hpp>
 
 template <class Run>
 int run_program(const char* name, CLI::App& app, int argc, char** argv, const Run& run) {

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
-#include <zipml/recommend.hpp>
+#include <zipml/analysis/recommend.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"

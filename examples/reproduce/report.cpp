@@ -4,9 +4,9 @@
 #include <cstdio>
 #include <fstream>
 #include <nlohmann/json.hpp>
-#include <zipml/config.hpp>
-#include <zipml/error.hpp>
-#include <zipml/isa.hpp>
+#include <zipml/base/config.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/isa.hpp>
 
 #include "../gnuplot.hpp"
 

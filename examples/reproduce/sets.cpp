@@ -4,9 +4,9 @@
 #include <filesystem>
 #include <fstream>
 #include <iterator>
-#include <zipml/data/generated.hpp>
-#include <zipml/data/load.hpp>
-#include <zipml/error.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/io/generated.hpp>
+#include <zipml/io/load.hpp>
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 #include <vector>
-#include <zipml/data/dataset.hpp>
+#include <zipml/io/dataset.hpp>
 
 /// A data set by the name that the claims know it by.
 struct Set {

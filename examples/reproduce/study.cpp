@@ -3,7 +3,7 @@
 #include <atomic>
 #include <cmath>
 #include <limits>
-#include <zipml/thread_team.hpp>
+#include <zipml/base/thread_team.hpp>
 
 namespace {
 

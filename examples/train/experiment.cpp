@@ -2,9 +2,9 @@
 
 #include <chrono>
 #include <cstdio>
-#include <zipml/data/generated.hpp>
-#include <zipml/data/load.hpp>
-#include <zipml/recommend.hpp>
+#include <zipml/analysis/recommend.hpp>
+#include <zipml/io/generated.hpp>
+#include <zipml/io/load.hpp>
 
 Samples load_samples(const Options& options) {
   const auto start = std::chrono::steady_clock::now();

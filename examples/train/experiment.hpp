@@ -4,7 +4,7 @@
 #include <optional>
 #include <string>
 #include <vector>
-#include <zipml/data/generated.hpp>
+#include <zipml/io/generated.hpp>
 #include <zipml/training/channels.hpp>
 
 #include "options.hpp"

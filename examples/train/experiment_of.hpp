@@ -3,7 +3,7 @@
 
 #include <chrono>
 #include <cstdio>
-#include <zipml/exact_solver.hpp>
+#include <zipml/analysis/exact_solver.hpp>
 #include <zipml/zipml.hpp>
 
 #include "experiment.hpp"

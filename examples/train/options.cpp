@@ -1,7 +1,7 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
-#include <zipml/config.hpp>
+#include <zipml/base/config.hpp>
 
 namespace {
 

@@ -4,7 +4,7 @@
 #include <cstdint>
 #include <optional>
 #include <string>
-#include <zipml/types.hpp>
+#include <zipml/base/buffer.hpp>
 
 struct Options {
   std::string file;  // empty: the generated set

@@ -1,8 +1,21 @@
 # cmake -DINCLUDE=include -P includes.cmake
-# What costs every user compile time stays out of the headers, and intrinsics come in through intrinsics.hpp.
+# What costs every user compile time stays out of the headers, intrinsics come in through base/intrinsics.hpp and Eigen
+# through eigen.hpp, and a header includes headers of its own room or of lower ones, and says in its first lines which room
+# it is in.
 cmake_minimum_required(VERSION 3.20)
 
 set(slow iostream ranges random functional regex Eigen/Dense Eigen/Eigen)
+
+# From the lowest: a room stands on those before it.
+set(rooms base eigen quantization storage kernels packing model io estimators analysis training zipml)
+
+# The room of a header, `zipml/room/...` or `zipml/room.hpp`.
+function(room_of header room place)
+  string(REGEX REPLACE "^zipml/([a-z_]+)[/.].*" "\\1" name "${header}")
+  list(FIND rooms "${name}" found)
+  set(${room} ${name} PARENT_SCOPE)
+  set(${place} ${found} PARENT_SCOPE)
+endfunction()
 
 file(GLOB_RECURSE headers RELATIVE ${INCLUDE} ${INCLUDE}/zipml/*)
 list(LENGTH headers count)
@@ -11,15 +24,30 @@ if(count EQUAL 0)
 endif()
 set(faults "")
 foreach(header IN LISTS headers)
+  room_of(${header} room place)
+  if(place EQUAL -1)
+    string(APPEND faults "${header} is in no room: ${rooms}\n")
+  endif()
+  file(READ ${INCLUDE}/${header} text LIMIT 400)
+  if(NOT text MATCHES "/// Room ${room}: " AND NOT header STREQUAL "zipml/zipml.hpp")
+    string(APPEND faults "${header} does not begin with /// Room ${room}: \n")
+  endif()
   file(STRINGS ${INCLUDE}/${header} lines REGEX "^[ \t]*#[ \t]*include")
   foreach(line IN LISTS lines)
     string(REGEX MATCH "[<\"]([^>\"]*)[>\"]" quoted "${line}")
     set(name "${CMAKE_MATCH_1}")
     if(name IN_LIST slow)
       string(APPEND faults "${header} includes ${name}, which is slow to compile\n")
-    elseif(name STREQUAL "Eigen/QR" AND NOT header MATCHES "^zipml/(exact_solver|realised_system)\\.hpp$")
+    elseif(name MATCHES "^zipml/")
+      room_of(${name} other below)
+      if(below GREATER place)
+        string(APPEND faults "${header} includes ${name}: ${room} stands below ${other}\n")
+      endif()
+    elseif(name STREQUAL "Eigen/Core" AND NOT room STREQUAL "eigen")
+      string(APPEND faults "${header} includes ${name}, which only eigen.hpp may\n")
+    elseif(name STREQUAL "Eigen/QR" AND NOT header MATCHES "^zipml/analysis/(exact_solver|realised_system)\\.hpp$")
       string(APPEND faults "${header} includes ${name}, which only exact_solver.hpp and realised_system.hpp may\n")
-    elseif(name MATCHES "intrin\\.h$" AND NOT header STREQUAL "zipml/intrinsics.hpp")
+    elseif(name MATCHES "intrin\\.h$" AND NOT header STREQUAL "zipml/base/intrinsics.hpp")
       string(APPEND faults "${header} includes ${name}, which only intrinsics.hpp may\n")
     endif()
   endforeach()

@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// Layer 5: gradient estimators, how the draws of a store become a gradient. What one needs of the loss and
-/// of the store is stated by its constants and checked where they meet (estimators/requirements.hpp).
+/// Room estimators: gradient estimators, how the draws of a store become a gradient. What one needs of the
+/// loss and of the store is stated by its constants and checked where they meet
+/// (estimators/requirements.hpp).
 ///
 /// All of them are sums of pairs, sum_p w_p q_s(p) l'(q_m(p)'x, b), m the draw whose margin is taken and s
 /// the draw that is accumulated, minus bias * x where what is read has variance on the diagonal. An estimator

@@ -1,14 +1,15 @@
 #pragma once
 /// \file
-/// Layer 5: `quantize`, the way from samples to a store that an estimator can train on.
+/// Room estimators: `quantize`, the way from samples to a store that an estimator can train on.
 
 #include <type_traits>
 
-#include <zipml/data/dataset.hpp>
+#include <zipml/eigen.hpp>
 #include <zipml/estimators/estimators.hpp>
+#include <zipml/io/dataset.hpp>
+#include <zipml/packing/fitted_levels.hpp>
+#include <zipml/packing/packer.hpp>
 #include <zipml/storage/dense_store.hpp>
-#include <zipml/storage/fitted_levels.hpp>
-#include <zipml/storage/packer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -109,7 +110,7 @@ auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
   detail::check_quantization<Bits, Estimator, Policy, StochasticRounding>();
   using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
   return StoreFor<Estimator, Store>(pack_fresh<typename Estimator::Encoding>(
-      data.features(), data.label_vector(), policy, stochastic, Bits, options));
+      data.features(), data.labels.span(), policy, stochastic, Bits, options));
 }
 template <int Bits, GradientEstimator Estimator>
 auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 5: which estimator may meet which loss and which store. The concept names are the first line of the
-/// compiler's message when a combination is wrong.
+/// Room estimators: which estimator may meet which loss and which store. The concept names are the first line
+/// of the compiler's message when a combination is wrong.
 
 #include <zipml/estimators/estimators.hpp>
 #include <zipml/storage/sample_store.hpp>

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 3: kernels in AVX2 and FMA. Integers equal the scalar kernels bit for bit; float sums differ from
-/// them by their order alone.
+/// Room kernels: kernels in AVX2 and FMA. Integers equal the scalar kernels bit for bit; float sums differ
+/// from them by their order alone.
 ///
 /// The instructions that carry the loops (256 bit; latency, and how many start per cycle):
 ///
@@ -20,10 +20,11 @@
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0. Panels are
 /// not aligned.
 
-#include <zipml/cpu.hpp>
+#include <zipml/base/cpu.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/philox_lanes.hpp>
 #include <zipml/kernels/avx2_floats.hpp>
 #include <zipml/kernels/batch_math_x86.hpp>
-#include <zipml/philox_lanes.hpp>
 
 #if ZIPML_X86
 

@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 3: what all AVX2 kernels do with codes: load the bytes of a panel, put the codes of a row together,
-/// add up registers.
+/// Room kernels: what all AVX2 kernels do with codes: load the bytes of a panel, put the codes of a row
+/// together, add up registers.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/planes.hpp>
 #include <zipml/kernels/scalar.hpp>
 

@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 3: the float model in AVX2: codes of one plane and of several, levels by a table for each column,
-/// and rows of float32.
+/// Room kernels: the float model in AVX2: codes of one plane and of several, levels by a table for each
+/// column, and rows of float32.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx2_tables.hpp>
 
 #if ZIPML_X86

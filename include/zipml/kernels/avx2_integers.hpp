@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 3: integer model and residuals in AVX2: exact margins, exact accumulation, for codes that stand for
-/// themselves. The instructions are listed in avx2.hpp.
+/// Room kernels: integer model and residuals in AVX2: exact margins, exact accumulation, for codes that stand
+/// for themselves. The instructions are listed in avx2.hpp.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx2_codes.hpp>
 
 #if ZIPML_X86

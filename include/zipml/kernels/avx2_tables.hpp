@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 3: integer model and residuals in AVX2 where a code stands for its entry in a table of bytes that
-/// all columns share: shuffles for 2 to 4 bits, several of them for 5 to 8, loads for what is left.
+/// Room kernels: integer model and residuals in AVX2 where a code stands for its entry in a table of bytes
+/// that all columns share: shuffles for 2 to 4 bits, several of them for 5 to 8, loads for what is left.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx2_integers.hpp>
 
 #if ZIPML_X86

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 3: kernels in AVX-512 (F, BW, VL, VNNI, VBMI) with GFNI. Integers equal the scalar kernels bit for
-/// bit; float sums differ from them by their order alone.
+/// Room kernels: kernels in AVX-512 (F, BW, VL, VNNI, VBMI) with GFNI. Integers equal the scalar kernels bit
+/// for bit; float sums differ from them by their order alone.
 ///
 /// The instructions that carry the loops (512 bit; latency, and how many start per cycle):
 ///
@@ -22,6 +22,7 @@
 /// Preconditions used (kernel_policy.hpp): padded model, padded gradient, whole groups, code 0, readable
 /// tail.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx512_floats.hpp>
 
 #if ZIPML_X86

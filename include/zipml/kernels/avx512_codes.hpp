@@ -1,11 +1,12 @@
 #pragma once
 /// \file
-/// Layer 3: what all AVX-512 kernels do with codes: load a plane as it is stored, put the codes of several
-/// planes together.
+/// Room kernels: what all AVX-512 kernels do with codes: load a plane as it is stored, put the codes of
+/// several planes together.
 ///
 /// Codes of several planes (3, 5, 6, 7 bits, or a draw's own bit) are put together first, two to a byte up to
 /// 15, where that is less work: JoinedCodes.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx2.hpp>
 
 #if ZIPML_X86

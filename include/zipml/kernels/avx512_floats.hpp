@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// Layer 3: the float model in AVX-512: codes of one plane and of several, and rows of float32.
+/// Room kernels: the float model in AVX-512: codes of one plane and of several, and rows of float32.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx512_tables.hpp>
 
 #if ZIPML_X86

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 3: integer model and residuals in AVX-512: exact margins, exact accumulation, for codes that stand
-/// for themselves.
+/// Room kernels: integer model and residuals in AVX-512: exact margins, exact accumulation, for codes that
+/// stand for themselves.
 ///
 /// Margins: bytes are multiplied with the bits of the first row, of the first two, and so on, up to all of
 /// them, which need no mask; sums are told apart at the end, by differences and a shift. vpdpbusd multiplies
@@ -15,6 +15,7 @@
 /// the first-level cache: columns outside and all rows inside need no sums in memory, but at d = 4,096 their
 /// lines fall into one set of the cache, and half the speed is lost.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx512_codes.hpp>
 
 #if ZIPML_X86

@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 3: integer model and residuals in AVX-512 where a code stands for its entry in a table of bytes that
-/// all columns share.
+/// Room kernels: integer model and residuals in AVX-512 where a code stands for its entry in a table of bytes
+/// that all columns share.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx512_integers.hpp>
 
 #if ZIPML_X86

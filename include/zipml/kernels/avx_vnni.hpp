@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Layer 3: the AVX2 kernels with the dot product of AVX-VNNI: processors that multiply bytes into int32 in
-/// one instruction but have no AVX-512 (Alder Lake and its successors). Integers equal the scalar kernels bit
-/// for bit.
+/// Room kernels: the AVX2 kernels with the dot product of AVX-VNNI: processors that multiply bytes into int32
+/// in one instruction but have no AVX-512 (Alder Lake and its successors). Integers equal the scalar kernels
+/// bit for bit.
 ///
 ///     intrinsic            instruction   Zen 5   Alder Lake P   here
 ///     dpbusd_avx_epi32     vpdpbusd      4,  2   5,  2          4 codes x 4 int8 into int32, exact
@@ -13,6 +13,7 @@
 ///
 /// Preconditions used (kernel_policy.hpp): padded model, whole groups, code 0, readable tail.
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/avx2.hpp>
 
 #if ZIPML_X86

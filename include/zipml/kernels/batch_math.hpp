@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 3: the float work of a batch, O(d) for the model and the gradient: fused loops whose results are the
-/// same bits on every instruction set and compiler.
+/// Room kernels: the float work of a batch, O(d) for the model and the gradient: fused loops whose results
+/// are the same bits on every instruction set and compiler.
 ///
 /// The bodies are plain C++ on blocks of 32 entries, inlined into functions with the target attributes of
 /// an instruction set (ZIPML_BATCH_MATH); AVX2 and AVX-512 have the most of them by hand
@@ -14,8 +14,9 @@
 #include <cmath>
 #include <cstdint>
 
-#include <zipml/types.hpp>
-#include <zipml/vector_math.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,10 +1,11 @@
 #pragma once
 /// \file
-/// Layer 3: batch_math.hpp in AVX2, and in AVX-512 where that is faster, the same bits. An asm keeps a
+/// Room kernels: batch_math.hpp in AVX2, and in AVX-512 where that is faster, the same bits. An asm keeps a
 /// product from becoming part of an FMA at no cost, where C++ needs a comparison, and largest values and sums
 /// stay in registers.
 
-#include <zipml/intrinsics.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/intrinsics.hpp>
 #include <zipml/kernels/batch_math.hpp>
 
 #if ZIPML_X86

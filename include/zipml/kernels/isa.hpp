@@ -1,10 +1,10 @@
 #pragma once
 /// \file
-/// Layer 3: the kernels of an instruction set, chosen once per fit.
+/// Room kernels: the kernels of an instruction set, chosen once per fit.
 
 #include <tuple>
 
-#include <zipml/isa.hpp>
+#include <zipml/base/isa.hpp>
 #include <zipml/kernels/avx2.hpp>
 #include <zipml/kernels/avx512.hpp>
 #include <zipml/kernels/avx_vnni.hpp>

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 3: the contract of the kernels: what they read, what they return, and why their integers cannot
+/// Room kernels: the contract of the kernels: what they read, what they return, and why their integers cannot
 /// overflow.
 ///
 /// A kernel policy is a type with static functions, chosen once per `fit`. It multiplies *codes*: offsets and
@@ -14,7 +14,7 @@
 /// for m models at once, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. kernels/scalar.hpp is
 /// the specification. Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows
-/// (row_math.hpp) and the rounding of model and residuals (storage/quantized_vector.hpp), the same bits
+/// (row_math.hpp) and the rounding of model and residuals (quantization/quantized_vector.hpp), the same bits
 /// everywhere. Another policy derives from the
 /// scalar one and replaces what it does faster:
 ///
@@ -45,10 +45,11 @@
 #include <concepts>
 #include <cstdint>
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/batch_math.hpp>
 #include <zipml/kernels/row_math.hpp>
+#include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/storage/plane_layout.hpp>
-#include <zipml/storage/quantized_vector.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,10 +1,11 @@
 #pragma once
 /// \file
-/// Layer 3: what kernels of every instruction set do with the planes of a code: choose a width once, and find
-/// the panels of a group.
+/// Room kernels: what kernels of every instruction set do with the planes of a code: choose a width once, and
+/// find the panels of a group.
 
 #include <type_traits>
 
+#include <zipml/base/index.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {

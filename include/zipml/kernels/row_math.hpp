@@ -1,15 +1,17 @@
 #pragma once
 /// \file
-/// Layer 3: the work on single rows, for batches too small to fill a group of 8: the codes of a row become
-/// float32 once, and the row is then what a float32 row is; and the steps of classic SGD along such rows.
-/// Values, and models for given residuals, are the same bits on every instruction set, margins equal within
-/// the rounding of their sums.
+/// Room kernels: the work on single rows, for batches too small to fill a group of 8: the codes of a row
+/// become float32 once, and the row is then what a float32 row is; and the steps of classic SGD along such
+/// rows. Values, and models for given residuals, are the same bits on every instruction set, margins equal
+/// within the rounding of their sums.
 
 #include <cmath>
 #include <cstdint>
 #include <type_traits>
 
-#include <zipml/intrinsics.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/intrinsics.hpp>
+#include <zipml/base/rounded.hpp>
 #include <zipml/kernels/batch_math.hpp>
 #include <zipml/storage/plane_layout.hpp>
 

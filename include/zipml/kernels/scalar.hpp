@@ -1,11 +1,13 @@
 #pragma once
 /// \file
-/// Layer 3: the kernels in plain C++: the specification of every other policy, the fallback where a processor
-/// has nothing better, and the baseline of the benchmarks.
+/// Room kernels: the kernels in plain C++: the specification of every other policy, the fallback where a
+/// processor has nothing better, and the baseline of the benchmarks.
 
 #include <cstdint>
 
-#include <zipml/isa.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/base/rounded.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 
 namespace zipml::inline ZIPML_ABI {

@@ -1,11 +1,11 @@
 #pragma once
 /// \file
-/// Layer 4: the trained model, in the user's own units.
+/// Room model: the trained model, in the user's own units.
 
 #include <cmath>
 #include <string>
 
-#include <zipml/types.hpp>
+#include <zipml/base/views.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -35,9 +35,10 @@ struct LinearModel {
 
 /// Root mean squared error of the predictions, in the labels' units.
 inline double rmse(const LinearModel& model, const MatrixView& features, const float* labels) {
+  MatrixRows rows(features);
   double sum = 0.0;
   for (Index i = 0; i < features.rows; ++i) {
-    const double error = model.predict(features.row(i)) - static_cast<double>(labels[i]);
+    const double error = model.predict(rows(i)) - static_cast<double>(labels[i]);
     sum += error * error;
   }
   return std::sqrt(sum / static_cast<double>(features.rows));
@@ -45,9 +46,10 @@ inline double rmse(const LinearModel& model, const MatrixView& features, const f
 
 /// Share of the labels that a classifier predicts.
 inline double accuracy(const LinearModel& model, const MatrixView& features, const float* labels) {
+  MatrixRows rows(features);
   Index right = 0;
   for (Index i = 0; i < features.rows; ++i)
-    right += model.predict(features.row(i)) == static_cast<double>(labels[i]) ? 1 : 0;
+    right += model.predict(rows(i)) == static_cast<double>(labels[i]) ? 1 : 0;
   return static_cast<double>(right) / static_cast<double>(features.rows);
 }
 

@@ -1,9 +1,10 @@
 #pragma once
 /// \file
-/// Layer 4: losses, functions of the margin z = a'x + c and the label y.
+/// Room model: losses, functions of the margin z = a'x + c and the label y.
 
 #include <concepts>
 
+#include <zipml/base/error.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {

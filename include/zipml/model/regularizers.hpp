@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 4: penalties and constraints on the standardised weights, by their proximal operators
+/// Room model: penalties and constraints on the standardised weights, by their proximal operators
 /// prox(v, s) = argmin_x  |x - v|^2 / 2 + s * penalty(x)   (Parikh, Boyd, "Proximal Algorithms", 2014,
 /// sections 2, 6.5). The intercept is never penalised.
 
@@ -10,7 +10,8 @@
 #include <limits>
 #include <span>
 
-#include <zipml/types.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/rounded.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,12 +1,14 @@
 #pragma once
 /// \file
-/// Layer 4: step sizes, functions of (epoch, iteration), and the default that is derived from the samples as
-/// stored.
+/// Room model: step sizes, functions of (epoch, iteration), and the default that is derived from the samples
+/// as stored.
 
 #include <cmath>
 #include <concepts>
 
-#include <zipml/types.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/index.hpp>
+#include <zipml/base/rounded.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,10 +1,12 @@
 #pragma once
 /// \file
-/// Layer 1: ADAQUANT, a greedy search for levels with a guarantee (ZipML 2017, section 3.1 and appendix,
-/// after Acharya et al. 2015).
+/// Room quantization: ADAQUANT, a greedy search for levels with a guarantee (ZipML 2017, section 3.1 and
+/// appendix, after Acharya et al. 2015).
 
 #include <algorithm>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
 #include <zipml/quantization/optimal_levels.hpp>
 
 namespace zipml::inline ZIPML_ABI {

@@ -1,11 +1,13 @@
 #pragma once
 /// \file
-/// Layer 1: where to clip a column so that its levels are spent on the bulk of its values.
+/// Room quantization: where to clip a column so that its levels are spent on the bulk of its values.
 
 #include <algorithm>
 #include <cmath>
 #include <limits>
 
+#include <zipml/base/error.hpp>
+#include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -136,7 +138,8 @@ class ClippingCollector {
 /// The clipping interval of each column of a matrix in memory. O(n d + outliers log).
 inline Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction) {
   ClippingCollector collector(matrix.cols, matrix.rows, fraction);
-  for (Index i = 0; i < matrix.rows; ++i) collector.add(matrix.row(i));
+  MatrixRows rows(matrix);
+  for (Index i = 0; i < matrix.rows; ++i) collector.add(rows(i));
   return collector.ranges();
 }
 

@@ -1,13 +1,15 @@
 #pragma once
 /// \file
-/// Layer 1: where levels may lie, and what the values between two of them cost.
+/// Room quantization: where levels may lie, and what the values between two of them cost.
 
 #include <algorithm>
 #include <cmath>
 #include <span>
 #include <string>
 
-#include <zipml/types.hpp>
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/rounded.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 1: levels, the increasing table of values that one draw of a b-bit number can take.
+/// Room quantization: levels, the increasing table of values that one draw of a b-bit number can take.
 
 #include <algorithm>
 #include <array>
@@ -8,7 +8,7 @@
 #include <concepts>
 #include <string>
 
-#include <zipml/types.hpp>
+#include <zipml/base/error.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 1: the cheapest path of exactly k links, the search behind every optimal table of levels.
+/// Room quantization: the cheapest path of exactly k links, the search behind every optimal table of levels.
 ///
 /// Nodes 0 .. n in a row, a link from j to m > j costs c(j, m), and c satisfies the quadrangle inequality
 /// c(a, c) + c(b, d) <= c(a, d) + c(b, c) for a <= b <= c <= d. Then the cost T(k) of the best path of k
@@ -15,7 +15,7 @@
 #include <cstdint>
 #include <utility>
 
-#include <zipml/types.hpp>
+#include <zipml/base/buffer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,8 +1,10 @@
 #pragma once
 /// \file
-/// Layer 1: Lloyd-Max levels, those of least squared error under nearest rounding (Lloyd 1957, Max 1960). Not
-/// for stochastic rounding: the lowest and the highest level lie inside the data.
+/// Room quantization: Lloyd-Max levels, those of least squared error under nearest rounding (Lloyd 1957, Max
+/// 1960). Not for stochastic rounding: the lowest and the highest level lie inside the data.
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
 #include <zipml/quantization/optimal_levels.hpp>
 
 namespace zipml::inline ZIPML_ABI {

@@ -1,7 +1,9 @@
 #pragma once
 /// \file
-/// Layer 1: the levels that minimise the variance of stochastic rounding (ZipML 2017, section 3).
+/// Room quantization: the levels that minimise the variance of stochastic rounding (ZipML 2017, section 3).
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
 #include <zipml/quantization/level_candidates.hpp>
 #include <zipml/quantization/link_path.hpp>
 

@@ -1,12 +1,12 @@
 #pragma once
 /// \file
-/// Layer 1: rounding, how a value between two levels becomes one of them.
+/// Room quantization: rounding, how a value between two levels becomes one of them.
 
 #include <concepts>
 #include <cstdint>
 
+#include <zipml/base/random.hpp>
 #include <zipml/quantization/levels.hpp>
-#include <zipml/random.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

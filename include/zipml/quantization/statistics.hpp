@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Layer 1: what a data set is like before it is quantized: per-column range, mean and deviation, and the
-/// same for the labels. Computed in double precision in fixed chunks of rows, so that the numbers depend on
-/// the data alone.
+/// Room quantization: what a data set is like before it is quantized: per-column range, mean and deviation,
+/// and the same for the labels. Computed in double precision in fixed chunks of rows, so that the numbers
+/// depend on the data alone.
 
 #include <algorithm>
 #include <cmath>
@@ -11,9 +11,11 @@
 #include <limits>
 #include <type_traits>
 
-#include <zipml/thread_team.hpp>
-#include <zipml/types.hpp>
-#include <zipml/vector_math.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/thread_team.hpp>
+#include <zipml/base/vector_math.hpp>
+#include <zipml/base/views.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -51,13 +53,15 @@ bool all_finite(const T* values, Index n) {
 
 /// Throws Error that names row and column (from 1) of the first value that is NaN or infinite.
 inline void require_finite(const MatrixView& matrix, const char* what) {
+  MatrixRows rows(matrix);
   for (Index i = 0; i < matrix.rows; ++i) {
-    if (detail::all_finite(matrix.row(i), matrix.cols)) continue;
+    const float* row = rows(i);
+    if (detail::all_finite(row, matrix.cols)) continue;
     for (Index j = 0; j < matrix.cols; ++j)
-      if (!detail::all_finite(matrix.row(i) + j, 1))
-        throw Error(std::string(what) + " has a value that is not finite", "finite numbers",
-                    number_text(matrix(i, j)) + " at row " + std::to_string(i + 1) + ", column " +
-                        std::to_string(j + 1));
+      if (!detail::all_finite(row + j, 1))
+        throw Error(
+            std::string(what) + " has a value that is not finite", "finite numbers",
+            number_text(row[j]) + " at row " + std::to_string(i + 1) + ", column " + std::to_string(j + 1));
   }
 }
 
@@ -72,10 +76,11 @@ Buffer<double> sums_over_rows(ThreadTeam& team, const MatrixView& matrix, const 
   Buffer<double> of_chunks(checked_product(chunks, d, "the sums of columns"));
   team.run([&](int part) {
     const Share share = share_of(chunks, 1, part, team.size());
+    MatrixRows rows(matrix);
     for (Index chunk = share.first; chunk < share.first + share.count; ++chunk) {
       const Index first = chunk * statistics_chunk;
       const Index end = std::min(first + statistics_chunk, matrix.rows);
-      for (Index i = first; i < end; ++i) f(part, matrix.row(i), of_chunks.data() + chunk * d);
+      for (Index i = first; i < end; ++i) f(part, rows(i), of_chunks.data() + chunk * d);
     }
   });
   Buffer<double> total(d);
@@ -96,7 +101,7 @@ inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int 
   List<Buffer<float>> lowest, highest;  // of each thread
   for (int part = 0; part < team.size(); ++part) {
     lowest.emplace_back(d);
-    std::copy_n(matrix.row(0), d, lowest.back().data());
+    std::copy_n(MatrixRows(matrix)(0), d, lowest.back().data());
     highest.push_back(lowest.back());
   }
   const Buffer<double> total =

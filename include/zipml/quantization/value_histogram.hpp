@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Layer 1: what levels are fitted to when there are too many values to sort, or when they only pass by.
+/// Room quantization: what levels are fitted to when there are too many values to sort, or when they only
+/// pass by.
 
 #include <algorithm>
 #include <array>
@@ -9,6 +10,8 @@
 #include <cstring>
 #include <limits>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
 #include <zipml/quantization/level_candidates.hpp>
 
 namespace zipml::inline ZIPML_ABI {

@@ -1,12 +1,14 @@
 #pragma once
 /// \file
-/// Layer 2: samples in float32, behind the same concept as the packed ones: full precision is a choice of
-/// store.
+/// Room storage: samples in float32, behind the same concept as the packed ones: full precision is a choice
+/// of store.
 
 #include <algorithm>
 #include <cstddef>
 #include <span>
 
+#include <zipml/base/error.hpp>
+#include <zipml/base/views.hpp>
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -18,7 +20,7 @@ class DenseStore : public StoreHeader {
 
   DenseStore() = default;
   /// O(n d). Throws Error on values that are not finite or on n = 0.
-  DenseStore(const MatrixView& features, const VectorRef& labels, bool standardize, std::uint64_t seed)
+  DenseStore(const MatrixView& features, std::span<const float> labels, bool standardize, std::uint64_t seed)
       : DenseStore(features, labels, column_statistics(features), standardize, seed) {}
 
   /// A store around values that are standardised and in store order already.
@@ -43,13 +45,14 @@ class DenseStore : public StoreHeader {
   void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }
 
  private:
-  DenseStore(const MatrixView& features, const VectorRef& labels, const Buffer<ColumnStatistics>& columns,
-             bool standardize, std::uint64_t seed)
+  DenseStore(const MatrixView& features, std::span<const float> labels,
+             const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed)
       : StoreHeader(features, labels, columns, standardize, seed),
         values_(checked_product(features.rows, features.cols, "a dense store")) {
     const Standardization& map = standardization();
+    MatrixRows rows_of(features);
     for (Index i = 0; i < rows(); ++i) {
-      const float* from = features.row(row_id(i));
+      const float* from = rows_of(row_id(i));
       float* to = values_.data() + i * cols();
       for (Index j = 0; j < cols(); ++j)
         to[j] = static_cast<float>((static_cast<double>(from[j]) - map.mean[j]) / map.scale[j]);

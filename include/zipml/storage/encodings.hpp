@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 2: encodings, how the independent draws of a value become bits. Each spends what the mathematics
-/// needs:
+/// Room storage: encodings, how the independent draws of a value become bits. Each spends what the
+/// mathematics needs:
 ///
 ///     encoding            read back                     bits of a value (b bits a draw)
 ///     SeparateDraws<1>    the draw                      b

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 2: the few values that lie outside a column's levels, kept exactly beside the codes.
+/// Room storage: the few values that lie outside a column's levels, kept exactly beside the codes.
 ///
 /// An outlier v is packed as the code of the end of the levels that it lies beyond, and the store keeps the
 /// correction v - level(code) in float32, so that kernels read codes as ever and a short scalar loop adds the
@@ -13,7 +13,7 @@
 #include <algorithm>
 #include <cstdint>
 
-#include <zipml/types.hpp>
+#include <zipml/base/buffer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 2: samples of 1 to 8 bits, packed at exactly their bits.
+/// Room storage: samples of 1 to 8 bits, packed at exactly their bits.
 
 #include <algorithm>
 #include <bit>
@@ -9,6 +9,7 @@
 #include <memory>
 #include <span>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/quantization/levels.hpp>
 #include <zipml/storage/encodings.hpp>
 #include <zipml/storage/outliers.hpp>

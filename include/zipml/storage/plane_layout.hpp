@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 2: where the bits of a packed store lie.
+/// Room storage: where the bits of a packed store lie.
 ///
 /// A code of b bits is cut into planes of widths 8, 4, 2 and 1 (3 = 2 + 1, 5 = 4 + 1, 6 = 4 + 2, 7 = 4 + 2 +
 /// 1, widest plane = most significant bits), so that every width costs exactly its bits and four small sets
@@ -19,7 +19,7 @@
 #include <cstdint>
 #include <type_traits>
 
-#include <zipml/types.hpp>
+#include <zipml/base/index.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

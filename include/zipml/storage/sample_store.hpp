@@ -1,15 +1,17 @@
 #pragma once
 /// \file
-/// Layer 2: what every store of samples shares: shape, order of rows, labels, and the way back to the user's
-/// units.
+/// Room storage: what every store of samples shares: shape, order of rows, labels, and the way back to the
+/// user's units.
 
 #include <concepts>
 #include <cstdint>
+#include <span>
 
+#include <zipml/base/error.hpp>
+#include <zipml/base/random.hpp>
+#include <zipml/base/row_order.hpp>
+#include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
-#include <zipml/random.hpp>
-#include <zipml/row_order.hpp>
-#include <zipml/types.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -19,8 +21,8 @@ namespace zipml::inline ZIPML_ABI {
 class StoreHeader {
  public:
   StoreHeader() = default;
-  StoreHeader(const MatrixView& features, const VectorRef& labels, const Buffer<ColumnStatistics>& columns,
-              bool standardize, std::uint64_t seed)
+  StoreHeader(const MatrixView& features, std::span<const float> labels,
+              const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed)
       : rows_(features.rows),
         cols_(features.cols),
         seed_(seed),
@@ -28,7 +30,7 @@ class StoreHeader {
         labels_(features.rows),
         standardization_(standardize ? standardization_of(columns)
                                      : identity_standardization(features.cols)) {
-    if (labels.size() != rows_)
+    if (static_cast<Index>(labels.size()) != rows_)
       throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
                   std::to_string(labels.size()));
     label_statistics_ = zipml::label_statistics(labels.data(), rows_);
@@ -37,7 +39,7 @@ class StoreHeader {
     for (Index first = 0; first < rows_; first += piece) {
       const Index count = rows_ - first < piece ? rows_ - first : piece;
       row_ids(first, count, ids);
-      for (Index k = 0; k < count; ++k) labels_[first + k] = labels[ids[k]];
+      for (Index k = 0; k < count; ++k) labels_[first + k] = labels[static_cast<std::size_t>(ids[k])];
     }
   }
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 6: the channels between model store and gradient device (ZipML 2017, section 2): how the model
+/// Room training: the channels between model store and gradient device (ZipML 2017, section 2): how the model
 /// travels to the device and the gradient back, each once per batch. Both are unbiased with stochastic
 /// rounding, E Q(v) = v, which is all that model and gradient need: only samples appear twice in a gradient.
 
@@ -12,11 +12,13 @@
 #include <span>
 #include <string>
 
-#include <zipml/error.hpp>
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
-#include <zipml/storage/fitted_levels.hpp>
-#include <zipml/storage/quantized_vector.hpp>
-#include <zipml/vector_math.hpp>
+#include <zipml/packing/fitted_levels.hpp>
+#include <zipml/quantization/quantized_vector.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,14 +1,16 @@
 #pragma once
 /// \file
-/// Layer 6: measures on a store what a safe step depends on.
+/// Room training: measures on a store what a safe step depends on.
 
 #include <algorithm>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/random.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 #include <zipml/model/step_sizes.hpp>
-#include <zipml/random.hpp>
 #include <zipml/storage/sample_store.hpp>
 #include <zipml/training/lanczos.hpp>
-#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

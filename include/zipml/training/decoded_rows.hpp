@@ -1,9 +1,10 @@
 #pragma once
 /// \file
-/// Layer 6: a few packed rows as float32 rows, for batches too small for the kernels of groups.
+/// Room training: a few packed rows as float32 rows, for batches too small for the kernels of groups.
 
 #include <span>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/storage/outliers.hpp>
 #include <zipml/training/row_reader.hpp>
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 6: whether the problem that rounded samples define is convex.
+/// Room training: whether the problem that rounded samples define is convex.
 ///
 /// The realised matrix of an estimator is M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with a 1
 /// appended to each row for the intercept. Naive and nearest give a matrix Q'Q, which cannot be indefinite;
@@ -10,8 +10,10 @@
 #include <algorithm>
 #include <cmath>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/random.hpp>
+#include <zipml/base/rounded.hpp>
 #include <zipml/estimators/requirements.hpp>
-#include <zipml/random.hpp>
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/lanczos.hpp>
 

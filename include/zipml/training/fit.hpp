@@ -1,11 +1,13 @@
 #pragma once
 /// \file
-/// Layer 6: what a training run takes and returns.
+/// Room training: what a training run takes and returns.
 
 #include <cstdint>
 #include <optional>
 #include <string>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
 #include <zipml/model/linear_model.hpp>
 #include <zipml/storage/sample_store.hpp>
 #include <zipml/training/channels.hpp>

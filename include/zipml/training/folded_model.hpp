@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 6: a model as kernels multiply it with codes. Affine levels a_ij = o_j + s_j t_ij make
+/// Room training: a model as kernels multiply it with codes. Affine levels a_ij = o_j + s_j t_ij make
 ///     <a_i, x> = <o, x> + <t_i, u>,   u = s x,
 /// so that offsets and steps are folded into the model once a batch. For integer kernels u is rounded to
 /// Q(u) = scale * int8, and x becomes x^ = Q(u) / s *everywhere*, offsets included: the margin is that of one
@@ -10,10 +10,12 @@
 #include <cstdint>
 #include <limits>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
-#include <zipml/storage/quantized_vector.hpp>
+#include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/training/pass_team.hpp>
-#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 6: the gradient device of the ZipML computation model (ZipML 2017, section 2): it receives the
+/// Room training: the gradient device of the ZipML computation model (ZipML 2017, section 2): it receives the
 /// model, reads a batch of samples from a store, and returns a gradient. An estimator sees margins and
 /// accumulates residuals in standardised units; the device does the folding of offsets and steps, and the
 /// rounding of model and residuals where the integer path is chosen.
@@ -32,16 +32,18 @@
 #include <type_traits>
 #include <utility>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/losses.hpp>
+#include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/storage/dense_store.hpp>
 #include <zipml/storage/packed_store.hpp>
-#include <zipml/storage/quantized_vector.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/decoded_rows.hpp>
 #include <zipml/training/folded_model.hpp>
 #include <zipml/training/pass_team.hpp>
-#include <zipml/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,14 +1,15 @@
 #pragma once
 /// \file
-/// Layer 6: Lanczos' method, for the few eigenvalues and quadratic forms that safe steps and convexity depend
-/// on.
+/// Room training: Lanczos' method, for the few eigenvalues and quadratic forms that safe steps and convexity
+/// depend on.
 
 #include <algorithm>
 #include <cmath>
 #include <utility>
 
-#include <zipml/types.hpp>
-#include <zipml/vector_math.hpp>
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
 

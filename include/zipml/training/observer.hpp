@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Layer 6: what the training loop tells after each epoch, and what may be answered.
+/// Room training: what the training loop tells after each epoch, and what may be answered.
 
 #include <concepts>
 #include <cstdio>
@@ -12,7 +12,8 @@
 #include <unistd.h>
 #endif
 
-#include <zipml/training/objective.hpp>
+#include <zipml/analysis/objective.hpp>
+#include <zipml/base/buffer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -1,9 +1,10 @@
 #pragma once
 /// \file
-/// Layer 6: the way back from standardised weights to the user's units.
+/// Room training: the way back from standardised weights to the user's units.
 
 #include <span>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/model/linear_model.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/storage/sample_store.hpp>

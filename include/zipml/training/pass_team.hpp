@@ -1,10 +1,11 @@
 #pragma once
 /// \file
-/// Layer 6: who works on a pass over some rows, and what memory is asked for meanwhile: batches come in
+/// Room training: who works on a pass over some rows, and what memory is asked for meanwhile: batches come in
 /// random order, which no processor foresees, but the loop knows the next one.
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/thread_team.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
-#include <zipml/thread_team.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

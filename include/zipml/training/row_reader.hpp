@@ -1,13 +1,14 @@
 #pragma once
 /// \file
-/// Layer 6: rows of any store as padded float32 rows, one at a time: what batches too small for the kernels
-/// of groups read.
+/// Room training: rows of any store as padded float32 rows, one at a time: what batches too small for the
+/// kernels of groups read.
 
 #include <algorithm>
 #include <array>
 #include <cstddef>
 #include <type_traits>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/storage/dense_store.hpp>
 

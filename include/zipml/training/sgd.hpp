@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Layer 6: the training loop: minibatch stochastic (proximal) gradient descent over any store, estimator,
-/// loss, regularizer and step size.
+/// Room training: the training loop: minibatch stochastic (proximal) gradient descent over any store,
+/// estimator, loss, regularizer and step size.
 
 #include <algorithm>
 #include <array>
@@ -12,6 +12,9 @@
 #include <thread>
 #include <utility>
 
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/rounded.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/model/losses.hpp>

@@ -1,10 +1,10 @@
 #pragma once
 /// \file
-/// Layer 6: classic SGD (ZipML 2017, section 2), batches of one row with a model, gradients and residuals in
-/// float32. The gradient is a multiple of the row (of one draw or two), and is never stored: the step along
-/// it is taken when the next row is there, and the next margin formed in the same reading of the model. Rows
-/// wait for each other, so that at a few hundred columns a row costs what lies between its margin and the
-/// next: no batch, no fold, no pass.
+/// Room training: classic SGD (ZipML 2017, section 2), batches of one row with a model, gradients and
+/// residuals in float32. The gradient is a multiple of the row (of one draw or two), and is never stored: the
+/// step along it is taken when the next row is there, and the next margin formed in the same reading of the
+/// model. Rows wait for each other, so that at a few hundred columns a row costs what lies between its margin
+/// and the next: no batch, no fold, no pass.
 ///
 /// The same estimators as anywhere, from their tables of pairs (estimators/estimators.hpp):
 ///     x -= s (sum_pairs w l'(q_margin'x + c, y) q_sample - correction * x)
@@ -16,6 +16,7 @@
 #include <type_traits>
 #include <utility>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/storage/dense_store.hpp>
 #include <zipml/storage/outliers.hpp>
 #include <zipml/training/row_reader.hpp>

@@ -1,8 +1,9 @@
 #pragma once
 /// \file
-/// Layer 6: the average of the late iterates, which removes the noise that a constant step leaves (Polyak,
-/// Juditsky 1992).
+/// Room training: the average of the late iterates, which removes the noise that a constant step leaves
+/// (Polyak, Juditsky 1992).
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 
 namespace zipml::inline ZIPML_ABI {

@@ -1,0 +1,73 @@
+#pragma once
+/// \file
+/// Room io: loads samples from text of either format, chosen by what is in the file.
+
+#include <string>
+#include <string_view>
+
+#include <zipml/base/error.hpp>
+#include <zipml/io/csv.hpp>
+#include <zipml/io/libsvm.hpp>
+#include <zipml/io/line_reader.hpp>
+#include <zipml/io/number.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+namespace detail {
+
+/// Whether the first data line of a file is LIBSVM text. It is when its second word is index:value, when it
+/// starts with a number (or several, with commas) and its second word has a colon at all, so that a mistake
+/// in it is reported as one in LIBSVM text, or when it is one number only: a row of zeros.
+inline bool looks_like_libsvm(std::string_view line) {
+  line = trimmed(line.substr(0, line.find('#')));
+  const std::string_view label = line.substr(0, line.find_first_of(" \t"));
+  std::string_view word = trimmed(line.substr(label.size()));
+  word = word.substr(0, word.find_first_of(" \t"));
+  if (word.empty())
+    return is_number(label) || (is_digit(label[0]) && label.find(':') != std::string_view::npos);
+
+  bool numbers = true;
+  for (std::string_view rest = label; numbers && !rest.empty();) {
+    const std::size_t comma = rest.find(',');
+    numbers = is_number(rest.substr(0, comma)) || is_nonfinite(rest.substr(0, comma));
+    rest = comma == std::string_view::npos ? std::string_view{} : rest.substr(comma + 1);
+  }
+  if (numbers && word.find(':') != std::string_view::npos) return true;
+  std::size_t digits = 0;
+  while (digits < word.size() && is_digit(word[digits])) ++digits;
+  return digits > 0 && digits < word.size() && word[digits] == ':' &&
+         word.find_first_of(":,;", digits + 1) == std::string_view::npos;
+}
+
+}  // namespace detail
+
+/// Loads samples from `reader`: options.format is "libsvm", "csv", or "auto", which decides by the first line
+/// that is neither blank nor a comment. Options and errors: load_libsvm() and load_csv().
+inline Dataset load(LineReader& reader, const LoadOptions& options = {}) {
+  if (options.format == "libsvm") return load_libsvm(reader, options);
+  if (options.format == "csv") return load_csv(reader, options);
+  if (options.format != "auto")
+    throw Error("unknown format", "auto, libsvm or csv", quote_input(options.format));
+
+  std::string_view line;
+  if (!detail::next_data_line(reader, line)) detail::throw_no_data(reader, "LIBSVM or CSV text");
+  reader.unread();
+  if (detail::looks_like_libsvm(line)) return load_libsvm(reader, options);
+  const std::string_view text = trimmed(line);
+  const char separator = options.separator != '\0' ? options.separator : detail::find_separator(line);
+  const bool table = separator == ' ' ? text.find_first_of(" \t") != std::string_view::npos
+                                      : line.find(separator) != std::string_view::npos;
+  if (!table)
+    throw Error(reader.place(text.data()), "cannot tell the format",
+                "LIBSVM (label index:value ...) or CSV (fields separated by , ; tab or blanks)",
+                quote_input(text));
+  return load_csv(reader, options);
+}
+
+/// Loads a file; "-" is standard input. Works on pipes: looks ahead by one line, never back.
+inline Dataset load(const std::string& path, const LoadOptions& options = {}) {
+  LineReader reader(path);
+  return load(reader, options);
+}
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,383 @@
+#pragma once
+/// \file
+/// Room packing: rounding rows of float32 samples to the codes of uniform levels, and packing codes into
+/// planes: what an O(n d) packer spends its time on, in plain C++ and in the vector instructions of this
+/// machine. Codes are the same bits on all of them: they follow UniformGrid::lower and the word of (seed,
+/// row, column, draw).
+
+#include <algorithm>
+#include <cstdint>
+#include <cstring>
+#include <limits>
+#include <type_traits>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/base/philox_lanes.hpp>
+#include <zipml/base/random.hpp>
+#include <zipml/quantization/levels.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Vectors of d columns are padded to a multiple of this.
+inline constexpr Index column_piece = 64;
+
+/// What belongs to each of d columns: values outside are told. Padded, with entries that nothing is
+/// outside of.
+struct ColumnRanges {
+  ColumnRanges() = default;
+  explicit ColumnRanges(Index d) : lowest(round_up(d, column_piece)), highest(lowest.size()) {
+    constexpr float infinity = std::numeric_limits<float>::infinity();
+    std::fill(lowest.begin() + d, lowest.end(), -infinity);
+    std::fill(highest.begin() + d, highest.end(), infinity);
+  }
+
+  bool outside(Index j, float value) const { return value < lowest[j] || value > highest[j]; }
+
+  Buffer<float> lowest;
+  Buffer<float> highest;
+};
+
+/// Uniform levels of d columns, as many in each, as vectors. Padded with columns of a single level.
+struct UniformColumns {
+  UniformColumns() = default;
+  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column)
+      : offset(round_up(levels.size(), column_piece)),
+        step(offset.size()),
+        last(static_cast<float>(levels_of_a_column - 1)),
+        snap(UniformGrid::snap_of(levels_of_a_column)) {
+    for (Index j = 0; j < levels.size(); ++j) {
+      offset[j] = levels[j].offset();
+      step[j] = levels[j].step();
+    }
+  }
+
+  Position lower(Index j, float x) const { return UniformGrid::lower(x, offset[j], step[j], last, snap); }
+
+  Buffer<float> offset;
+  Buffer<float> step;
+  float last = 1.0f;  ///< the highest code
+  float snap = 0.0f;  ///< see UniformGrid
+};
+
+/// How a row is rounded: `draws` independent times, 1 to 8, draw t with the words of `first_draw` + t.
+struct RowRounding {
+  Random random;
+  std::uint64_t row;  ///< the original row
+  std::uint32_t first_draw;
+  int draws;
+  bool stochastic;  ///< or nearest
+};
+
+/// Where the values of a row went, each vector with room for round_up(d, column_piece) entries, those behind
+/// column d being anything: code of the lower level, a bit for each draw that went up (null: there is
+/// one draw, and `low` is to be its code), and `spread`, to which P (2^24 - P) is added, 2^-24 P the
+/// probability of going up (null: not wanted).
+struct RoundedRow {
+  std::uint8_t* low;
+  std::uint8_t* ups;
+  std::uint64_t* spread;
+};
+
+namespace detail {
+
+inline bool round_columns(const float* values, Index d, const UniformColumns& columns,
+                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+  PhiloxWords words[8] = {};
+  bool outside = false;
+  for (Index j = 0; j < d; ++j) {
+    const auto within = static_cast<std::size_t>(j % 4);
+    if (how.stochastic && within == 0)
+      for (int t = 0; t < how.draws; ++t)
+        words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                                    static_cast<std::uint32_t>(j / 4), how.row);
+    const Position position = columns.lower(j, values[j]);
+    const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
+    unsigned ups = 0;
+    for (int t = 0; t < how.draws; ++t) {
+      const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
+      ups |= (up ? 1u : 0u) << t;
+    }
+    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
+    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
+    if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
+    outside = outside || ranges.outside(j, values[j]);
+  }
+  return outside;
+}
+
+/// Byte j of a panel from the codes of its 8 / W rows: bits `shift` .. `shift` + W - 1 of each.
+template <int W, class Code>
+void pack_columns(const Code* rows, Index stride, Index first, Index d, int shift, std::uint8_t* panel) {
+  for (Index j = first; j < d; ++j) {
+    unsigned byte = 0;
+    for (int r = 0; r < 8 / W; ++r)
+      byte |= (unsigned{rows[r * stride + j]} >> shift & ((1u << W) - 1u)) << (r * W);
+    panel[j] = static_cast<std::uint8_t>(byte);
+  }
+}
+
+#if ZIPML_X86
+
+/// Lower levels and probabilities of 8 values.
+struct Positions8 {
+  __m256i low;
+  __m256i threshold;
+  __m256 fraction;
+};
+ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const float* offset, const float* step,
+                                               float last, float snap) {
+  const __m256 steps = _mm256_loadu_ps(step);
+  __m256 t = _mm256_div_ps(_mm256_sub_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(offset)), steps);
+  t = _mm256_min_ps(_mm256_max_ps(t, _mm256_setzero_ps()), _mm256_set1_ps(last));
+  t = _mm256_and_ps(t, _mm256_cmp_ps(steps, _mm256_setzero_ps(), _CMP_NEQ_OQ));  // a single level
+  const __m256i low = _mm256_min_epi32(_mm256_cvttps_epi32(t), _mm256_set1_epi32(static_cast<int>(last) - 1));
+  __m256 fraction = _mm256_sub_ps(t, _mm256_cvtepi32_ps(low));
+  const __m256 one = _mm256_set1_ps(1.0f);
+  fraction = _mm256_andnot_ps(_mm256_cmp_ps(fraction, _mm256_set1_ps(snap), _CMP_LT_OQ), fraction);
+  fraction =
+      _mm256_blendv_ps(fraction, one, _mm256_cmp_ps(fraction, _mm256_set1_ps(1.0f - snap), _CMP_GT_OQ));
+  return {low, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
+}
+
+/// Low bytes of four registers of dwords, in their order.
+ZIPML_INLINE_AVX2 inline __m256i low_bytes(__m256i a, __m256i b, __m256i c, __m256i d) {
+  const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
+  return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
+}
+
+/// 32 columns from `j`. OneDraw says that how.draws is 1, Stochastic what how.stochastic says: constants, so
+/// that registers are not kept in memory.
+template <bool OneDraw, bool Stochastic>
+ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
+                                        const ColumnRanges& ranges, const RowRounding& how,
+                                        const RoundedRow& out) {
+  Positions8 at[4];
+  for (int k = 0; k < 4; ++k)
+    at[k] = positions8(values + 8 * k, columns.offset.data() + j + 8 * k, columns.step.data() + j + 8 * k,
+                       columns.last, columns.snap);
+  __m256i ups[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                    _mm256_setzero_si256()};
+  for (int t = 0; t < (OneDraw ? 1 : how.draws); ++t) {
+    const __m256i bit = _mm256_set1_epi32(1 << t);
+    if constexpr (Stochastic) {
+      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                              how.row);
+      __m256i words[4];
+      philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 4; ++k) {
+        const __m256i up = _mm256_cmpgt_epi32(at[k].threshold, _mm256_srli_epi32(words[k], 8));
+        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(up, bit));
+      }
+    } else {
+      for (int k = 0; k < 4; ++k) {
+        const __m256 up = _mm256_cmp_ps(at[k].fraction, _mm256_set1_ps(0.5f), _CMP_GE_OQ);
+        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(_mm256_castps_si256(up), bit));
+      }
+    }
+  }
+  __m256i low = low_bytes(at[0].low, at[1].low, at[2].low, at[3].low);
+  const __m256i up_bits = low_bytes(ups[0], ups[1], ups[2], ups[3]);
+  if (out.ups == nullptr)
+    low = _mm256_add_epi8(low, up_bits);
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), up_bits);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low);
+  __m256 outside = _mm256_setzero_ps();
+  for (int k = 0; k < 4; ++k) {
+    const __m256 v = _mm256_loadu_ps(values + 8 * k);
+    const __m256 lowest = _mm256_loadu_ps(ranges.lowest.data() + j + 8 * k);
+    const __m256 highest = _mm256_loadu_ps(ranges.highest.data() + j + 8 * k);
+    outside = _mm256_or_ps(
+        outside, _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ)));
+  }
+  const bool any = _mm256_movemask_ps(outside) != 0;
+  if (out.spread == nullptr) return any;
+  for (int k = 0; k < 4; ++k) {
+    const __m256i p = at[k].threshold;
+    const __m256i q = _mm256_sub_epi32(_mm256_set1_epi32(16777216), p);
+    for (int half = 0; half < 2; ++half) {
+      const __m256i wide_p =
+          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(p) : _mm256_extracti128_si256(p, 1));
+      const __m256i wide_q =
+          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(q) : _mm256_extracti128_si256(q, 1));
+      __m256i* to = reinterpret_cast<__m256i*>(out.spread + 8 * k + 4 * half);
+      _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_mul_epu32(wide_p, wide_q)));
+    }
+  }
+  return any;
+}
+
+/// A row in pieces of `Width` columns. Where it may not be read behind its end, its last piece is copied to
+/// where there is room for a whole one, so that pieces need no masks. True when a piece says so of its
+/// values.
+template <Index Width, class Piece>
+bool round_pieces(const float* values, Index d, Index readable, const RoundedRow& out, const Piece& piece) {
+  bool outside = false;
+  for (Index j = 0; j < d; j += Width) {
+    const RoundedRow to{out.low + j, out.ups != nullptr ? out.ups + j : nullptr,
+                        out.spread != nullptr ? out.spread + j : nullptr};
+    if (j + Width <= readable) {
+      outside = piece(values + j, j, to) || outside;
+    } else {
+      float tail[Width] = {};
+      std::memcpy(tail, values + j, static_cast<std::size_t>(std::min(Width, d - j)) * sizeof(float));
+      outside = piece(tail, j, to) || outside;
+    }
+  }
+  return outside;
+}
+
+template <int W>
+ZIPML_TARGET_AVX2 void pack_panel_avx2(const std::uint8_t* rows, Index stride, Index d, int shift,
+                                       std::uint8_t* panel) {
+  Index j = 0;
+  const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << W) - 1));
+  for (; j + 32 <= d; j += 32) {
+    __m256i bytes = _mm256_setzero_si256();
+    for (int r = 0; r < 8 / W; ++r) {
+      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + r * stride + j));
+      const __m256i bits = _mm256_and_si256(_mm256_srl_epi16(codes, _mm_cvtsi32_si128(shift)), mask);
+      bytes = _mm256_or_si256(bytes, _mm256_slli_epi16(bits, r * W));
+    }
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(panel + j), bytes);
+  }
+  pack_columns<W>(rows, stride, j, d, shift, panel);
+}
+
+/// 64 columns from `j`.
+template <bool OneDraw, bool Stochastic>
+ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const UniformColumns& columns,
+                                            const ColumnRanges& ranges, const RowRounding& how,
+                                            const RoundedRow& out) {
+  const __m512 one = _mm512_set1_ps(1.0f), last = _mm512_set1_ps(columns.last);
+  const __m512 snap = _mm512_set1_ps(columns.snap), unsnap = _mm512_set1_ps(1.0f - columns.snap);
+  const __m512i highest = _mm512_set1_epi32(static_cast<int>(columns.last) - 1);
+  __m512i low[4], threshold[4], ups[4];
+  __mmask16 nearest_up[4];
+  unsigned outside = 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m512 step = _mm512_load_ps(columns.step.data() + j + 16 * k);
+    const __m512 offset = _mm512_load_ps(columns.offset.data() + j + 16 * k);
+    const __mmask16 steps =
+        _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // else a single level
+    const __m512 v = _mm512_loadu_ps(values + 16 * k);
+    outside |=
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.lowest.data() + j + 16 * k), _CMP_LT_OQ)} |
+        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.highest.data() + j + 16 * k), _CMP_GT_OQ)};
+    __m512 t = _mm512_maskz_div_ps(steps, _mm512_sub_ps(v, offset), step);
+    t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), last);
+    low[k] = _mm512_min_epi32(_mm512_cvttps_epi32(t), highest);
+    __m512 fraction = _mm512_sub_ps(t, _mm512_cvtepi32_ps(low[k]));
+    fraction = _mm512_maskz_mov_ps(_mm512_cmp_ps_mask(fraction, snap, _CMP_GE_OQ), fraction);
+    fraction = _mm512_mask_mov_ps(fraction, _mm512_cmp_ps_mask(fraction, unsnap, _CMP_GT_OQ), one);
+    threshold[k] = _mm512_cvttps_epi32(_mm512_mul_ps(fraction, _mm512_set1_ps(16777216.0f)));
+    nearest_up[k] = _mm512_cmp_ps_mask(fraction, _mm512_set1_ps(0.5f), _CMP_GE_OQ);
+    ups[k] = _mm512_setzero_si512();
+  }
+  for (int t = 0; t < (OneDraw ? 1 : how.draws); ++t) {
+    const __m512i bit = _mm512_set1_epi32(1 << t);
+    if constexpr (Stochastic) {
+      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                              how.row);
+      __m512i words[4];
+      philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 4; ++k)
+        ups[k] = _mm512_mask_or_epi32(
+            ups[k], _mm512_cmplt_epi32_mask(_mm512_srli_epi32(words[k], 8), threshold[k]), ups[k], bit);
+    } else {
+      for (int k = 0; k < 4; ++k) ups[k] = _mm512_mask_or_epi32(ups[k], nearest_up[k], ups[k], bit);
+    }
+  }
+  if (out.ups == nullptr)
+    for (int k = 0; k < 4; ++k) low[k] = _mm512_add_epi32(low[k], ups[k]);
+  else
+    for (int k = 0; k < 4; ++k)
+      _mm_storeu_si128(reinterpret_cast<__m128i*>(out.ups + 16 * k), _mm512_cvtepi32_epi8(ups[k]));
+  for (int k = 0; k < 4; ++k)
+    _mm_storeu_si128(reinterpret_cast<__m128i*>(out.low + 16 * k), _mm512_cvtepi32_epi8(low[k]));
+  if (out.spread == nullptr) return outside != 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m512i p = threshold[k];
+    const __m512i q = _mm512_sub_epi32(_mm512_set1_epi32(16777216), p);
+    for (int half = 0; half < 2; ++half) {
+      const __m512i wide_p =
+          _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(p) : _mm512_extracti64x4_epi64(p, 1));
+      const __m512i wide_q =
+          _mm512_cvtepu32_epi64(half == 0 ? _mm512_castsi512_si256(q) : _mm512_extracti64x4_epi64(q, 1));
+      void* to = out.spread + 16 * k + 8 * half;
+      _mm512_storeu_si512(to, _mm512_add_epi64(_mm512_loadu_si512(to), _mm512_mul_epu32(wide_p, wide_q)));
+    }
+  }
+  return outside != 0;
+}
+
+template <int W>
+ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index stride, Index d, int shift,
+                                           std::uint8_t* panel) {
+  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
+  Index j = 0;
+  for (; j + 64 <= d; j += 64) {
+    __m512i bytes = _mm512_setzero_si512();
+    for (int r = 0; r < 8 / W; ++r) {
+      const __m512i codes = _mm512_loadu_si512(rows + r * stride + j);
+      const __m512i bits = _mm512_and_si512(_mm512_srl_epi16(codes, _mm_cvtsi32_si128(shift)), mask);
+      bytes = _mm512_or_si512(bytes, _mm512_slli_epi16(bits, static_cast<unsigned>(r * W)));
+    }
+    _mm512_storeu_si512(panel + j, bytes);
+  }
+  pack_panel_avx2<W>(rows + j, stride, d - j, shift, panel + j);
+}
+
+/// f with a condition as a constant.
+template <class F>
+auto visit_bool(bool condition, const F& f) {
+  return condition ? f(std::true_type{}) : f(std::false_type{});
+}
+
+#endif  // ZIPML_X86
+
+}  // namespace detail
+
+/// Rounds a row of d values, of which `readable` >= d may be read; true when one of the d lies outside of its
+/// column's range. O(d draws).
+inline bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
+                      const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+#if ZIPML_X86
+  if (isa != Isa::scalar)
+    return detail::visit_bool(how.draws == 1, [&](auto one_draw) {
+      return detail::visit_bool(how.stochastic, [&](auto is_stochastic) {
+        constexpr bool one = one_draw(), random = is_stochastic();
+        if (isa == Isa::avx512)
+          return detail::round_pieces<64>(
+              values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+                return detail::round_piece_avx512<one, random>(v, j, columns, ranges, how, to);
+              });
+        return detail::round_pieces<32>(
+            values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+              return detail::round_piece_avx2<one, random>(v, j, columns, ranges, how, to);
+            });
+      });
+    });
+#else
+  (void)isa;
+  (void)readable;
+#endif
+  return detail::round_columns(values, d, columns, ranges, how, out);
+}
+
+/// Packs bits `shift` .. `shift` + W - 1 of the codes of 8 / W rows, `stride` codes apart, into a panel of d
+/// bytes. Codes of 16 bits, which sums of draws need, have no vectors.
+template <int W, class Code>
+void pack_panel(Isa isa, const Code* rows, Index stride, Index d, int shift, std::uint8_t* panel) {
+#if ZIPML_X86
+  if constexpr (sizeof(Code) == 1) {
+    if (isa == Isa::avx512) return detail::pack_panel_avx512<W>(rows, stride, d, shift, panel);
+    if (isa != Isa::scalar) return detail::pack_panel_avx2<W>(rows, stride, d, shift, panel);
+  }
+#endif
+  (void)isa;
+  detail::pack_columns<W>(rows, stride, 0, d, shift, panel);
+}
+
+}  // namespace zipml::inline ZIPML_ABI

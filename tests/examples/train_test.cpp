@@ -1,0 +1,770 @@
+// The program `train` as a user runs it: a process with arguments, exit code, stdout and stderr.
+
+#include <fcntl.h>
+#include <sys/stat.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <algorithm>
+#include <cmath>
+#include <csignal>
+#include <cstdio>
+#include <cstdlib>
+#include <filesystem>
+#include <fstream>
+#include <nlohmann/json.hpp>
+#include <set>
+#include <sstream>
+#include <string>
+#include <vector>
+#include <zipml/base/isa.hpp>
+#include <zipml/io/load.hpp>
+#include <zipml/io/model_file.hpp>
+
+#include "catch.hpp"
+
+using namespace zipml;
+using Json = nlohmann::json;
+using Arguments = std::vector<std::string>;
+
+namespace {
+
+/// A folder of its own for the files of a test, gone at its end.
+class Folder {
+ public:
+  Folder() {
+    std::string pattern = (std::filesystem::temp_directory_path() / "train_test.XXXXXX").string();
+    REQUIRE(mkdtemp(pattern.data()) != nullptr);
+    path_ = pattern;
+  }
+  ~Folder() {
+    std::error_code ignored;
+    std::filesystem::remove_all(path_, ignored);
+  }
+  Folder(const Folder&) = delete;
+  Folder& operator=(const Folder&) = delete;
+
+  std::string operator/(const std::string& name) const { return (path_ / name).string(); }
+  std::string write(const std::string& name, const std::string& text) const {
+    std::ofstream(*this / name, std::ios::binary) << text;
+    return *this / name;
+  }
+
+ private:
+  std::filesystem::path path_;
+};
+
+std::string contents(const std::string& path) {
+  std::ostringstream text;
+  text << std::ifstream(path, std::ios::binary).rdbuf();
+  return text.str();
+}
+
+/// How a process ended and what it wrote.
+struct Run {
+  int code = -1;   // exit code
+  int signal = 0;  // that killed it
+  std::string out;
+  std::string err;
+
+  long err_lines() const { return std::count(err.begin(), err.end(), '\n'); }
+};
+
+/// Files of a process to start; -1 opens the null device.
+struct Streams {
+  int in = -1;
+  int out = -1;
+  int err = -1;
+};
+
+pid_t start(const Arguments& arguments, Streams streams) {
+  const pid_t child = fork();
+  REQUIRE(child >= 0);
+  if (child > 0) return child;
+  std::signal(SIGPIPE, SIG_DFL);  // as a shell starts it, whatever runs this test
+  const int null = open("/dev/null", O_RDWR);
+  dup2(streams.in >= 0 ? streams.in : null, STDIN_FILENO);
+  dup2(streams.out >= 0 ? streams.out : null, STDOUT_FILENO);
+  dup2(streams.err >= 0 ? streams.err : null, STDERR_FILENO);
+  std::vector<char*> argv{const_cast<char*>("train")};
+  for (const std::string& argument : arguments) argv.push_back(const_cast<char*>(argument.c_str()));
+  argv.push_back(nullptr);
+  execv(ZIPML_TRAIN, argv.data());
+  _exit(127);
+}
+
+void finish(pid_t child, Run& run) {
+  int status = 0;
+  REQUIRE(waitpid(child, &status, 0) == child);
+  if (WIFEXITED(status)) run.code = WEXITSTATUS(status);
+  if (WIFSIGNALED(status)) run.signal = WTERMSIG(status);
+}
+
+/// Runs `train` to its end. Output goes to files, which never fill up as a pipe does.
+Run train(const Arguments& arguments, const std::string& input = {}) {
+  const Folder folder;
+  const int in = open(folder.write("in", input).c_str(), O_RDONLY | O_CLOEXEC);
+  const int out = open((folder / "out").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const int err = open((folder / "err").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  Run run;
+  finish(start(arguments, {in, out, err}), run);
+  for (const int file : {in, out, err}) close(file);
+  run.out = contents(folder / "out");
+  run.err = contents(folder / "err");
+  return run;
+}
+
+bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
+
+std::string joined(const Arguments& arguments) {
+  std::string text = "train";
+  for (const std::string& argument : arguments) text += " '" + argument + "'";
+  return text;
+}
+
+/// The one JSON object of a run with --json that succeeded, silent on stderr.
+Json json_of(Arguments arguments, const std::string& input = {}) {
+  arguments.push_back("--json");
+  const Run run = train(arguments, input);
+  INFO(joined(arguments));
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  return Json::parse(run.out);  // throws when anything follows the object
+}
+
+Arguments operator+(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+const Arguments small{"--rows", "2000", "--epochs", "3"};
+
+/// A usage error: exit 2, nothing on stdout, the reason and the way to the help on stderr.
+void refuses(const Arguments& arguments, const std::string& reason) {
+  const Run run = train(arguments);
+  INFO(joined(arguments));
+  INFO(run.err);
+  CHECK(run.code == 2);
+  CHECK(run.out.empty());
+  CHECK(run.err.substr(0, 7) == "train: ");
+  CHECK(holds(run.err, reason));
+  CHECK(holds(run.err, "--help"));
+}
+
+/// A run that fails: exit 1, nothing on stdout, one line on stderr with the reason.
+void fails(const Arguments& arguments, const std::string& reason, const std::string& input = {}) {
+  const Run run = train(arguments, input);
+  INFO(joined(arguments));
+  INFO(run.err);
+  CHECK(run.code == 1);
+  CHECK(run.out.empty());
+  CHECK(run.err_lines() == 1);
+  CHECK(run.err.substr(0, 7) == "train: ");
+  CHECK(holds(run.err, reason));
+}
+
+/// Samples of three features as text: label = 2 a - b + 3 (for `classes`, 7 where that is positive, else 3)
+/// with a little noise.
+struct Table {
+  struct Row {
+    std::string label;
+    std::string features[3];
+  };
+  std::vector<Row> rows;
+
+  explicit Table(int n, bool classes = false, std::uint32_t state = 1) {
+    const auto uniform = [&state] {
+      state = state * 1664525u + 1013904223u;
+      return static_cast<double>(state >> 8) / 16777216.0 - 0.5;
+    };
+    for (int i = 0; i < n; ++i) {
+      const double a = uniform(), b = uniform(), c = uniform();
+      const double y = 2.0 * a - b + 0.1 * uniform();
+      rows.push_back({classes ? (y > 0.0 ? "7" : "3") : number(y + 3.0), {number(a), number(b), number(c)}});
+    }
+  }
+
+  static std::string number(double value) {
+    char digits[32];
+    std::snprintf(digits, sizeof digits, "%.5f", value);
+    return digits;
+  }
+  std::string libsvm() const {
+    std::string text;
+    for (const Row& row : rows)
+      text += row.label + " 1:" + row.features[0] + " 2:" + row.features[1] + " 3:" + row.features[2] + "\n";
+    return text;
+  }
+  std::string csv() const {
+    std::string text;
+    for (const Row& row : rows)
+      text += row.features[0] + "," + row.features[1] + "," + row.features[2] + "," + row.label + "\n";
+    return text;
+  }
+  /// With a header, the label in the second column.
+  std::string csv_by_name() const {
+    std::string text = "width,price,height,depth\n";
+    for (const Row& row : rows)
+      text += row.features[0] + "," + row.label + "," + row.features[1] + "," + row.features[2] + "\n";
+    return text;
+  }
+};
+
+bool has_avx2() { return zipml::available(zipml::Isa::avx2); }
+
+}  // namespace
+
+TEST_CASE("train --help and --version: on stdout, exit 0") {
+  const Run help = train({"--help"});
+  CHECK(help.code == 0);
+  CHECK(help.err.empty());
+  for (const char* option :
+       {"FILE",   "--format", "--label",  "--test",       "--memory-limit", "--rows",
+        "--loss", "--bits",   "--levels", "--rounding",   "--estimator",    "--model-bits",
+        "--l2",   "--l1",     "--epochs", "--batch",      "--step",         "--seed",
+        "--isa",  "--sweep",  "--json",   "--save-model", "--version"}) {
+    INFO(option);
+    CHECK(holds(help.out, option));
+  }
+  const Run version = train({"--version"});
+  CHECK(version.code == 0);
+  CHECK(version.err.empty());
+  CHECK(version.out == std::string("train (zipml ") + ZIPML_VERSION + ")\n");
+}
+
+TEST_CASE("train: options that do not exist or are out of range are usage errors") {
+  refuses({"--bogus"}, "--bogus");
+  refuses({"one.csv", "two.csv"}, "two.csv");
+  const std::vector<Arguments> cases{{"--bits", "9"},
+                                     {"--bits", "0"},
+                                     {"--bits"},
+                                     {"--model-bits", "16"},
+                                     {"--rows", "1"},
+                                     {"--rows", "-5"},
+                                     {"--rows", "1e3"},
+                                     {"--rows", "99999999999999999999"},
+                                     {"--epochs", "0"},
+                                     {"--epochs", "1.5"},
+                                     {"--batch", "0"},
+                                     {"--batch", "-1"},
+                                     {"--step", "0"},
+                                     {"--step", "-0.1"},
+                                     {"--step", "x"},
+                                     {"--l2", "-1"},
+                                     {"--l1", "-1"},
+                                     {"--seed", "abc"},
+                                     {"--loss", "hinge"},
+                                     {"--levels", "table"},
+                                     {"--rounding", "up"},
+                                     {"--estimator", "best"},
+                                     {"--outliers", "-0.1"},
+                                     {"--outliers", "0.5"},
+                                     {"--safety", "none"},
+                                     {"--excess", "0"},
+                                     {"--format", "xml"},
+                                     {"--memory-limit", "0"},
+                                     {"--bits", "4", "--bits", "8"}};
+  for (const Arguments& arguments : cases) refuses(arguments, arguments[0]);
+}
+
+TEST_CASE("train: combinations that make no sense are usage errors that say why") {
+  refuses({"--sweep", "--bits", "4"}, "--sweep runs 32 bits and every width from 2 to 8");
+  refuses({"--sweep", "--estimator", "full"}, "--sweep runs 32 bits and every width from 2 to 8");
+  for (const char* estimator : {"double-sampling", "symmetrized", "full"})
+    refuses({"--rounding", "nearest", "--estimator", estimator}, "--rounding nearest makes all draws equal");
+  refuses({"--estimator", "full", "--bits", "4"}, "--estimator full reads float32 samples");
+  for (const char* estimator : {"naive", "double-sampling", "symmetrized"})
+    refuses({"--bits", "32", "--estimator", estimator}, std::string("leave out --estimator ") + estimator);
+  refuses({"--bits", "32", "--rounding", "nearest"}, "and --rounding nearest");
+  refuses({"--error-feedback"}, "--error-feedback needs a rounded channel");
+  refuses({"--channel-levels", "optimal", "--model-bits", "32"}, "--channel-levels needs a rounded channel");
+  refuses({"--gradient-bits", "2", "--error-feedback", "--channel-scaling", "norm"},
+          "nothing of most vectors");
+  refuses({"--gradient-bits", "2", "--error-feedback", "--channel-levels", "optimal"},
+          "leave out --error-feedback");
+  refuses({"--bits", "32", "--outliers", "0.01"}, "--outliers needs packed samples");
+  refuses({"--bits", "32", "--fresh"}, "--fresh needs packed samples");
+  refuses({"--fresh", "--rounding", "nearest"}, "--fresh draws anew");
+  refuses({"--levels", "lloyd-max", "--rounding", "stochastic"}, "Lloyd-Max levels end inside the data");
+  refuses({"--levels", "lloyd-max", "--estimator", "sum-code"}, "--rounding nearest makes all draws equal");
+  refuses({"--levels", "lloyd-max", "--fresh"}, "--fresh draws anew");
+  refuses({"--levels", "optimal", "--bits", "32"}, "--levels needs packed samples");
+  refuses({"--bits", "auto", "--levels", "optimal"}, "leave out --levels");
+  refuses({"--excess", "0.1"}, "--excess says what is acceptable to --bits auto");
+  for (const char* option : {"--estimator", "--rounding", "--outliers"})
+    refuses({"--bits", "auto", option,
+             option == std::string("--outliers")   ? "0.1"
+             : option == std::string("--rounding") ? "nearest"
+                                                   : "naive"},
+            std::string("leave out ") + option);
+  refuses({"--bits", "auto", "--sweep"}, "leave out --sweep");
+  refuses({"--bits", "auto", "--l1", "0.1"}, "--l1");
+  refuses({"--sweep", "--save-model", "x"}, "--save-model saves one model");
+  refuses({"--format", "csv"}, "--format needs a FILE");
+  refuses({"--label", "1"}, "--label needs a FILE");
+  refuses({"--test", "x"}, "--test needs a FILE");
+  refuses({"--memory-limit", "1"}, "--memory-limit needs a FILE");
+  refuses({"--rows", "100", "x"}, "--rows sizes the generated set");
+  refuses({"-", "--test", "-"}, "cannot both be standard input");
+}
+
+TEST_CASE("train: a file that cannot be read, or an instruction set that does not exist") {
+  const Folder folder;
+  fails({folder / "none.csv"}, "none.csv: cannot open: No such file or directory");
+  fails({folder / ""}, "directory");
+  fails({folder.write("empty", "")}, "no data");
+  const std::string good = folder.write("good.csv", Table(50).csv());
+  fails({good, "--test", folder / "none.csv"}, "none.csv: cannot open");
+  fails({good, "--save-model", folder / "no/such/folder/model", "--json"}, "cannot write");
+  const Run isa = train(small + Arguments{"--isa", "bogus"});
+  CHECK(isa.code != 0);
+  CHECK(isa.signal == 0);
+  CHECK(isa.out.empty());
+  for (const char* part : {"train: ", "bogus", "auto", "scalar"}) CHECK(holds(isa.err, part));
+}
+
+TEST_CASE("train: what is wrong in a file is told with file, line and column") {
+  const Folder folder;
+  const std::string csv = folder.write("bad.csv", "a,b\n1,2\n3,x\n");
+  fails({csv}, csv + ":3:3: label (field 2, \"b\") is not a number");
+  const std::string libsvm = folder.write("bad.svm", "1 1:1\n2 0:1\n");
+  fails({libsvm}, libsvm + ":2:3: feature index is zero");
+  fails({"-"}, ":2:3: ", "1,2\n3,\n");
+  // Test rows with more columns than were trained on, in both formats.
+  const std::string narrow = folder.write("narrow.svm", "1 1:1 2:1\n2 1:2 2:3\n3 1:1 2:5\n");
+  const std::string wide = folder.write("wide.svm", "1 1:1 2:1\n1 1:1 5:1\n");
+  fails({narrow, "--test", wide}, wide + ":2:7: 1 line has a feature index that is too large");
+  const std::string good = folder.write("good.csv", Table(20).csv());
+  const std::string other = folder.write("other.csv", "1,2\n");
+  fails({good, "--test", other}, other + ":1:1: wrong number of columns");
+  fails({good, "--label", "9"}, "label column is out of range");
+  fails({good, "--label", "price"}, "no header");
+  fails({good, "--memory-limit", "1e-8"}, good);
+}
+
+TEST_CASE("train --json: exactly one object with the documented keys, of the right types") {
+  const Json run = json_of(small);
+  REQUIRE(run.is_object());
+  std::set<std::string> keys;
+  for (const auto& item : run.items()) keys.insert(item.key());
+  CHECK(keys == std::set<std::string>{"rows",
+                                      "cols",
+                                      "loss",
+                                      "bits",
+                                      "stored_bits",
+                                      "estimator",
+                                      "levels",
+                                      "rounding",
+                                      "outliers",
+                                      "model_bits",
+                                      "gradient_bits",
+                                      "error_feedback",
+                                      "channel_scaling",
+                                      "channel_levels",
+                                      "residual_levels",
+                                      "isa",
+                                      "threads",
+                                      "seed",
+                                      "l2",
+                                      "l1",
+                                      "step",
+                                      "epochs",
+                                      "batch",
+                                      "test_rows",
+                                      "samples_moved",
+                                      "model_moved",
+                                      "gradient_moved",
+                                      "store_bytes",
+                                      "label_bytes",
+                                      "compression",
+                                      "train_loss",
+                                      "optimum_loss",
+                                      "excess",
+                                      "test_metric_name",
+                                      "test_metric",
+                                      "seconds_load",
+                                      "seconds_quantize",
+                                      "seconds_train",
+                                      "seconds_per_epoch",
+                                      "speedup",
+                                      "status",
+                                      "advice"});
+  for (const char* key : {"rows", "cols", "bits", "model_bits", "gradient_bits", "threads", "seed", "epochs",
+                          "batch", "test_rows", "store_bytes", "label_bytes"}) {
+    INFO(key);
+    CHECK(run[key].is_number_integer());
+  }
+  for (const char* key :
+       {"stored_bits", "l2", "l1", "step", "compression", "train_loss", "optimum_loss", "excess",
+        "test_metric", "seconds_load", "seconds_quantize", "seconds_train", "seconds_per_epoch"}) {
+    INFO(key);
+    CHECK(run[key].is_number());
+    CHECK(run[key].get<double>() >= 0.0);
+  }
+  for (const char* key : {"loss", "estimator", "levels", "rounding", "isa", "test_metric_name", "status"}) {
+    INFO(key);
+    CHECK(run[key].is_string());
+  }
+  CHECK(run["outliers"] == 0.003);
+  CHECK(run["residual_levels"] == 31);
+  for (const char* key : {"speedup", "advice"}) {
+    INFO(key);
+    CHECK(run[key].is_null());
+  }
+}
+
+TEST_CASE("train --json: values follow from the options and from each other") {
+  const Json run = json_of(small);
+  CHECK(run["rows"] == 2000);
+  CHECK(run["cols"] == 90);
+  CHECK(run["test_rows"] == 222);
+  CHECK(run["loss"] == "least-squares");
+  CHECK(run["bits"] == 4);
+  CHECK(std::fabs(run["stored_bits"].get<double>() - 4.144) < 1e-9);  // 6 outliers of 48 bits in 2,000 values
+  CHECK(run["estimator"] == "variance-corrected");
+  CHECK(run["levels"] == "uniform");
+  CHECK(run["rounding"] == "stochastic");
+  CHECK(run["model_bits"] == 8);  // batch 64
+  CHECK(run["gradient_bits"] == 32);
+  CHECK(run["threads"] == 1);
+  CHECK(run["seed"] == 1);
+  CHECK(run["epochs"] == 3);
+  CHECK(run["batch"] == 64);
+  CHECK(run["label_bytes"] == 8000);
+  CHECK(run["test_metric_name"] == "rmse");
+  CHECK(run["status"] == "completed");
+  const double loss = run["train_loss"], optimum = run["optimum_loss"], excess = run["excess"];
+  CHECK(excess > 0.0);
+  CHECK(std::fabs(excess - (loss - optimum) / optimum) < 1e-9);
+  CHECK(run["seconds_per_epoch"].get<double>() <= run["seconds_train"].get<double>());
+
+  const auto check = [&](const Arguments& arguments, int bits, double stored, const char* estimator) {
+    const Run result =
+        train(small + arguments + Arguments{"--json"});  // few bits may end as indefinite, exit 1
+    INFO(joined(arguments));
+    REQUIRE((result.code == 0 || result.code == 1));
+    const Json json = Json::parse(result.out);
+    CHECK(json["bits"] == bits);
+    CHECK(std::fabs(json["stored_bits"].get<double>() - stored) < 1e-9);
+    CHECK(json["estimator"] == estimator);
+    const double bytes = json["store_bytes"];
+    CHECK(std::fabs(json["compression"].get<double>() - 4.0 * 2000 * 90 / bytes) < 1e-9);
+    CHECK(bytes >= 2000 * 90 * stored / 8.0);
+    CHECK(bytes <= 1.03 * 2000 * 90 * stored / 8.0 + 12 * 90);  // and a d-vector or three
+    return json;
+  };
+  for (int bits = 2; bits <= 8; ++bits) {
+    const Arguments width{"--bits", std::to_string(bits), "--outliers", "0", "--estimator"};
+    check(width + Arguments{"double-sampling"}, bits, bits + 2.0, "double-sampling");
+    check(width + Arguments{"sum-code"}, bits, bits + 1.0, "sum-code");
+    check(width + Arguments{"variance-corrected"}, bits, bits, "variance-corrected");
+    check(width + Arguments{"naive"}, bits, bits, "naive");
+    check({"--bits", std::to_string(bits)}, bits, bits + 0.144, "variance-corrected");
+  }
+  // One interval: the draws are all there is.
+  check({"--bits", "1", "--estimator", "double-sampling", "--outliers", "0"}, 1, 2.0, "double-sampling");
+  check({"--estimator", "symmetrized"}, 4, 6.144, "symmetrized");
+  check({"--fresh"}, 4, 4.144, "variance-corrected");
+  const Json rounded = check({"--rounding", "nearest"}, 4, 4.144, "naive");
+  CHECK(rounded["rounding"] == "nearest");
+  for (const Arguments& arguments : {Arguments{"--bits", "32"}, Arguments{"--estimator", "full"}}) {
+    const Json unquantized = check(arguments, 32, 32.0, "full");
+    CHECK(unquantized["levels"].is_null());
+    CHECK(unquantized["rounding"].is_null());
+    CHECK(unquantized["compression"] == 1.0);
+    CHECK(unquantized["excess"] < run["excess"]);
+  }
+  // A table of 2^b floats a column: what check allows for is less.
+  const auto fitted = [&](const Arguments& arguments, const char* levels, const char* estimator) {
+    const Json json = json_of(small + Arguments{"--bits", "3", "--levels", levels} + arguments);
+    CHECK(json["levels"] == levels);
+    CHECK(json["estimator"] == estimator);
+    CHECK(json["store_bytes"].get<double>() >= 2000 * 90 * 3.144 / 8.0 + 90 * 8 * 4);
+    return json;
+  };
+  const Json optimal = fitted({}, "optimal", "variance-corrected");
+  CHECK(optimal["rounding"] == "stochastic");
+  const Json uniform = json_of(small + Arguments{"--bits", "3"});
+  CHECK(optimal["excess"].get<double>() < 0.7 * uniform["excess"].get<double>());
+  fitted({"--estimator", "sum-code"}, "optimal", "sum-code");
+  fitted({"--estimator", "double-sampling"}, "optimal", "double-sampling");
+  fitted({"--fresh"}, "optimal", "variance-corrected");
+  fitted({"--rounding", "nearest"}, "optimal", "naive");
+  const Json shared =
+      check({"--bits", "3", "--levels", "optimal", "--model-bits", "8"}, 3, 3.144, "variance-corrected");
+  CHECK(shared["levels"] == "optimal-shared");
+  CHECK(shared["residual_levels"] == 7);
+  CHECK(shared["excess"].get<double>() < uniform["excess"].get<double>());
+  const Json lloyd = fitted({}, "lloyd-max", "naive");
+  CHECK(lloyd["rounding"] == "nearest");
+  CHECK(lloyd["excess"] < json_of(small + Arguments{"--bits", "3", "--rounding", "nearest"})["excess"]);
+
+  const Json integers = check({"--model-bits", "8"}, 4, 4.144, "variance-corrected");
+  CHECK(integers["model_bits"] == 8);
+  CHECK(integers["residual_levels"] == 31);
+  const Json given = json_of(small + Arguments{"--step", "0.05", "--l2", "0.5", "--l1", "0.25", "--batch",
+                                               "100", "--seed", "18446744073709551615"});
+  CHECK(std::fabs(given["step"].get<double>() - 0.05) < 1e-8);
+  CHECK(given["l2"] == 0.5);
+  CHECK(given["l1"] == 0.25);
+  CHECK(given["batch"] == 100);
+  CHECK(given["seed"] == 18446744073709551615ull);
+}
+
+TEST_CASE("train --bits auto: chooses what keeps the excess, and says so") {
+  const Run run =
+      train({"--rows", "20000", "--bits", "auto", "--excess", "0.01", "--json", "--epochs", "20"});
+  CHECK(run.code == 0);
+  CHECK(holds(run.err, "train: chose "));
+  const Json json = Json::parse(run.out);
+  CHECK(json["excess"] < 0.015);  // the prediction is of the solution, SGD adds what it leaves
+  CHECK(json["stored_bits"] < 8.0);
+  CHECK(json["bits"].get<int>() >= 2);
+}
+
+TEST_CASE("train --safety: few bits are indefinite, shrinking or a ridge makes them safe") {
+  const Arguments two{"--rows", "20000", "--bits", "2", "--outliers", "0", "--json"};
+  const Run warned = train(two);
+  CHECK(holds(warned.err, "define no convex problem"));
+  for (const char* remedy : {"shrink", "ridge"}) {
+    const Run safe = train(two + Arguments{"--safety", remedy});
+    INFO(remedy << ": " << safe.err);
+    CHECK(safe.code == 0);
+    const Json json = Json::parse(safe.out);
+    CHECK(json["status"] == "completed");
+    CHECK(json["excess"] < 10.0);
+    CHECK(holds(json["advice"].get<std::string>(), "to stay convex"));
+  }
+}
+
+TEST_CASE("train --sweep: 32 bits and every width from 2 to 8, with the speed against the first") {
+  const Json sweep = json_of(small + Arguments{"--sweep"});
+  REQUIRE(sweep.is_object());
+  CHECK(sweep.size() == 1);
+  const Json& runs = sweep.at("runs");
+  REQUIRE(runs.is_array());
+  REQUIRE(runs.size() == 8);
+  const Json one = json_of(small);
+  for (std::size_t k = 0; k < runs.size(); ++k) {
+    INFO(runs[k].dump());
+    CHECK(runs[k]["bits"] == (k == 0 ? 32 : static_cast<int>(k) + 1));
+    CHECK(runs[k]["estimator"] == (k == 0 ? "full" : "variance-corrected"));
+    REQUIRE(runs[k]["speedup"].is_number());
+    const double ratio =
+        runs[0]["seconds_per_epoch"].get<double>() / runs[k]["seconds_per_epoch"].get<double>();
+    CHECK(std::fabs(runs[k]["speedup"].get<double>() - ratio) < 1e-6 * ratio);
+    CHECK(runs[k].size() == one.size());
+  }
+  CHECK(runs[0]["speedup"] == 1.0);
+  // A row of the table is the run that one would have had by itself.
+  CHECK(runs[3]["train_loss"] == one["train_loss"]);
+
+  const Run table = train(small + Arguments{"--sweep"});
+  CHECK(table.code == 0);
+  CHECK(table.err.empty());
+  for (const char* row : {"\n  32  full ", "\n   2  variance-corrected ", "\n   8  variance-corrected "}) {
+    INFO(row);
+    CHECK(holds(table.out, row));
+  }
+}
+
+TEST_CASE("train: a single run prints a line per epoch and a summary") {
+  const Run run = train(small);
+  CHECK(run.code == 0);
+  CHECK(run.err.empty());
+  CHECK(run.out.substr(0, 5) == "epoch");
+  for (const char* part : {"\n    1 ", "\n    2 ", "\n    3 ", "2000 rows, 90 columns", "completed: loss "}) {
+    INFO(part);
+    CHECK(holds(run.out, part));
+  }
+}
+
+TEST_CASE("train: one seed gives one result, on every instruction set when sums are integer") {
+  const auto loss = [](const Arguments& more) { return json_of(small + more)["train_loss"].get<double>(); };
+  CHECK(loss({}) == loss({}));
+  CHECK(loss({}) != loss({"--seed", "2"}));
+  const Arguments integers{"--model-bits", "8", "--step", "0.05"};
+  CHECK(loss(integers) == loss(integers));
+  if (!has_avx2()) {
+    WARN("no AVX2 here: instruction sets are not compared");
+    return;
+  }
+  CHECK(loss(integers + Arguments{"--isa", "scalar"}) == loss(integers + Arguments{"--isa", "avx2"}));
+  CHECK(json_of(small + Arguments{"--isa", "scalar"})["isa"] == "scalar");
+  CHECK(json_of(small + Arguments{"--isa", "avx2"})["isa"] == "avx2");
+}
+
+TEST_CASE("train: LIBSVM, CSV, a label by name or number, and standard input are one data set") {
+  const Folder folder;
+  const Table table(200);
+  const std::string by_name = folder.write("named.csv", table.csv_by_name());
+  const Json expected = json_of({folder.write("t.svm", table.libsvm())});
+  CHECK(expected["rows"] == 200);
+  CHECK(expected["cols"] == 3);
+  CHECK(expected["test_rows"].is_null());
+  CHECK(expected["test_metric"].is_null());
+  CHECK(expected["test_metric_name"].is_null());
+  CHECK(expected["excess"].get<double>() >= 0.0);
+  const auto same = [&](const Arguments& arguments, const std::string& input = {}) {
+    const Json got = json_of(arguments, input);
+    INFO(joined(arguments));
+    CHECK(got["train_loss"] == expected["train_loss"]);
+    CHECK(got["optimum_loss"] == expected["optimum_loss"]);
+  };
+  same({folder.write("t.csv", table.csv())});
+  same({folder / "t.csv", "--format", "csv", "--label", "4"});
+  same({by_name, "--label", "price"});
+  same({by_name, "--label", "2"});
+  same({"-"}, table.csv());
+  same({"-"}, table.libsvm());
+  same({"-", "--format", "libsvm"}, table.libsvm());
+  CHECK(json_of({by_name})["train_loss"] != expected["train_loss"]);  // another column is the label
+  const Json tested = json_of({folder / "t.csv", "--test", "-"}, table.csv());
+  CHECK(tested["test_rows"] == 200);
+  CHECK(tested["test_metric"].get<double>() < 0.1);
+}
+
+TEST_CASE("train --loss ls-svm: says which label is which, reports accuracy, wants two classes") {
+  const Folder folder;
+  const std::string file = folder.write("classes.csv", Table(400, true).csv());
+  const std::string test = folder.write("test.svm", Table(200, true, 2).libsvm());
+  const Arguments arguments{file, "--loss", "ls-svm", "--test", test, "--json"};
+  const Run run = train(arguments);
+  CHECK(run.code == 0);
+  CHECK(run.err == "train: classes: label 3 is -1, label 7 is +1\n");
+  const Json json = Json::parse(run.out);
+  CHECK(json["loss"] == "ls-svm");
+  CHECK(json["test_rows"] == 200);
+  CHECK(json["test_metric_name"] == "accuracy");
+  CHECK(json["test_metric"].get<double>() > 0.9);
+  CHECK(json["test_metric"].get<double>() <= 1.0);
+
+  const Json generated = json_of(small + Arguments{"--loss", "ls-svm"});
+  CHECK(generated["test_metric_name"] == "accuracy");
+  CHECK(generated["test_metric"].get<double>() > 0.7);
+
+  fails({folder.write("one.csv", "1,5\n2,5\n"), "--loss", "ls-svm"}, "one value");
+  fails({folder.write("many.csv", "1,5\n2,6\n3,7\n"), "--loss", "ls-svm"}, "more than two");
+  const Run third = train({file, "--loss", "ls-svm", "--test", folder.write("third.csv", "1,2,3,5\n")});
+  CHECK(third.code == 1);
+  CHECK(holds(third.err, "a test label is of neither class"));
+}
+
+TEST_CASE("train --save-model: the file predicts what the program measured") {
+  const Folder folder;
+  const std::string file = folder.write("train.csv", Table(300).csv());
+  const std::string test = folder.write("test.csv", Table(100, false, 2).csv());
+  const Json run = json_of({file, "--test", test, "--save-model", folder / "model"});
+  const LinearModel model = load_model(folder / "model");
+  const Dataset rows = zipml::load(test);
+  REQUIRE(model.cols() == 3);
+  CHECK_FALSE(model.classifies);
+  CHECK(std::fabs(rmse(model, rows.features(), rows.labels.data()) - run["test_metric"].get<double>()) <
+        1e-12);
+  const float sample[3] = {0.25f, -0.25f, 0.0f};
+  CHECK(std::fabs(model.predict(sample) - 3.75) < 0.05);  // 2 a - b + 3
+
+  const std::string classes = folder.write("classes.csv", Table(300, true).csv());
+  const std::string labelled = folder.write("labelled.csv", Table(100, true, 2).csv());
+  const Json svm =
+      json_of({classes, "--loss", "ls-svm", "--test", labelled, "--save-model", folder / "classifier"});
+  const LinearModel classifier = load_model(folder / "classifier");
+  const Dataset labels = zipml::load(labelled);
+  CHECK(classifier.classifies);
+  CHECK(classifier.low_label == 3.0);
+  CHECK(classifier.high_label == 7.0);
+  CHECK(accuracy(classifier, labels.features(), labels.labels.data()) == svm["test_metric"].get<double>());
+}
+
+TEST_CASE("train: a step that is too large fails, with status and advice, and saves nothing") {
+  const Folder folder;
+  const Run run = train(small + Arguments{"--step", "1000", "--json", "--save-model", folder / "model"});
+  CHECK(run.code == 1);
+  const Json json = Json::parse(run.out);
+  CHECK(json["status"] == "diverged");
+  REQUIRE(json["advice"].is_string());
+  CHECK(holds(run.err, json["advice"].get<std::string>()));
+  CHECK(holds(run.err, "diverged"));
+  CHECK(run.err_lines() == 1);
+  CHECK_FALSE(std::filesystem::exists(folder / "model"));
+}
+
+TEST_CASE("train: odd but valid data trains") {
+  const Folder folder;
+  std::string constant_column, constant_label, all_constant;
+  for (const Table::Row& row : Table(60).rows) {
+    constant_column += "7," + row.features[0] + "," + row.label + "\n";
+    constant_label += row.features[0] + "," + row.features[1] + ",5\n";
+    all_constant += "1,2," + row.label + "\n";
+  }
+  const auto check = [&](const Arguments& arguments) {
+    for (const char* bits : {"4", "32"}) {
+      const Json run = json_of(arguments + Arguments{"--bits", bits});
+      INFO(run.dump());
+      CHECK(run["status"] == "completed");
+      CHECK(run["train_loss"].is_number());
+      // A loss of 0 leaves nothing to compare with.
+      if (run["optimum_loss"] == 0.0) CHECK(run["excess"].is_null());
+    }
+  };
+  check({folder.write("column.csv", constant_column)});
+  check({folder.write("label.csv", constant_label)});
+  check({folder.write("constant.csv", all_constant)});
+  check({folder.write("row.csv", "1,2,3\n")});
+  check({"--rows", "2"});
+  check({"--rows", "2000", "--epochs", "1", "--batch", "1073741824"});
+}
+
+TEST_CASE("train: a reader that goes away kills nobody; a full disk is an error") {
+  std::signal(SIGPIPE, SIG_IGN);
+  const Arguments chatty{"--rows", "200",        "--epochs",
+                         "3000",   "--rounding", "nearest"};  // more output than a pipe holds
+  int ends[2];
+  REQUIRE(pipe2(ends, O_CLOEXEC) == 0);
+  const pid_t child = start(chatty, {-1, ends[1], -1});
+  close(ends[1]);
+  char first = 0;
+  CHECK(read(ends[0], &first, 1) == 1);  // `train ... | head -1`
+  close(ends[0]);
+  Run run;
+  finish(child, run);
+  CHECK(run.signal == 0);
+  CHECK(run.code == 0);
+
+  const int full = open("/dev/full", O_WRONLY | O_CLOEXEC);
+  if (full < 0) {
+    WARN("no /dev/full here");
+    return;
+  }
+  for (const Arguments& arguments : {small, small + Arguments{"--json"}, small + Arguments{"--sweep"}}) {
+    Run on_full;
+    finish(start(arguments, {-1, full, -1}), on_full);
+    CHECK(on_full.code == 1);
+  }
+  close(full);
+}
+
+TEST_CASE("train: the progress bar is for terminals") {
+  const Arguments quiet = small + Arguments{"--json"};
+  const Run run = train(quiet);
+  CHECK(run.code == 0);
+  CHECK(run.err.empty());
+  CHECK_FALSE(holds(run.out, "\r"));
+
+  const int terminal = posix_openpt(O_RDWR | O_NOCTTY | O_CLOEXEC);
+  if (terminal < 0 || grantpt(terminal) != 0 || unlockpt(terminal) != 0) {
+    WARN("no pseudo terminal here: the bar itself is not seen");
+    return;
+  }
+  const int slave = open(ptsname(terminal), O_RDWR | O_NOCTTY | O_CLOEXEC);
+  REQUIRE(slave >= 0);
+  Run shown;
+  finish(start(quiet, {-1, -1, slave}), shown);
+  CHECK(shown.code == 0);
+  char text[4096] = {};
+  CHECK(read(terminal, text, sizeof text - 1) > 0);
+  CHECK(holds(text, "\r["));
+  CHECK(holds(text, "epoch 3/3"));
+  close(slave);
+  close(terminal);
+}
