@@ -59,9 +59,9 @@ void packed(benchmark::State& state, int bits, bool accumulate) {
   for (Index i = 0; i < rows; ++i) residuals[i] = static_cast<T>(i * 29 % (2 * reach + 1) - reach);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, planes, groups, residuals.data(), ModelBlock<Sum>{gradient.data(), columns});
+      Kernels::accumulate(view, planes, groups, residuals.data(), gradient.data());
     else
-      Kernels::margins(view, planes, groups, ModelBlock<const T>{model.data(), columns}, margins.data());
+      Kernels::margins(view, planes, groups, model.data(), margins.data());
     benchmark::ClobberMemory();
   }
   report(state, bits);
@@ -89,16 +89,15 @@ void shared_table(benchmark::State& state, int bits, bool accumulate) {
   for (auto _ : state) {
     const auto start = Clock::now();
     if (accumulate)
-      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+      Kernels::accumulate(view, planes, table, groups, residuals.data(), gradient.data());
     else
-      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+      Kernels::margins(view, planes, table, groups, model.data(), margins.data());
     benchmark::ClobberMemory();
     const auto between = Clock::now();
     if (accumulate)
-      Kernels::accumulate(view, planes, groups, residuals.data(), {gradient.data(), columns});
+      Kernels::accumulate(view, planes, groups, residuals.data(), gradient.data());
     else
-      Kernels::margins(view, planes, groups, ModelBlock<const std::int8_t>{model.data(), columns},
-                       margins.data());
+      Kernels::margins(view, planes, groups, model.data(), margins.data());
     benchmark::ClobberMemory();
     const double seconds = std::chrono::duration<double>(between - start).count();
     table_seconds += seconds;
@@ -125,9 +124,9 @@ void column_tables(benchmark::State& state, int bits, bool accumulate) {
   Buffer<float> gradient(columns);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+      Kernels::accumulate(view, planes, table, groups, residuals.data(), gradient.data());
     else
-      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+      Kernels::margins(view, planes, table, groups, model.data(), margins.data());
     benchmark::ClobberMemory();
   }
   report(state, bits);
@@ -143,9 +142,9 @@ void dense(benchmark::State& state, bool accumulate) {
   Buffer<float> gradient(columns);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, residuals.data(), ModelBlock<float>{gradient.data(), columns});
+      Kernels::accumulate(view, residuals.data(), gradient.data());
     else
-      Kernels::margins(view, ModelBlock<const float>{model.data(), columns}, margins.data());
+      Kernels::margins(view, model.data(), margins.data());
     benchmark::ClobberMemory();
   }
   report(state, 32.0);

@@ -185,7 +185,7 @@ class GradientDevice {
       team_.by_rows(pass_count_, d_, [&](int part, Share rows) {
         kernels_.margins(DenseRows{all.values + rows.first * all.stride, all.stride, all.cols, rows.count,
                                    team_.ahead_of(part)},
-                         model, z + rows.first);
+                         model, {z + rows.first});
       });
       add_base(z);
     } else {
@@ -254,11 +254,11 @@ class GradientDevice {
         if constexpr (!affine) {
           TableView tables = table();
           tables.tables += columns.first * tables.stride;
-          kernels_.accumulate(columns_of_view, planes, tables, groups_, r, gradient);
+          kernels_.accumulate(columns_of_view, planes, tables, groups_, {r}, gradient);
         } else if (has_table()) {
-          kernels_.accumulate(columns_of_view, planes, shared_values(), groups_, r, gradient);
+          kernels_.accumulate(columns_of_view, planes, shared_values(), groups_, {r}, gradient);
         } else {
-          kernels_.accumulate(columns_of_view, planes, groups_, r, gradient);
+          kernels_.accumulate(columns_of_view, planes, groups_, {r}, gradient);
         }
       });
     }
@@ -388,7 +388,7 @@ class GradientDevice {
     if constexpr (!affine) {
       const ModelBlock<const float> model{x_, padded_};
       by_groups([&](int part, GroupRange groups, Index slot) {
-        kernels_.margins(view(part), planes, table(), groups, model, z + slot);
+        kernels_.margins(view(part), planes, table(), groups, model, {z + slot});
       });
     } else if (integer_) {
       integer_margins(planes, margins32_.data());
@@ -401,18 +401,18 @@ class GradientDevice {
     const ModelBlock<const std::int8_t> model{folded_.codes(), padded_};
     by_groups([&](int part, GroupRange groups, Index slot) {
       if (has_table())
-        kernels_.margins(view(part), planes, code_table(), groups, model, out + slot);
+        kernels_.margins(view(part), planes, code_table(), groups, model, {out + slot});
       else
-        kernels_.margins(view(part), planes, groups, model, out + slot);
+        kernels_.margins(view(part), planes, groups, model, {out + slot});
     });
   }
   void float_margins(const PlaneList& planes, float* out) requires(affine) {
     const ModelBlock<const float> model{folded_.values(), padded_};
     by_groups([&](int part, GroupRange groups, Index slot) {
       if (has_table())
-        kernels_.margins(view(part), planes, shared_values(), groups, model, out + slot);
+        kernels_.margins(view(part), planes, shared_values(), groups, model, {out + slot});
       else
-        kernels_.margins(view(part), planes, groups, model, out + slot);
+        kernels_.margins(view(part), planes, groups, model, {out + slot});
     });
   }
   void to_float(const std::int32_t* sums, float* z) const {
@@ -439,7 +439,7 @@ class GradientDevice {
     team_.by_columns(pass_count_, d_, [&](int part, Share columns) {
       const DenseRows some{rows.values + columns.first, rows.stride, columns.count, rows.count,
                            team_.ahead_of(part)};
-      kernels_.accumulate(some, residuals.data(),
+      kernels_.accumulate(some, {residuals.data()},
                           ModelBlock<float>{gradient_.data() + columns.first, padded_});
     });
   }
@@ -571,9 +571,9 @@ class GradientDevice {
     by_groups([&](int part, GroupRange groups, Index slot) {
       const ModelBlock<std::int32_t> gradient{gradient32_.data() + part * padded_, padded_};
       if (has_table())
-        kernels_.accumulate(view(part), planes, code_table(), groups, residuals8_.data() + slot, gradient);
+        kernels_.accumulate(view(part), planes, code_table(), groups, {residuals8_.data() + slot}, gradient);
       else
-        kernels_.accumulate(view(part), planes, groups, residuals8_.data() + slot, gradient);
+        kernels_.accumulate(view(part), planes, groups, {residuals8_.data() + slot}, gradient);
     });
     // Integers: the sum is the same in whatever parts it was formed.
     std::int32_t* sum = gradient32_.data();
