@@ -413,6 +413,136 @@ TEST_CASE("several models at once are what each is alone, over more rows than st
   });
 }
 
+namespace {
+
+/// Margins and gradient of ones over random codes with a draw's plane, or their throwing, as text.
+template <class T, class Sum>
+std::string tried(const KernelTable& kernels, int bits, bool draw) {
+  const PlaneLayout layout{16, 70, bits + (draw ? 1 : 0)};
+  PlaneList planes = PlaneList::of_code(bits);
+  if (draw) planes.push_draw_plane(bits);
+  Words words;
+  Buffer<std::uint8_t> codes(layout.bytes());
+  for (auto& byte : codes) byte = static_cast<std::uint8_t>(words());
+  Buffer<T> ones(128);
+  std::fill(ones.begin(), ones.begin() + 70, T{1});
+  Buffer<Sum> out(16), gradient(128);
+  try {
+    kernels.margins({codes.data(), layout}, planes, {0, 2}, {ones.data()}, {out.data()});
+    kernels.accumulate({codes.data(), layout}, planes, {0, 2}, {ones.data()}, {gradient.data()});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  std::string text;
+  for (const Sum v : out) text += std::to_string(v) + ' ';
+  for (Index j = 0; j < 70; ++j) text += std::to_string(gradient[j]) + ' ';
+  return text;
+}
+
+constexpr const char* refused = "these kernels were not compiled for such codes";
+
+/// Every code: those of the set as kernels of everything have them, others refused.
+template <class Codes, unsigned Families>
+void check_set() {
+  for (const Isa isa : all_isas) {
+    if (!available(isa)) continue;
+    const KernelTable all = kernels_of(isa), some = kernels_for<Codes, Families>(isa);
+    CHECK(std::string(some.name) == all.name);
+    for (int bits = 0; bits <= 9; ++bits)
+      for (const bool draw : {false, true}) {
+        if (bits == 0 && !draw) continue;
+        INFO(all.name << " bits " << bits << " draw plane " << draw);
+        const bool has = Codes::has_code(bits, draw);
+        const bool integers = (Families & kernel_families::packed_integers) != 0;
+        const bool floats = (Families & kernel_families::packed_floats) != 0;
+        const auto in_integers = tried<std::int8_t, std::int32_t>(some, bits, draw);
+        const auto in_floats = tried<float, float>(some, bits, draw);
+        if (has || !integers) {
+          CHECK(in_integers == (integers ? tried<std::int8_t, std::int32_t>(all, bits, draw) : refused));
+        }
+        if (has || !floats) {
+          CHECK(in_floats == (floats ? tried<float, float>(all, bits, draw) : refused));
+        }
+      }
+    // A width that no plane of the set has.
+    for (const int width : {1, 2, 4, 8})
+      if (!Codes::has_plane(width) && isa != Isa::scalar)
+        CHECK(tried<std::int8_t, std::int32_t>(some, width, false) == refused);
+    const std::uint8_t entry = 0;
+    const float level = 0.0f;
+    const PackedView nothing{&entry, PlaneLayout{8, 1, 1}};
+    float out = 0.0f;
+    std::int32_t sum = 0;
+    const std::int8_t one = 1;
+    if ((Families & kernel_families::shared_tables) == 0)
+      CHECK_THROWS_AS(
+          some.margins(nothing, PlaneList::of_code(1), CodeTable{&entry, 1}, {0, 1}, {&one}, {&sum}), Error);
+    if ((Families & (kernel_families::shared_tables | kernel_families::column_tables)) == 0)
+      CHECK_THROWS_AS(
+          some.accumulate(nothing, PlaneList::of_code(1), TableView{&level, 0}, {0, 1}, {&level}, {&out}),
+          Error);
+    // Rows and vectors are there whatever the set is.
+    CHECK(some.largest(&level, 1) == 0.0f);
+  }
+}
+
+/// Policies of a user, in plain functions: they replace what the base has in templates, too.
+struct PlainScalar : ScalarKernels {
+  static constexpr const char* name = "plain scalar";
+  using ScalarKernels::accumulate;
+  using ScalarKernels::margins;
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
+    *out = 42.0f;
+  }
+};
+#if ZIPML_X86
+struct PlainAvx2 : Avx2Kernels {
+  static constexpr const char* name = "plain avx2";
+  using Avx2Kernels::accumulate;
+  using Avx2Kernels::margins;
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
+    *out = 42.0f;
+  }
+};
+#else
+using PlainAvx2 = PlainScalar;
+#endif
+
+}  // namespace
+
+TEST_CASE("kernels for a set of codes are those of all codes, and refuse others") {
+  using namespace kernel_families;
+  check_set<OneCode<4, false>, packed_integers | packed_floats>();
+  check_set<OneCode<4, true>, packed_integers | packed_floats>();
+  check_set<OneCode<0, true>, packed_integers | packed_floats>();
+  check_set<OneCode<1, false>, packed_integers>();
+  check_set<OneCode<3, false>, packed_floats>();
+  check_set<OneCode<7, true>, packed_integers | packed_floats>();
+  check_set<OneCode<8, true>, packed_integers | packed_floats | shared_tables>();
+  check_set<OneCode<9, false>, packed_integers | packed_floats>();
+  check_set<AnyCode, none>();
+  STATIC_REQUIRE(OneCode<6, false>::has_plane(4));
+  STATIC_REQUIRE_FALSE(OneCode<6, false>::has_plane(1));
+  STATIC_REQUIRE(OneCode<6, true>::has_plane(1));
+  STATIC_REQUIRE(OneCode<6, true>::has_code(6, false));
+  STATIC_REQUIRE(OneCode<6, true>::has_code(0, true));
+  STATIC_REQUIRE_FALSE(OneCode<6, false>::has_code(6, true));
+}
+
+TEMPLATE_TEST_CASE("a user's policy of plain functions is taken as it is", "", PlainScalar, PlainAvx2) {
+  const std::uint8_t code = 0;
+  const PackedView view{&code, PlaneLayout{8, 1, 1}};
+  const Buffer<float> model(64);
+  float out[8] = {};
+  const KernelTable kernels{TestType{}};
+  kernels.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
+  CHECK(out[0] == 42.0f);
+  const KernelTable some(TestType{}, KernelSet<OneCode<1, false>, kernel_families::packed_floats>{});
+  out[0] = 0.0f;
+  some.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
+  CHECK(out[0] == 42.0f);
+}
+
 TEST_CASE("columns that threads share are accumulated to the same bits as all of them at once") {
   for_available([](auto kernels) {
     const KernelTable table{kernels};

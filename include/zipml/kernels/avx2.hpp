@@ -39,21 +39,23 @@ struct Avx2Kernels : Avx2Floats {
   static constexpr Isa isa = Isa::avx2;
   static constexpr const char* name = name_of(isa);
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (detail::visit_several(planes,
-                              [&](auto bits) { code_margins<bits()>(view, planes, groups, model, out); }))
+    if (detail::visit_several<Codes>(
+            planes, [&](auto bits) { code_margins<bits()>(view, planes, groups, model, out); }))
       return;
     std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
     for (int p = 0; p < planes.count; ++p)
-      detail::visit_width(planes[p].width,
-                          [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
+      detail::visit_plane<Codes>(
+          planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
   }
 
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
     for (int p = 0; p < planes.count; ++p)
-      detail::visit_width(planes[p].width, [&](auto width) {
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
         if constexpr (width() <= 2)
           add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
         else if constexpr (width() == 4)
@@ -63,23 +65,25 @@ struct Avx2Kernels : Avx2Floats {
       });
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* model,
                       float* out) {
-    if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
+    if (detail::visit_bytes<Codes>(planes, [&](auto bits, auto draw) {
           byte_margins<bits(), draw()>(view, planes, groups, model, out);
         }))
       return;
-    detail::visit_single(planes,
-                         [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, float* gradient) {
-    if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
+    if (detail::visit_bytes<Codes>(planes, [&](auto bits, auto draw) {
           add_byte_rows<bits(), draw()>(view, planes, groups, residuals, gradient);
         }))
       return;
-    detail::visit_single(planes,
-                         [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
@@ -91,20 +95,27 @@ struct Avx2Kernels : Avx2Floats {
     level_rows(view, planes, table, groups, residuals, gradient);
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (!planes.has_draw_plane && detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
           if constexpr (bits() <= 4)
             table_margins<bits()>(view, planes, table, groups, model, out);
           else
             wide_table_margins<bits()>(view, planes, table, groups, model, out);
         }))
       return;
-    entry_margins(view, planes, table, groups, model, out);
+    if constexpr (detail::reads_entries<Codes>())
+      entry_margins(view, planes, table, groups, model, out);
+    else
+      detail::refuse_codes();
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
-    if (!planes.has_draw_plane && detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
           if constexpr (bits() == 2)
             add_pair_tables(view, planes, table, groups, residuals, gradient);
           else if constexpr (bits() <= 4)
@@ -113,7 +124,10 @@ struct Avx2Kernels : Avx2Floats {
             add_wide_entries<bits()>(view, planes, table, groups, residuals, gradient);
         }))
       return;
-    add_entries(view, planes, table, groups, residuals, gradient);
+    if constexpr (detail::reads_entries<Codes>())
+      add_entries(view, planes, table, groups, residuals, gradient);
+    else
+      detail::refuse_codes();
   }
 
   static void margins(const DenseRows& rows, const float* model, float* out) {

@@ -39,9 +39,10 @@ struct Avx512Kernels : Avx512Floats {
   using Avx2Kernels::accumulate;
   using Avx2Kernels::margins;
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
           // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
           // more in bytes; but planes are added up for each row, one after the other.
           if (codes.width == 8 && view.width > short_row) return false;
@@ -50,17 +51,18 @@ struct Avx512Kernels : Avx512Floats {
         }))
       return;
     for (int p = 0; p < planes.count; ++p)
-      detail::visit_width(planes[p].width, [&](auto width) {
-        if (p == 0)
-          code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, model, out);
-        else
-          code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, model, out);
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (detail::is_later_plane<Codes>(width()))
+          if (p > 0)
+            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, model, out);
+        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, model, out);
       });
   }
 
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
-    if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
           // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
           // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
           const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
@@ -70,7 +72,7 @@ struct Avx512Kernels : Avx512Floats {
         }))
       return;
     for (int p = 0; p < planes.count; ++p)
-      detail::visit_width(planes[p].width, [&](auto width) {
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
         if constexpr (width() <= 2)
           add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
         else
@@ -78,48 +80,60 @@ struct Avx512Kernels : Avx512Floats {
       });
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (!planes.has_draw_plane && detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
           if constexpr (bits() <= 4)
             table_margins<bits()>(view, planes, table, groups, model, out);
           else
             wide_table_margins<bits()>(view, planes, table, groups, model, out);
         }))
       return;
-    Avx2Kernels::margins(view, planes, table, groups, model, out);
+    if constexpr (detail::reads_entries<Codes>())
+      entry_margins(view, planes, table, groups, model, out);
+    else
+      detail::refuse_codes();
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
-    if (!planes.has_draw_plane && detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
           if constexpr (bits() <= 4)
             add_entries<bits()>(view, planes, table, groups, residuals, gradient);
           else
             add_wide_entries<bits()>(view, planes, table, groups, residuals, gradient);
         }))
       return;
-    Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradient);
+    if constexpr (detail::reads_entries<Codes>())
+      Avx2Tables::add_entries(view, planes, table, groups, residuals, gradient);
+    else
+      detail::refuse_codes();
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* model,
                       float* out) {
-    if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
           joined_float_margins<decltype(codes)>(view, planes, groups, model, out);
           return true;
         }))
       return;
-    detail::visit_single(planes,
-                         [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const float* residuals, float* gradient) {
-    if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
           joined_float_rows<decltype(codes)>(view, planes, groups, residuals, gradient);
           return true;
         }))
       return;
-    detail::visit_single(planes,
-                         [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
   }
 
   static void margins(const DenseRows& rows, const float* model, float* out) {

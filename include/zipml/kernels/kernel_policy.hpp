@@ -13,23 +13,28 @@
 ///
 /// for one model, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. KernelTable runs
-/// several models over the codes while they are in cache; a policy may one day offer a kernel for several
-/// models at once, which KernelTable would then call instead. kernels/scalar.hpp is the specification. Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows
-/// (row_math.hpp) and the rounding of model and residuals (quantization/quantized_vector.hpp), the same bits
-/// everywhere. Another policy derives from the
-/// scalar one and replaces what it does faster:
+/// several models over the codes while they are in cache; a policy may later offer a kernel for several
+/// models at once, which KernelTable would then call instead. kernels/scalar.hpp is the specification.
+/// Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows (row_math.hpp) and the
+/// rounding of model and residuals (quantization/quantized_vector.hpp), the same bits everywhere. Another
+/// policy derives from the scalar one and replaces what it does faster:
 ///
 ///     struct MyKernels : ScalarKernels {
 ///       static constexpr const char* name = "mine";
 ///       using ScalarKernels::margins;
-///       static void margins(const PackedView&, const PlaneList&, GroupRange, const float* model, float* out);
+///       static void margins(const PackedView&, const PlaneList&, GroupRange, const float* x, float* out);
 ///     };
+///
+/// A policy whose functions choose a kernel by the width of the codes may have function templates instead,
+/// `template <class Codes> static void margins(...)`, which instantiate the kernels of a set of codes alone
+/// (code_set.hpp). Of both, KernelTable takes the plain function.
 ///
 /// Promises of the caller, which kernels may rely on:
 ///   padded model    a model has round_up(d, model_padding) entries, those behind column d are 0
 ///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
 ///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
 ///   code 0          rows of the last group behind the last row of the store have code 0
+///   known codes     a list of planes is that of a code in the set that the kernels were compiled for
 ///   some work       at least one group of rows, and one plane in a list
 ///   whole tables    a CodeTable has an entry for each code of its planes, 2^bits or more
 ///   aligned models  models and gradients, and the strides between them, are multiples of 64 bytes
@@ -46,8 +51,11 @@
 #include <concepts>
 #include <cstdint>
 
+#include <zipml/base/error.hpp>
 #include <zipml/base/index.hpp>
+#include <zipml/base/isa.hpp>
 #include <zipml/kernels/batch_math.hpp>
+#include <zipml/kernels/code_set.hpp>
 #include <zipml/kernels/row_math.hpp>
 #include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/storage/plane_layout.hpp>
@@ -137,8 +145,8 @@ struct GroupRange {
   Index rows() const { return count * group_rows; }
 };
 
-/// m vectors, one for each model: the models, their margins, residuals or gradients, one behind the other at a
-/// distance of `stride`. Blocks of one call have the same count.
+/// m vectors, one for each model: the models, their margins, residuals or gradients, one behind the other at
+/// a distance of `stride`. Blocks of one call have the same count.
 template <class T>
 struct ModelBlock {
   T* data;
@@ -184,23 +192,61 @@ struct DenseRows {
   Ahead* ahead = nullptr;
 };
 
+namespace detail {
+
+// An operation of a policy, plain or for a set of codes.
+
+template <class K, class... Args>
+concept HasMargins = requires(Args... args) {
+  K::margins(args...);
+}
+|| requires(Args... args) { K::template margins<AnyCode>(args...); };
+template <class K, class... Args>
+concept HasAccumulate = requires(Args... args) {
+  K::accumulate(args...);
+}
+|| requires(Args... args) { K::template accumulate<AnyCode>(args...); };
+
+/// An operation on packed codes, with a table or without.
+template <class K, class X, class T, class... Table>
+concept HasPacked = HasMargins<K, const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*> &&
+    HasAccumulate<K, const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*>;
+
+template <class K, class Codes, class... Args>
+constexpr auto margins_of() -> void (*)(Args...) {
+  if constexpr (requires(Args... args) { K::margins(args...); })
+    return K::margins;
+  else
+    return K::template margins<Codes>;
+}
+template <class K, class Codes, class... Args>
+constexpr auto accumulate_of() -> void (*)(Args...) {
+  if constexpr (requires(Args... args) { K::accumulate(args...); })
+    return K::accumulate;
+  else
+    return K::template accumulate<Codes>;
+}
+
+[[noreturn]] ZIPML_NOINLINE inline void refuse_codes() {
+  throw Error("these kernels were not compiled for such codes");
+}
+/// Stands where an operation was not asked for.
+template <class... Args>
+void not_compiled(Args...) {
+  refuse_codes();
+}
+
+}  // namespace detail
+
 /// The operations of a policy. Margins are written to out[i], residuals are read from the same places.
 template <class K>
-concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                                const std::int8_t* model8, std::int32_t* out32, const float* model,
-                                float* out, TableView table, CodeTable codes, const DenseRows& rows,
-                                const VectorRounding& rounding, std::int8_t* codes8, double* doubles,
-                                const GradientFrame& frame, const RowCodes& row, const RowLevels& levels,
-                                const RowStep& by) {
+concept KernelPolicy = detail::HasPacked<K, std::int8_t, std::int32_t> &&
+    detail::HasPacked<K, std::int8_t, std::int32_t, CodeTable> && detail::HasPacked<K, float, float> &&
+    detail::HasPacked<K, float, float, TableView> &&
+    requires(const std::int8_t* model8, std::int32_t* out32, const float* model, float* out,
+             const DenseRows& rows, const VectorRounding& rounding, std::int8_t* codes8, double* doubles,
+             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by) {
   { K::name } -> std::convertible_to<const char*>;
-  K::margins(view, planes, groups, model8, out32);
-  K::accumulate(view, planes, groups, model8, out32);
-  K::margins(view, planes, codes, groups, model8, out32);
-  K::accumulate(view, planes, codes, groups, model8, out32);
-  K::margins(view, planes, groups, model, out);
-  K::accumulate(view, planes, groups, model, out);
-  K::margins(view, planes, table, groups, model, out);
-  K::accumulate(view, planes, table, groups, model, out);
   K::margins(rows, model, out);
   K::accumulate(rows, model, out);
   K::round_symmetric(model, Index{}, rounding, codes8);
@@ -227,8 +273,8 @@ inline Index groups_of_piece(Index bytes_of_a_group) {
   return fitting < 2 ? 2 : fitting;
 }
 
-/// work(view, groups, m, first of their rows) for every model m, piece after piece. The first model of a piece
-/// looks ahead for all of them.
+/// work(view, groups, m, first of their rows) for every model m, piece after piece. The first model of a
+/// piece looks ahead for all of them.
 template <class Work>
 void for_each_model(const PackedView& view, const PlaneList& planes, GroupRange groups, int models,
                     const Work& work) {
@@ -268,17 +314,14 @@ void for_each_model(const DenseRows& rows, int models, const Work& work) {
 /// through one, and what stands above the kernels is compiled once and not once per instruction set.
 class KernelTable {
  public:
+  /// Everything that the policy has.
   template <KernelPolicy K>
-  explicit constexpr KernelTable(K)
+  explicit constexpr KernelTable(K policy) : KernelTable(policy, KernelSet<AnyCode>{}) {}
+
+  /// A set of its kernels; other operations on packed codes throw Error.
+  template <KernelPolicy K, class Codes, unsigned Families>
+  constexpr KernelTable(K, KernelSet<Codes, Families>)
       : name(K::name),
-        margins8_(K::margins),
-        accumulate8_(K::accumulate),
-        code_margins_(K::margins),
-        code_accumulate_(K::accumulate),
-        margins32_(K::margins),
-        accumulate32_(K::accumulate),
-        table_margins_(K::margins),
-        table_accumulate_(K::accumulate),
         dense_margins_(K::margins),
         dense_accumulate_(K::accumulate),
         round_symmetric(K::round_symmetric),
@@ -291,7 +334,17 @@ class KernelTable {
         descend(K::descend),
         decode_row(K::decode_row),
         descend_row(K::descend_row),
-        descend_to_row(K::descend_to_row) {}
+        descend_to_row(K::descend_to_row) {
+    constexpr auto has = [](unsigned families) { return (Families & families) != 0; };
+    constexpr bool integers = has(kernel_families::packed_integers);
+    constexpr bool floats = has(kernel_families::packed_floats);
+    constexpr bool shared = has(kernel_families::shared_tables);
+    constexpr bool tables = shared || has(kernel_families::column_tables);
+    choose<K, Codes, integers>(margins8_, accumulate8_);
+    choose<K, Codes, shared>(code_margins_, code_accumulate_);
+    choose<K, Codes, floats>(margins32_, accumulate32_);
+    choose<K, Codes, tables>(table_margins_, table_accumulate_);
+  }
 
   const char* name;
 
@@ -347,6 +400,16 @@ class KernelTable {
   template <class X, class T, class... Table>
   using Packed = void (*)(const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*);
 
+  template <class K, class Codes, bool Compiled, class... Args>
+  static constexpr void choose(void (*&margins)(Args...), void (*&accumulate)(Args...)) {
+    if constexpr (Compiled) {
+      margins = detail::margins_of<K, Codes, Args...>();
+      accumulate = detail::accumulate_of<K, Codes, Args...>();
+    } else {
+      margins = accumulate = detail::not_compiled<Args...>;
+    }
+  }
+
   template <class Kernel, class X, class T, class... Table>
   static void run_margins(Kernel kernel, const PackedView& view, const PlaneList& planes, GroupRange groups,
                           ModelBlock<const X> models, ModelBlock<T> out, Table... table) {
@@ -365,14 +428,14 @@ class KernelTable {
                            });
   }
 
-  Packed<std::int8_t, std::int32_t> margins8_;
-  Packed<std::int8_t, std::int32_t> accumulate8_;
-  Packed<std::int8_t, std::int32_t, CodeTable> code_margins_;
-  Packed<std::int8_t, std::int32_t, CodeTable> code_accumulate_;
-  Packed<float, float> margins32_;
-  Packed<float, float> accumulate32_;
-  Packed<float, float, TableView> table_margins_;
-  Packed<float, float, TableView> table_accumulate_;
+  Packed<std::int8_t, std::int32_t> margins8_ = nullptr;
+  Packed<std::int8_t, std::int32_t> accumulate8_ = nullptr;
+  Packed<std::int8_t, std::int32_t, CodeTable> code_margins_ = nullptr;
+  Packed<std::int8_t, std::int32_t, CodeTable> code_accumulate_ = nullptr;
+  Packed<float, float> margins32_ = nullptr;
+  Packed<float, float> accumulate32_ = nullptr;
+  Packed<float, float, TableView> table_margins_ = nullptr;
+  Packed<float, float, TableView> table_accumulate_ = nullptr;
   void (*dense_margins_)(const DenseRows&, const float*, float*);
   void (*dense_accumulate_)(const DenseRows&, const float*, float*);
 
@@ -389,5 +452,8 @@ class KernelTable {
   void (*descend_row)(const RowStep&, float*, Index);
   float (*descend_to_row)(const RowStep&, float*, const float*, Index);
 };
+
+/// Where a store has its kernels from: kernels_of, or kernels_for a set of them (isa.hpp).
+using KernelSource = KernelTable (*)(Isa);
 
 }  // namespace zipml::inline ZIPML_ABI
