@@ -153,7 +153,7 @@ class SingleRows {
       return kernels_.descend_to_row(last_step(), x, row, padded_);
     }
     float z;
-    kernels_.margins(DenseRows{row, padded_, padded_, 1}, ModelBlock<const float>{x, padded_}, &z);
+    kernels_.margins(DenseRows{row, padded_, padded_, 1}, {x, padded_}, {&z});
     return z;
   }
   /// The correction is that of the model at which the gradient was taken: it goes with the first sample.
