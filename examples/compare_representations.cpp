@@ -106,7 +106,7 @@ class Comparison {
     zipml::Buffer<float> labels(data_.rows);
     for (Index i = 0; i < data_.rows; ++i)
       labels[i] = static_cast<float>(objective_.label(samples.row_id(i)));
-    zipml::detail::realised_system(samples, zipml::full_precision, labels, matrix, right);
+    zipml::detail::realised_system(samples.samples(), zipml::full_precision, labels, matrix, right);
     for (const int bits : options_.bits) {
       const auto store = zipml::visit_bits(
           bits, [&](auto b) { return zipml::quantize<b()>(data_, zipml::variance_corrected); });

@@ -70,12 +70,15 @@ class Experiment {
         .seed = options_.seed, .outliers = options_.outliers, .threads = options_.threads};
     const auto packed = [&](auto kind, auto policy, auto rounding) {
       const auto start = Clock::now();
-      const auto store = zipml::visit_bits(bits, [&](auto b) {
-        if constexpr (rounding.stochastic)
-          if (options_.fresh) return zipml::quantize_fresh<b()>(train_, kind, policy, quantization);
-        return zipml::quantize<b()>(train_, kind, policy, rounding, quantization);
-      });
-      return train(store, kind, policy.name, rounding.name, seconds_since(start));
+      const auto train_on = [&](const auto& store) {
+        return train(store, kind, policy.name, rounding.name, seconds_since(start));
+      };
+      if constexpr (rounding.stochastic)
+        if (options_.fresh)
+          return train_on(zipml::visit_bits(
+              bits, [&](auto b) { return zipml::quantize_fresh<b()>(train_, kind, policy, quantization); }));
+      return train_on(zipml::visit_bits(
+          bits, [&](auto b) { return zipml::quantize<b()>(train_, kind, policy, rounding, quantization); }));
     };
     const auto drawn = [&](auto kind) {
       if (options_.levels == "uniform") return packed(kind, zipml::uniform_levels, zipml::stochastic);
@@ -103,20 +106,19 @@ class Experiment {
   template <class Store, class Estimator>
   Result train(const Store& store, Estimator estimator, const char* levels, const char* rounding,
                double seconds_quantize) {
-    constexpr bool full = std::is_same_v<Estimator, zipml::FullPrecision>;
     Result result;
     result.bits = store.bits();
     result.stored_bits = store.stored_bits();
     result.estimator = estimator.name;
     result.levels = levels;
     result.rounding = rounding;
-    constexpr bool integers = !full && zipml::has_integer_path<Store>;
+    const bool integers = store.samples().has_integer_path();
     result.model_bits = integers                   ? model_bits_for(store.cols())
                         : options_.model_bits != 0 ? options_.model_bits
                                                    : 32;
     result.gradient_bits = options_.gradient_bits;
-    if constexpr (integers)
-      if (result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(store);
+    if (integers && result.model_bits != 32)
+      result.residual_levels = zipml::residual_levels_of(store.samples());
     result.store_bytes = store.store_bytes();
     result.label_bytes = store.label_bytes();
     result.compression = 4.0 * static_cast<double>(store.rows()) * static_cast<double>(store.cols()) /

@@ -4,6 +4,7 @@
 #include <cmath>
 #include <vector>
 #include <zipml/eigen.hpp>
+#include <zipml/estimators/estimators.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/scalar.hpp>
 #include <zipml/packing/fitted_levels.hpp>
@@ -38,6 +39,16 @@ struct Logistic {
 };
 
 const KernelTable scalar{ScalarKernels{}};
+
+/// A device on a store, with its labels as they are.
+struct Rig {
+  template <class Store>
+  explicit Rig(const Store& store, const Channels& channels = {})
+      : targets(store.targets(), std::vector<LabelMap>(1)),
+        device(scalar, store.samples(), targets, {.channels = channels, .seed = 1}) {}
+  MappedTargets targets;
+  GradientDevice device;
+};
 constexpr int bits = 2;
 constexpr Index d = 3;
 
@@ -121,10 +132,11 @@ Moments enumerate(const Problem& p, Estimator estimator, int gradient_levels = 0
     }
     detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
                                   base.data(), ups.data());
-    GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
+    Rig rig(store);
+    GradientDevice& device = rig.device;
     if (Estimator::corrected) device.set_correction(bias);
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
-    while (device.next_pass()) estimator(device, loss);
+    while (device.next_pass()) device.add_pass(estimator, loss);
     float g[model_padding];
     m.intercept += probability * static_cast<double>(device.end_batch(g));
     for (Index j = 0; j < d; ++j) {
@@ -308,11 +320,12 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
         }
       detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
                                     base.data(), ups.data());
-      GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
+      Rig rig(store);
+      GradientDevice& device = rig.device;
       device.set_correction(bias);
       const float model[model_padding] = {static_cast<float>(x[0]), static_cast<float>(x[1])};
       device.begin_batch(0, 2, model, 0.0f, 0);
-      while (device.next_pass()) estimator(device, PlainSquaredLoss{});
+      while (device.next_pass()) device.add_pass(estimator, PlainSquaredLoss{});
       float g[model_padding];
       device.end_batch(g);
       for (int j = 0; j < 2; ++j) mean[j] += probability * static_cast<double>(g[j]);
@@ -348,19 +361,20 @@ TEST_CASE("margins of all draws at once are those of each draw") {
     const auto store = pack<SeparateDraws<2>>(MatrixRef(samples), VectorRef(y), uniform_levels, stochastic, 5,
                                               {.outliers = 0.1});
     REQUIRE(store.outliers.count() > 100);
-    GradientDevice<std::remove_cv_t<decltype(store)>> device(scalar, store, LabelMap{},
-                                                             Channels{.model = {model_bits}}, 1);
+    Rig rig(store, {.model = {model_bits}});
+    GradientDevice& device = rig.device;
     device.begin_batch(3, 50, x.data(), 0.25f, 7);
     while (device.next_pass()) {
       std::vector<float> apart[2];
       for (int draw = 0; draw < 2; ++draw) {
-        const auto z = device.margins(draw);
+        device.margins(1u << draw);
+        const auto z = device.margins_of()[draw];
         apart[draw].assign(z.begin(), z.end());
       }
-      device.margins_of_all_draws();
+      device.margins(3u);
       for (int draw = 0; draw < 2; ++draw)
         for (std::size_t i = 0; i < apart[draw].size(); ++i)
-          CHECK(device.pass_margins(draw)[i] == Approx(apart[draw][i]).margin(1e-4));
+          CHECK(device.margins_of()[draw][i] == Approx(apart[draw][i]).margin(1e-4));
       if (model_bits == 32) {  // and those are what the decoded rows say
         std::vector<float> row(40);
         for (Index i = 3; i < 53; ++i) {
@@ -390,26 +404,29 @@ TEST_CASE("batches of any size have the margins and the gradient of the decoded 
   }
   const auto check = [&](const auto& store) {
     REQUIRE(store.outliers.count() > 100);
-    GradientDevice<std::remove_cvref_t<decltype(store)>> device(scalar, store, LabelMap{}, Channels{}, 1);
+    Rig rig(store);
+    GradientDevice& device = rig.device;
     for (const Index count : {1, 2, 7, 8, 30}) {
       device.begin_batch(3, count, x.data(), 0.25f, 0);
       double g[41] = {};
       std::vector<float> row(40);
       while (device.next_pass()) {
-        const auto z = device.margins(0);
+        device.margins(1u);
+        const auto z = device.margins_of()[0];
+        const auto r = device.residuals_of()[0];
         REQUIRE(static_cast<Index>(z.size()) == count);
-        std::vector<float> r;
         for (Index i = 0; i < count; ++i) {
           store.decode_row(3 + i, 0, row.data());
           double margin = 0.25;
           for (std::size_t j = 0; j < 40; ++j)
             margin += static_cast<double>(row[j]) * static_cast<double>(x[static_cast<Index>(j)]);
           CHECK(static_cast<double>(z[static_cast<std::size_t>(i)]) == Approx(margin).margin(1e-4));
-          r.push_back(0.1f * static_cast<float>(i) - 0.35f);
+          const float residual = 0.1f * static_cast<float>(i) - 0.35f;
+          r[static_cast<std::size_t>(i)] = residual;
           for (std::size_t j = 0; j < 40; ++j)
-            g[j] += static_cast<double>(r.back()) * static_cast<double>(row[j]) / static_cast<double>(count);
+            g[j] += static_cast<double>(residual) * static_cast<double>(row[j]) / static_cast<double>(count);
         }
-        device.accumulate(0, r);
+        device.accumulate(1u);
       }
       float got[model_padding];
       device.end_batch(got);
@@ -428,10 +445,11 @@ TEST_CASE("outliers reach the gradient: it is that of the decoded rows") {
   const auto store = pack<SeparateDraws<1>>(MatrixRef(samples), VectorRef(y), uniform_levels, nearest, 3,
                                             {.outliers = 0.05});
   REQUIRE(store.outliers.count() == 4);
-  GradientDevice<std::remove_cv_t<decltype(store)>> device(scalar, store, LabelMap{}, Channels{}, 1);
+  Rig rig(store);
+  GradientDevice& device = rig.device;
   const float x[model_padding] = {0.5f, -1.0f, 0.25f, 2.0f};
   device.begin_batch(0, 32, x, 0.0f, 0);
-  while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
+  while (device.next_pass()) device.add_pass(naive, PlainSquaredLoss{});
   float g[model_padding];
   device.end_batch(g);
   double expected[4] = {};
@@ -474,10 +492,13 @@ TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sampl
     }
     detail::write_group<SeparateDraws<2>>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
                                           base.data(), ups.data());
-    GradientDevice<Store> device(scalar, store, LabelMap{}, Channels{}, 1);
+    Rig rig(store);
+    GradientDevice& device = rig.device;
     device.begin_batch(0, 1, x.data(), 0.0f, 0);
     REQUIRE(device.next_pass());
-    mean += probability * DoubleSampling::loss(device, PlainSquaredLoss{});
+    device.margins(loss_draws<DoubleSampling>());
+    mean += probability *
+            estimated_loss(double_sampling, PlainSquaredLoss{}, device.margins_of(), device.labels());
   }
   CHECK(mean == Approx(0.5 * p.residual() * p.residual()).epsilon(1e-5));
 }
@@ -499,22 +520,20 @@ TEST_CASE("the integer path is unbiased over batches: every batch rounds model a
   }
   for (Index i = 0; i < n; ++i) y[i] = static_cast<float>(i) * 0.3f;
   const auto check = [&](const auto& store, const Channels& channels = {.model = {3}}) {
-    using Store = std::remove_cvref_t<decltype(store)>;
-    const auto gradient = [&](GradientDevice<Store>& device, std::uint64_t batch, float* g) {
+    const auto gradient = [&](GradientDevice& device, std::uint64_t batch, float* g) {
       device.begin_batch(0, n, x.data(), 0.1f, batch);
-      while (device.next_pass()) Naive{}(device, PlainSquaredLoss{});
+      while (device.next_pass()) device.add_pass(naive, PlainSquaredLoss{});
       return static_cast<double>(device.end_batch(g));
     };
-    GradientDevice<Store> exact(scalar, store, LabelMap{}, Channels{}, 1);
-    GradientDevice<Store> rounded(scalar, store, LabelMap{}, channels, 1);
+    Rig exact(store), rounded(store, channels);
     float expected[model_padding];
-    expected[cols] = static_cast<float>(gradient(exact, 0, expected));
+    expected[cols] = static_cast<float>(gradient(exact.device, 0, expected));
     double sum[cols + 1] = {};
     double squares[cols + 1] = {};
     const int repeats = 20'000;
     for (int k = 0; k < repeats; ++k) {
       float g[model_padding];
-      g[cols] = static_cast<float>(gradient(rounded, static_cast<std::uint64_t>(k), g));
+      g[cols] = static_cast<float>(gradient(rounded.device, static_cast<std::uint64_t>(k), g));
       for (Index j = 0; j <= cols; ++j) {
         sum[j] += static_cast<double>(g[j]);
         squares[j] += static_cast<double>(g[j]) * static_cast<double>(g[j]);

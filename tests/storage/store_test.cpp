@@ -142,8 +142,8 @@ TEST_CASE("max-abs scaling is symmetric about the mean") {
   const RowMajorMatrix a = uniform_matrix(100, 2);
   const auto store = quantize<4>(a, Eigen::VectorXf::Zero(100), naive, {.scaling = Scaling::column_max_abs});
   for (Index j = 0; j < 2; ++j) {
-    const double low = store.decoder.value(0, j, 0);
-    const double high = store.decoder.value(0, j, 15);
+    const double low = store.samples().levels.value(0, j, 0);
+    const double high = store.samples().levels.value(0, j, 15);
     CHECK(low == Approx(-high).epsilon(1e-5));
   }
 }
@@ -565,15 +565,23 @@ TEST_CASE("fresh draws: epoch 0 is the frozen store, later epochs draw anew, out
   const auto frozen = quantize<3>(data, sum_code, {.outliers = 0.02});
   const auto fresh = quantize_fresh<3>(data, sum_code, {.outliers = 0.02});
   CHECK(fnv1a(fresh.codes()) == fnv1a(frozen.codes()));
-  fresh.begin_epoch(1);
-  const auto hash = fnv1a(fresh.codes());
+  const auto codes_of = [](const SampleView& samples) {
+    Buffer<std::uint8_t> codes(samples.layout.bytes());
+    std::copy_n(samples.codes, codes.size(), codes.data());
+    return fnv1a(codes);
+  };
+  const auto drawn = fresh.fresh();
+  CHECK(codes_of(drawn->samples()) == fnv1a(frozen.codes()));
+  drawn->draw(1);
+  const auto hash = codes_of(drawn->samples());
   CHECK(hash != fnv1a(frozen.codes()));
-  CHECK(fresh.outliers.count() == frozen.outliers.count());
-  fresh.begin_epoch(0);
-  CHECK(fnv1a(fresh.codes()) == fnv1a(frozen.codes()));
-  CHECK(fresh.bias[1] == frozen.bias[1]);
-  fresh.begin_epoch(1);
-  CHECK(fnv1a(fresh.codes()) == hash);
+  CHECK(drawn->samples().outliers.entries == frozen.outliers.count());
+  drawn->draw(0);
+  CHECK(codes_of(drawn->samples()) == fnv1a(frozen.codes()));
+  CHECK(drawn->samples().bias[1] == frozen.bias[1]);
+  drawn->draw(1);
+  CHECK(codes_of(drawn->samples()) == hash);
+  CHECK(fnv1a(fresh.codes()) == fnv1a(frozen.codes()));  // the store stays as it is
 }
 
 TEST_CASE("tables per column: decoding, clamping counted") {
@@ -800,7 +808,7 @@ TEST_CASE(
     const Index group_bytes = store.layout().stored_bits * store.cols();
     for (Index first = 0; first < 150; ++first)
       for (Index count = 1; first + count <= 150; count += 1 + count / 3) {
-        const auto memory = store.memory_of(first, count);
+        const auto memory = store.samples().memory_of(first, count);
         const Index begin = memory.data() - codes;
         const Index end = begin + static_cast<Index>(memory.size());
         const Index behind = (first + count + 7) / 8 * group_bytes;
@@ -814,6 +822,6 @@ TEST_CASE(
   check(quantize<3>(a, y, naive), false);
   check(quantize<2>(a, y, double_sampling), false);
   const auto dense = quantize<32>(a, y, full_precision);
-  CHECK(dense.memory_of(3, 4).size() == 4u * 11u * sizeof(float));
-  CHECK(dense.memory_of(3, 4).data() == reinterpret_cast<const std::byte*>(dense.row(3)));
+  CHECK(dense.samples().memory_of(3, 4).size() == 4u * 11u * sizeof(float));
+  CHECK(dense.samples().memory_of(3, 4).data() == reinterpret_cast<const std::byte*>(dense.row(3)));
 }

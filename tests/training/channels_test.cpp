@@ -50,7 +50,7 @@ double length(const Buffer<float>& v) { return distance(v, Buffer<float>(v.size(
 
 std::string message_of(const Channel& channel) {
   try {
-    VectorChannel(channel, 10, Random(1), Stream::model);
+    ChannelEncoder(channel, 10, Random(1), Stream::model);
   } catch (const Error& error) {
     return error.what();
   }
@@ -72,7 +72,7 @@ TEST_CASE("a channel brings one of the two levels about a value, that value in t
     for (const ChannelScaling scaling : {ChannelScaling::max, ChannelScaling::norm, ChannelScaling::block}) {
       INFO(width << " bits, scaling " << static_cast<int>(scaling));
       const Channel channel{.bits = width, .scaling = scaling, .block = 8};
-      VectorChannel sent(channel, n, Random(5), Stream::model);
+      ChannelEncoder sent(channel, n, Random(5), Stream::model);
       std::vector<double> sum(static_cast<std::size_t>(n)), squares(sum.size());
       const int repeats = 4000;
       bool neighbours = true;
@@ -104,11 +104,11 @@ TEST_CASE("a channel brings one of the two levels about a value, that value in t
     }
   // Zero, and what is nearest.
   Buffer<float> zero(padded(n));
-  VectorChannel any({.bits = 2}, n, Random(5), Stream::gradient);
+  ChannelEncoder any({.bits = 2}, n, Random(5), Stream::gradient);
   any.send(scalar, 0, zero.data());
   for (const float e : zero) CHECK(e == 0.0f);
   Buffer<float> got = v;
-  VectorChannel nearest_levels({.bits = 3, .nearest = true}, n, Random(5), Stream::gradient);
+  ChannelEncoder nearest_levels({.bits = 3, .nearest = true}, n, Random(5), Stream::gradient);
   nearest_levels.send(scalar, 0, got.data());
   for (Index j = 0; j < n; ++j) CHECK(std::fabs(got[j] - v[j]) <= largest / 6.0f * 1.00001f);
 }
@@ -118,7 +118,7 @@ TEST_CASE("error feedback: what has been missed arrives in the end") {
   Buffer<float> v(padded(n));
   for (Index j = 0; j < n; ++j) v[j] = 0.1f * static_cast<float>(j) - 0.33f;
   for (const int width : {1, 2, 8}) {
-    VectorChannel sent({.bits = width, .error_feedback = true}, n, Random(5), Stream::gradient);
+    ChannelEncoder sent({.bits = width, .error_feedback = true}, n, Random(5), Stream::gradient);
     std::vector<double> total(static_cast<std::size_t>(n));
     const int repeats = 500;
     for (int k = 0; k < repeats; ++k) {
@@ -137,7 +137,7 @@ TEST_CASE(
   const Index n = 100;
   for (const int width : {1, 2, 3, 8}) {
     INFO(width << " bits");
-    VectorChannel sent({.bits = width, .error_feedback = true}, n, Random(5), Stream::model);
+    ChannelEncoder sent({.bits = width, .error_feedback = true}, n, Random(5), Stream::model);
     const Buffer<float> v = normal_vector(n, 3), end = normal_vector(n, 4);
     Buffer<float> got;
     std::uint64_t row = 0;
@@ -164,8 +164,8 @@ TEST_CASE("optimal levels of a channel: unbiased, less variance than uniform one
       const int repeats = 2000;
       double variance[2] = {};
       for (const ChannelLevels levels : {ChannelLevels::uniform, ChannelLevels::optimal}) {
-        VectorChannel sent({.bits = width, .scaling = scaling, .levels = levels, .refit = 100}, n, Random(9),
-                           Stream::gradient);
+        ChannelEncoder sent({.bits = width, .scaling = scaling, .levels = levels, .refit = 100}, n, Random(9),
+                            Stream::gradient);
         std::vector<double> sum(static_cast<std::size_t>(n)), squares(sum.size());
         for (int k = 0; k < repeats; ++k) {
           Buffer<float> got = v;
@@ -199,8 +199,8 @@ TEST_CASE("optimal levels of a channel: unbiased, less variance than uniform one
 
 TEST_CASE("a table fitted to one vector serves others: all of their values lie between its ends") {
   const Index n = 64;
-  VectorChannel sent({.bits = 3, .levels = ChannelLevels::optimal, .refit = 10'000}, n, Random(9),
-                     Stream::gradient);
+  ChannelEncoder sent({.bits = 3, .levels = ChannelLevels::optimal, .refit = 10'000}, n, Random(9),
+                      Stream::gradient);
   Buffer<float> got(padded(n));
   for (Index j = 0; j < n; ++j) got[j] = 1.0f + 0.001f * static_cast<float>(j);  // no negative value
   sent.send(scalar, 0, got.data());
@@ -232,7 +232,7 @@ TEST_CASE("levels are uniform until a vector has values to fit them to") {
   for (const float entry : {0.0f, 3.0f}) {  // the first vector: nothing, or a single value
     double variance[2] = {};
     for (const ChannelLevels levels : {ChannelLevels::uniform, ChannelLevels::optimal}) {
-      VectorChannel sent({.bits = 4, .levels = levels, .refit = 64}, n, Random(9), Stream::model);
+      ChannelEncoder sent({.bits = 4, .levels = levels, .refit = 64}, n, Random(9), Stream::model);
       Buffer<float> got(padded(n));
       got[17] = entry;
       sent.send(scalar, 0, got.data());
@@ -253,8 +253,8 @@ TEST_CASE("what is not finite arrives as it is") {
   for (const bool feedback : {false, true})
     for (const ChannelLevels levels : {ChannelLevels::uniform, ChannelLevels::optimal}) {
       if (feedback && levels == ChannelLevels::optimal) continue;
-      VectorChannel sent({.bits = 4, .error_feedback = feedback, .levels = levels}, 64, Random(9),
-                         Stream::gradient);
+      ChannelEncoder sent({.bits = 4, .error_feedback = feedback, .levels = levels}, 64, Random(9),
+                          Stream::gradient);
       Buffer<float> got = uniform_vector(64, 3);
       got[5] = infinity;
       sent.send(scalar, 0, got.data());
@@ -269,7 +269,7 @@ TEST_CASE("blocks, vectors and directions are rounded with random numbers of the
   Buffer<float> v(padded(n));
   for (Index j = 0; j < n; ++j) v[j] = j % 1024 == 0 ? 1.0f : 0.5f;
   const auto draw = [&](Stream stream, std::uint64_t row) {
-    VectorChannel sent(channel, n, Random(3), stream);
+    ChannelEncoder sent(channel, n, Random(3), stream);
     Buffer<float> got = v;
     sent.send(scalar, row, got.data());
     return got;
@@ -299,7 +299,7 @@ TEST_CASE("the variance that steps reckon with is that of normal vectors") {
         for (int k = 0; k < repeats; ++k) {
           const Buffer<float> v = normal_vector(n, static_cast<std::uint64_t>(k));
           Buffer<float> got = v;
-          VectorChannel(channel, n, Random(5), Stream::model)
+          ChannelEncoder(channel, n, Random(5), Stream::model)
               .send(scalar, static_cast<std::uint64_t>(k), got.data());
           measured += std::pow(distance(got, v) / length(v), 2.0) / repeats;
         }

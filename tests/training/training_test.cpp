@@ -465,7 +465,8 @@ void walk_single_rows(const KernelTable& kernels, const Store& store, Estimator,
   for (Index j = 0; j < d; ++j)
     expected[j] = static_cast<double>(x[j] = 0.02f * static_cast<float>(j % 5) - 0.03f);
   float c = 0.25f;
-  SingleRows<Store, Estimator> rows(kernels, store, labels, correction);
+  const SampleView samples = store.samples();
+  SingleRows<Estimator> rows(kernels, samples, labels.data(), correction);
   std::vector<float> values(static_cast<std::size_t>(d * Store::draws));
   const Index half = n / 2;
   for (Index i = 0; i < n; ++i) {
@@ -518,8 +519,7 @@ TEST_CASE("batches of one row are classic SGD, for every estimator, decoder, sha
     for (const Index d : {1, 7, 64, 65, 130}) {
       const Dataset data = synthetic(d, {.rows = 300, .test_rows = 0}).train;
       const auto walk = [&](const auto& store, auto estimator) {
-        for (const bool settles : {false, true})
-          walk_single_rows(kernels, detail::without_estimator(store), estimator, settles);
+        for (const bool settles : {false, true}) walk_single_rows(kernels, store, estimator, settles);
       };
       const QuantizeOptions with_outliers{.outliers = 0.02};
       walk(quantize<32>(data, full_precision), full_precision);
@@ -613,12 +613,15 @@ TEST_CASE("the smallest eigenvalue is that of the realised matrix") {
   const auto check = [&](const auto& store, auto estimator) {
     Eigen::MatrixXd matrix;
     Eigen::VectorXd right;
-    detail::realised_system(store, estimator, Buffer<float>(store.rows()), matrix, right);
+    detail::realised_system(store.samples(), estimator, Buffer<float>(store.rows()), matrix, right);
     const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> exact(0.5 * (matrix + matrix.transpose()));
     Buffer<float> correction;
     if constexpr (decltype(estimator)::corrected) correction = store.bias;
+    const SampleView samples = store.samples();
+    const MappedTargets no_labels(samples.rows, 1);
+    GradientDevice device(KernelTable(ScalarKernels{}), samples, no_labels, {});
     const auto found =
-        measure_definiteness(KernelTable(ScalarKernels{}), store, estimator, correction, 0.25, true);
+        DefinitenessTest<decltype(estimator)>(device, samples, store.seed()).measure(correction, 0.25, true);
     // An estimate from above, after 24 of 91 steps.
     CHECK(found.smallest_eigenvalue <= exact.eigenvalues()(0) + 0.25 + 0.03);
     // Fewer rows are the harder case: they answer for all while they are definite.

@@ -25,7 +25,8 @@ struct RealisedSolution {
 namespace detail {
 
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each.
-inline void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block) {
+inline void decode_block(const SampleView& samples, int draw, Index first, Index count,
+                         RowMajorMatrix& block) {
   for (Index i = 0; i < count; ++i) {
     samples.decode_row(first + i, draw, block.data() + i * block.cols());
     block(i, block.cols() - 1) = 1.0f;
@@ -36,8 +37,8 @@ inline void decode_block(const SampleView& samples, int draw, Index first, Index
 /// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
 /// them in double. O(n d^2).
 template <BilinearEstimator Estimator>
-void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
-                     Eigen::VectorXd& right) {
+void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
+                     Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
   const Index d = samples.cols;
   const Index n = samples.rows;
   constexpr Index piece = 256;
@@ -92,7 +93,8 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   Eigen::MatrixXd matrix;
   Eigen::VectorXd right;
   Buffer<float> labels(store.rows());  // in store order
-  for (Index i = 0; i < store.rows(); ++i) labels[i] = static_cast<float>(target_of(objective.loss(), objective.label(store.row_id(i))));
+  for (Index i = 0; i < store.rows(); ++i)
+    labels[i] = static_cast<float>(target_of(objective.loss(), objective.label(store.row_id(i))));
   detail::realised_system(store.samples(), estimator, labels, matrix, right);
   for (Index j = 0; j < d; ++j) matrix(j, j) += lambda;
   const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);

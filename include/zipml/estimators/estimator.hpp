@@ -28,9 +28,7 @@ struct DrawLists {
   Index stride;  ///< from one draw to the next
   Index count;   ///< rows
 
-  std::span<T> operator[](int draw) const {
-    return {data + draw * stride, static_cast<std::size_t>(count)};
-  }
+  std::span<T> operator[](int draw) const { return {data + draw * stride, static_cast<std::size_t>(count)}; }
   operator DrawLists<const T>() const { return {data, stride, count}; }  // NOLINT: as a span converts
 };
 
@@ -87,13 +85,13 @@ concept BilinearEstimator = detail::EstimatorFacts<E> && requires {
 /// it is that of the first draw whose margin is read.
 template <class E>
 concept GradientEstimator = BilinearEstimator<E> ||
-    (detail::EstimatorFacts<E> &&
-     requires(const E estimator, const detail::AnyLoss& loss, DrawLists<const float> z,
-              std::span<const float> y, DrawLists<float> r) {
-       { E::margin_draws } -> std::convertible_to<unsigned>;
-       { E::sample_draws } -> std::convertible_to<unsigned>;
-       { estimator.residuals(loss, z, y, r) } -> std::convertible_to<double>;
-     });
+    (detail::EstimatorFacts<E>&& requires(const E estimator, const detail::AnyLoss& loss,
+                                          DrawLists<const float> z, std::span<const float> y,
+                                          DrawLists<float> r) {
+      { E::margin_draws } -> std::convertible_to<unsigned>;
+      { E::sample_draws } -> std::convertible_to<unsigned>;
+      { estimator.residuals(loss, z, y, r) } -> std::convertible_to<double>;
+    });
 
 /// Mask of the draws whose margins an estimator reads.
 template <GradientEstimator E>
@@ -180,8 +178,8 @@ constexpr bool is_symmetric() {
     if (pair.margin == pair.sample) continue;
     bool mirrored = false;
     for (const DrawPair& other : E::pairs)
-      mirrored = mirrored || (other.margin == pair.sample && other.sample == pair.margin &&
-                              other.weight == pair.weight);
+      mirrored = mirrored ||
+                 (other.margin == pair.sample && other.sample == pair.margin && other.weight == pair.weight);
     if (!mirrored) return false;
   }
   return true;

@@ -63,12 +63,15 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator, con
     static_assert(Bits == 32, "zipml: full_precision stores float32 samples: quantize<32>");
     (void)policy;
     (void)rounding;
-    return StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed));
+    return StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed),
+                                           detail::kernels_of_dense_rows);
   } else {
     detail::check_quantization<Bits, Estimator, Policy, R>();
-    using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
-    return StoreFor<Estimator, Store>(
-        pack<typename Estimator::Encoding>(features.view(), labels, policy, rounding, Bits, options));
+    using Encoding = typename Estimator::Encoding;
+    using Decoder = typename Policy::Decoder;
+    return StoreFor<Estimator, PackedStore<Encoding, Decoder>>(
+        pack<Encoding>(features.view(), labels, policy, rounding, Bits, options),
+        detail::kernels_of_representation<Bits, Encoding, Decoder>);
   }
 }
 
@@ -109,9 +112,11 @@ template <int Bits, GradientEstimator Estimator, class Policy>
 auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
                     const QuantizeOptions& options = {}) {
   detail::check_quantization<Bits, Estimator, Policy, StochasticRounding>();
-  using Store = FreshPackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
-  return StoreFor<Estimator, Store>(pack_fresh<typename Estimator::Encoding>(
-      data.features(), data.labels.span(), policy, Bits, options));
+  using Encoding = typename Estimator::Encoding;
+  using Decoder = typename Policy::Decoder;
+  return StoreFor<Estimator, FreshPackedStore<Encoding, Decoder>>(
+      pack_fresh<Encoding>(data.features(), data.labels.span(), policy, Bits, options),
+      detail::kernels_of_representation<Bits, Encoding, Decoder>);
 }
 template <int Bits, GradientEstimator Estimator>
 auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {

@@ -20,13 +20,13 @@ concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> &&
 /// A store has to hold as many independent draws as the estimator reads. One that does not say how many at compile
 /// time is asked when training begins (require_samples_for).
 template <class Estimator, class Store>
-concept StoreHasEnoughDraws = GradientEstimator<Estimator> && SampleStore<Store> &&
-    (!requires { Store::draws; } || requires { requires Store::draws >= Estimator::draws; });
+concept StoreHasEnoughDraws = GradientEstimator<Estimator> && SampleStore<Store> &&(
+    !requires { Store::draws; } || requires { requires Store::draws >= Estimator::draws; });
 
 /// A store has to hold the variance that the estimator subtracts, at compile time or when training begins.
 template <class Estimator, class Store>
-concept StoreHasBias = GradientEstimator<Estimator> && SampleStore<Store> &&
-    (!Estimator::corrected || !requires { Store::has_bias; } || requires { requires Store::has_bias; });
+concept StoreHasBias = GradientEstimator<Estimator> && SampleStore<Store> &&(
+    !Estimator::corrected || !requires { Store::has_bias; } || requires { requires Store::has_bias; });
 
 /// Throws Error when samples lack the draws or the bias terms that the estimator needs.
 template <GradientEstimator Estimator>

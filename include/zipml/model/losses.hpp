@@ -39,7 +39,7 @@ concept AffineLoss = Loss<L> && requires {
 /// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived from the
 /// samples follow it.
 template <class L>
-concept BoundedCurvature = AffineLoss<L> || (Loss<L> && requires {
+concept BoundedCurvature = AffineLoss<L> ||(Loss<L>&& requires {
   { L::curvature } -> std::convertible_to<float>;
 });
 

@@ -46,10 +46,10 @@ struct OutlierView {
     const Index together = block_rows_of(cols);
     // Places of a block of several rows are below 2^13, and place * ceil(2^32 / cols) / 2^32 is place / cols,
     // rounded down, while place * cols < 2^32 (Granlund, Montgomery 1994). A block of one row has 0.
-    const std::uint64_t inverse =
-        together > 1 ? ((std::uint64_t{1} << 32) + static_cast<std::uint64_t>(cols) - 1) /
-                             static_cast<std::uint64_t>(std::max<Index>(cols, 1))
-                       : 0;
+    const std::uint64_t inverse = together > 1
+                                      ? ((std::uint64_t{1} << 32) + static_cast<std::uint64_t>(cols) - 1) /
+                                            static_cast<std::uint64_t>(std::max<Index>(cols, 1))
+                                      : 0;
     const Index last_block = (begin + count - 1) / together;
     for (Index block = begin / together; block <= last_block; ++block) {
       const Index base = block * together - begin;  // row of the block's first row in the range

@@ -61,9 +61,7 @@ class Targets {
   std::span<const float> of(int model) const {
     return {values_.data() + model * rows_, static_cast<std::size_t>(rows_)};
   }
-  const LabelStatistics& statistics(int model) const {
-    return statistics_[static_cast<std::size_t>(model)];
-  }
+  const LabelStatistics& statistics(int model) const { return statistics_[static_cast<std::size_t>(model)]; }
   Index bytes() const { return static_cast<Index>(values_.bytes()); }
   /// All of them, model after model.
   const Buffer<float>& values() const { return values_; }

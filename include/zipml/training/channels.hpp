@@ -130,11 +130,11 @@ struct Message {
   bool rounded() const { return values.empty(); }
 };
 
-/// The receiving end of a channel: makes of each message, in their order, the bits that Encoder::send has left.
-class Decoder {
+/// The receiving end of a channel: makes of each message, in their order, the bits that ChannelEncoder::send has left.
+class ChannelDecoder {
  public:
   /// For vectors of d entries; `stream` says what travels, the model or gradients.
-  Decoder(const Channel& channel, Index d, Stream stream) : channel_(channel), d_(d) {
+  ChannelDecoder(const Channel& channel, Index d, Stream stream) : channel_(channel), d_(d) {
     if (channel.error_feedback && stream == Stream::model) kept_ = Buffer<float>(padded(d));
   }
 
@@ -168,11 +168,11 @@ class Decoder {
 };
 
 /// The sending end of a channel.
-class Encoder {
+class ChannelEncoder {
  public:
   /// For vectors of d entries, padded to model_padding, with random numbers of `stream`, which also says what
   /// travels: the model, or gradients. Throws Error for a channel out of range.
-  Encoder(const Channel& channel, Index d, Random random, Stream stream)
+  ChannelEncoder(const Channel& channel, Index d, Random random, Stream stream)
       : channel_(channel), d_(d), random_(random), stream_(stream) {
     channel.check(stream == Stream::model ? "model" : "gradient");
     if (!channel.rounds()) return;
@@ -241,7 +241,7 @@ class Encoder {
       else
         round_to_table(row, first, count, scales[k], v + first);
     }
-    Decoder::write(message_, size, d_, v);
+    ChannelDecoder::write(message_, size, d_, v);
   }
 
   float reach_of(const KernelTable& kernels, const float* v, Index count) const {

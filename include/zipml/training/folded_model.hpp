@@ -104,7 +104,7 @@ class FoldedModels {
 
   const float* step() const { return step_.data(); }
   const float* offset() const { return offset_.data(); }
-  ModelBlock<const float> values() const { return {folded_.data(), padded_, models_}; }       ///< u
+  ModelBlock<const float> values() const { return {folded_.data(), padded_, models_}; }      ///< u
   ModelBlock<const std::int8_t> codes() const { return {codes_.data(), padded_, models_}; }  ///< Q(u) / scale
   float scale(int m) const { return scale_[m]; }
   float sum(int m) const { return sum_[m]; }  ///< of u, or Q(u), where rows are scaled
@@ -124,9 +124,9 @@ class FoldedModels {
   bool scales_rows_ = false;
   Buffer<float> step_;
   Buffer<float> offset_;
-  Buffer<float> folded_;        // m x padded
-  Buffer<std::int8_t> codes_;   // m x padded
-  Buffer<float> rounded_;       // m x padded
+  Buffer<float> folded_;       // m x padded
+  Buffer<std::int8_t> codes_;  // m x padded
+  Buffer<float> rounded_;      // m x padded
   Buffer<float> inverse_step_;
   Buffer<float> ratio_;  // o_j / s_j
   List<Index> constant_columns_;

@@ -37,8 +37,7 @@ class MappedTargets {
     for (int m = 0; m < targets.models(); ++m) {
       const std::span<const float> from = targets.of(m);
       for (Index i = 0; i < rows_; ++i)
-        values_[m * rows_ + i] =
-            maps[static_cast<std::size_t>(m)].apply(from[static_cast<std::size_t>(i)]);
+        values_[m * rows_ + i] = maps[static_cast<std::size_t>(m)].apply(from[static_cast<std::size_t>(i)]);
     }
   }
   /// n labels of 0 for m models.
@@ -55,9 +54,9 @@ class MappedTargets {
 struct DeviceOptions {
   int models = 1;
   Channels channels = {};
-  std::uint64_t seed = 0;       ///< of the channels and of residuals
-  ThreadTeam* team = nullptr;   ///< threads that share the work of a pass, or null
-  Reducer* reducer = nullptr;   ///< other workers, or null
+  std::uint64_t seed = 0;      ///< of the channels and of residuals
+  ThreadTeam* team = nullptr;  ///< threads that share the work of a pass, or null
+  Reducer* reducer = nullptr;  ///< other workers, or null
 };
 
 /// See above. A batch: begin_batch, then while next_pass: margins, the estimator, accumulate (all three:
@@ -76,8 +75,7 @@ class GradientDevice {
         integer_(multiplies_integers(samples, options.channels.model)),
         receives_codes_(integer_ && sends_codes(options.channels.model)),
         // Integer passes pay from 128 KB of codes on; float ones are shorter, and wait for memory anyway.
-        team_(options.team,
-              integer_ ? static_cast<Index>(0x1p20 / samples.stored_bits) : Index{1} << 18),
+        team_(options.team, integer_ ? static_cast<Index>(0x1p20 / samples.stored_bits) : Index{1} << 18),
         models_(options.models),
         d_(samples.cols),
         padded_(padded(d_)),
@@ -121,7 +119,7 @@ class GradientDevice {
       BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
       model.base = static_cast<double>(intercepts[m]);
       model.x = x + m * padded_;
-      Encoder& encoder = to_device_[static_cast<std::size_t>(m)];
+      ChannelEncoder& encoder = to_device_[static_cast<std::size_t>(m)];
       if (!received_.empty()) {
         float* received = received_.data() + m * padded_;
         std::copy_n(model.x, padded_, received);
@@ -135,6 +133,11 @@ class GradientDevice {
     reader_ = !integer_ && count < group_rows ? few_.get() : main_.get();
     reserve(reader_->pass_rows(count));
     reader_->begin_batch(batch_);
+  }
+
+  /// The same for one model.
+  void begin_batch(Index first, Index count, const float* x, float intercept, std::uint64_t batch) {
+    begin_batch(first, count, x, &intercept, batch);
   }
 
   /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch to
@@ -216,7 +219,7 @@ class GradientDevice {
   /// may be the model that the batch began with. Each model once a batch, in their order. Returns the mean
   /// gradient of the intercept.
   ZIPML_NOINLINE float descend(int m, float step, float* x) {
-    Encoder& encoder = from_device_[static_cast<std::size_t>(m)];
+    ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
     if (!encoder.rounds()) {
       if (m == 0) sums_.reduce(reducer_, integer_);
       encoder.count();
@@ -248,8 +251,8 @@ class GradientDevice {
   bool is_exact() const { return !integer_ && !to_device_[0].rounds() && !from_device_[0].rounds(); }
   /// Counts the vectors of batches that did without the device.
   void count_batches(Index batches) {
-    for (Encoder& encoder : to_device_) encoder.count(batches);
-    for (Encoder& encoder : from_device_) encoder.count(batches);
+    for (ChannelEncoder& encoder : to_device_) encoder.count(batches);
+    for (ChannelEncoder& encoder : from_device_) encoder.count(batches);
   }
 
   /// What has moved through the channels of a model so far.
@@ -326,7 +329,7 @@ class GradientDevice {
     std::fill_n(sent, padded_, 0.0f);
     for (std::size_t worker = 0; worker < messages.size(); ++worker) {
       decoders_[static_cast<std::size_t>(m) * messages.size() + worker].receive(messages[worker],
-                                                                               received.data());
+                                                                                received.data());
       for (Index j = 0; j < d_; ++j) sent[j] += received[j];
     }
     largest_ = kernels_.largest(sent, padded_);
@@ -364,11 +367,11 @@ class GradientDevice {
   int models_;
   Index d_;
   Index padded_;
-  List<Encoder> to_device_;    // of each model
-  List<Encoder> from_device_;  // of each model
-  List<Decoder> decoders_;     // of each model and worker
-  Buffer<float> received_;     // the models, where they arrive in values
-  Buffer<float> sent_;         // the gradients, where they are rounded
+  List<ChannelEncoder> to_device_;    // of each model
+  List<ChannelEncoder> from_device_;  // of each model
+  List<ChannelDecoder> decoders_;     // of each model and worker
+  Buffer<float> received_;            // the models, where they arrive in values
+  Buffer<float> sent_;                // the gradients, where they are rounded
   std::unique_ptr<Reader> main_;
   std::unique_ptr<Reader> few_;  // for batches of fewer rows than a group
   Buffer<float> correction_;

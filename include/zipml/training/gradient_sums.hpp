@@ -90,10 +90,10 @@ class GradientSums {
   int models_ = 1;
   Index padded_ = 0;
   List<OfModel> of_models_;
-  Buffer<float> floats_;         // m x padded
-  Buffer<std::int32_t> codes_;   // parts x m x padded
+  Buffer<float> floats_;        // m x padded
+  Buffer<std::int32_t> codes_;  // parts x m x padded
   int parts_ = 1;
-  Buffer<float> outliers_;       // m x padded, or empty
+  Buffer<float> outliers_;  // m x padded, or empty
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -276,7 +276,8 @@ class Sgd<L, R, Step>::Run {
                   std::to_string(size) + ", the intercept's last for each model",
                   std::to_string(vector.size()));
     if (!detail::all_finite(vector.data(), size))
-      throw Error(std::string("the ") + name + " has an entry that is not finite", "finite numbers", "others");
+      throw Error(std::string("the ") + name + " has an entry that is not finite", "finite numbers",
+                  "others");
   }
   static List<LabelMap> maps_of(const L& loss, const Targets& targets) {
     List<LabelMap> maps;
@@ -321,8 +322,8 @@ class Sgd<L, R, Step>::Run {
       Buffer<float> correction = safe_.correction;
       for (float& v : correction) v *= static_cast<float>(slope());
       for (int m = 0; m < models(); ++m)
-        single_rows_.push_back(std::make_unique<SingleRows<Estimator>>(kernels_, samples_, targets_.of(m),
-                                                                       correction));
+        single_rows_.push_back(
+            std::make_unique<SingleRows<Estimator>>(kernels_, samples_, targets_.of(m), correction));
     }
   }
 
@@ -336,8 +337,7 @@ class Sgd<L, R, Step>::Run {
       if (curvature.model_noise > 0.0 && curvature.gradient_noise > 0.0) {
         const double steps = static_cast<double>(options_.epochs) * static_cast<double>(samples_.rows) /
                              (curvature.top_eigenvalue * static_cast<double>(batch_));
-        curvature.mean_inverse =
-            measure_mean_inverse(samples_, problem_.seed, 1.0 / std::max(1.0, steps));
+        curvature.mean_inverse = measure_mean_inverse(samples_, problem_.seed, 1.0 / std::max(1.0, steps));
       }
       return sgd_.step_.resolve(curvature, batch_);
     } else {

@@ -56,9 +56,9 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
 /// success, nor is one whose corrected loss is far below zero: it has followed a direction of negative curvature.
 /// `value` and `value_of_zero` are quantized losses, with the linear term where there is one.
 inline void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term, bool indefinite) {
-  const bool worse = !(value <= (has_linear_term ? value_of_zero + 0.5 * std::fabs(value_of_zero)
-                                                 : 1.5 * value_of_zero) +
-                                    1e-12);
+  const bool worse =
+      !(value <=
+        (has_linear_term ? value_of_zero + 0.5 * std::fabs(value_of_zero) : 1.5 * value_of_zero) + 1e-12);
   const bool below = !has_linear_term && value < -0.1 * value_of_zero;
   if (fit.epochs > 0 && (worse || below)) fit.status = Status::diverged;
   if (indefinite && fit.status != Status::diverged) fit.status = Status::indefinite;

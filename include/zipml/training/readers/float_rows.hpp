@@ -64,9 +64,7 @@ class FloatRows : public Reader {
 class DecodedRows : public FloatRows {
  public:
   DecodedRows(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
-      : FloatRows(kernels, samples, team),
-        decoder_(samples),
-        values_(samples.draws * group_rows * padded_) {}
+      : FloatRows(kernels, samples, team), decoder_(samples), values_(samples.draws * group_rows * padded_) {}
 
   Index pass_rows(Index batch_rows) const override { return batch_rows; }
   void begin_pass(const Pass&) override { decoded_ = 0; }

@@ -104,7 +104,8 @@ class AffineFloats : public PackedFloats {
     // The planes that draws share are read once where several draws are asked for.
     const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
     if (shares) {
-      if (shared_.slots() < z.slots()) shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.slots());
+      if (shared_.slots() < z.slots())
+        shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.slots());
       multiply(pass, base, shared_.block(0));
     }
     for (int draw = 0; draw < samples_.draws; ++draw) {

@@ -145,8 +145,7 @@ class PackedIntegers : public Reader {
     const bool scales_rows = samples_.levels.scales_rows();
     const float* scaled = r;
     if (scales_rows) {
-      for (Index i = 0; i < pass.count; ++i)
-        scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
+      for (Index i = 0; i < pass.count; ++i) scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
       scaled = scaled_.data();
     }
     std::int8_t* slots = residuals_.data() + m * slots_;

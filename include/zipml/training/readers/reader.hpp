@@ -91,9 +91,7 @@ class Reader {
   }
 
  protected:
-  PackedView view(int part) {
-    return {samples_.codes, samples_.layout, d_, team_.ahead_of(part)};
-  }
+  PackedView view(int part) { return {samples_.codes, samples_.layout, d_, team_.ahead_of(part)}; }
   /// Rows whose values take so many bytes, at least a unit and whole units.
   Index rows_of(Index bytes, Index most, Index unit, Index batch_rows) const {
     if (batch_rows < group_rows) return batch_rows;
