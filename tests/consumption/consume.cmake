@@ -1,9 +1,13 @@
-# cmake -DWAY=... -DSOURCE=... -DBUILD=... -DWORK=... -DCOMPILER=... -DFLAGS=... -DEIGEN=... -P consume.cmake
+# cmake -DWAY=... [-DLINKED=zipml::kernels] -DSOURCE=... -DBUILD=... -DWORK=... -DCOMPILER=... -DFLAGS=... -DEIGEN=...
+#       -P consume.cmake
 cmake_minimum_required(VERSION 3.20)
 
 file(REMOVE_RECURSE ${WORK})
 file(MAKE_DIRECTORY ${WORK}/project)
 set(consumer ${CMAKE_CURRENT_LIST_DIR}/consumer.cpp)
+if(NOT LINKED)
+  set(LINKED zipml::zipml)
+endif()
 
 function(run)
   execute_process(COMMAND ${ARGN} RESULT_VARIABLE code OUTPUT_VARIABLE out ERROR_VARIABLE err)
@@ -23,17 +27,41 @@ endfunction()
 
 # A project of the user's around `lines`, which make zipml::zipml known. Nothing but the headers may come with it.
 function(configure_and_run lines)
+  set(more "")
+  if(LINKED STREQUAL "zipml::kernels")
+    set(file ${CMAKE_CURRENT_FUNCTION_LIST_DIR}/kernels.cpp)
+    string(APPEND more "add_library(flagged OBJECT ${file})\ntarget_link_libraries(flagged PRIVATE zipml::kernels)\n"
+      "target_compile_definitions(flagged PRIVATE FLAGGED)\n"
+      "if(CMAKE_SYSTEM_PROCESSOR MATCHES \"^(x86_64|AMD64)$\")\n"
+      "  target_compile_options(flagged PRIVATE -msse3)\nelse()\n"
+      "  target_compile_options(flagged PRIVATE -UZIPML_COMPILED_KERNELS)\nendif()\n"
+      "add_executable(two_files ${file} $<TARGET_OBJECTS:flagged>)\n"
+      "target_link_libraries(two_files PRIVATE zipml::kernels)\n")
+  endif()
   file(WRITE ${WORK}/project/CMakeLists.txt "cmake_minimum_required(VERSION 3.20)\nproject(consumer LANGUAGES CXX)\n"
     "${lines}\n"
     "foreach(target quickstart train demo random_test epoch_bench)\n"
     "  if(TARGET \${target})\n    message(FATAL_ERROR \"zipml brought \${target} along\")\n  endif()\nendforeach()\n"
-    "get_target_property(options zipml::zipml INTERFACE_COMPILE_OPTIONS)\n"
-    "if(options)\n  message(FATAL_ERROR \"zipml::zipml leaks flags: \${options}\")\nendif()\n"
-    "add_executable(consumer ${consumer})\ntarget_link_libraries(consumer PRIVATE zipml::zipml)\n")
+    "foreach(target zipml::zipml zipml::kernels)\n"
+    "  get_target_property(options \${target} INTERFACE_COMPILE_OPTIONS)\n"
+    "  if(options)\n    message(FATAL_ERROR \"\${target} leaks flags: \${options}\")\n  endif()\nendforeach()\n"
+    "get_target_property(macros zipml::zipml INTERFACE_COMPILE_DEFINITIONS)\n"
+    "if(macros)\n  message(FATAL_ERROR \"zipml::zipml defines \${macros}\")\nendif()\n"
+    "add_executable(consumer ${consumer})\ntarget_link_libraries(consumer PRIVATE ${LINKED})\n${more}")
   run(${CMAKE_COMMAND} -S ${WORK}/project -B ${WORK}/build -DCMAKE_CXX_COMPILER=${COMPILER} -DCMAKE_CXX_FLAGS=${FLAGS}
     ${ARGN})
   run(${CMAKE_COMMAND} --build ${WORK}/build)
   run(${WORK}/build/consumer)
+  # The library is built when something links it, and only then.
+  file(GLOB_RECURSE archives ${WORK}/build/*zipml_kernels.a)
+  if(LINKED STREQUAL "zipml::kernels")
+    run(${WORK}/build/two_files)
+    if(NOT archives)
+      message(FATAL_ERROR "zipml::kernels is no library")
+    endif()
+  elseif(archives)
+    message(FATAL_ERROR "zipml::kernels was built, though nothing links it: ${archives}")
+  endif()
 endfunction()
 
 if(WAY STREQUAL "plain")

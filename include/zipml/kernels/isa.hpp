@@ -1,49 +1,38 @@
 #pragma once
 /// \file
-/// Room kernels: the kernels of an instruction set, chosen once per fit.
-
-#include <tuple>
+/// Room kernels: the kernels of an instruction set, chosen once per fit. They come from the headers, or from
+/// the library zipml::kernels, which has them compiled (base/config.hpp); then the policies are not known
+/// here (all_kernels.hpp has them).
 
 #include <zipml/base/isa.hpp>
-#include <zipml/kernels/avx2.hpp>
-#include <zipml/kernels/avx512.hpp>
-#include <zipml/kernels/avx_vnni.hpp>
-#include <zipml/kernels/scalar.hpp>
+#include <zipml/kernels/kernel_policy.hpp>
+
+#if !ZIPML_HAS_COMPILED_KERNELS
+#include <zipml/kernels/all_kernels.hpp>
+#endif
 
 namespace zipml::inline ZIPML_ABI {
 
-/// All kernel policies of this build, the best last.
-#if ZIPML_X86
-using AllKernels = std::tuple<ScalarKernels, Avx2Kernels, AvxVnniKernels, Avx512Kernels>;
+/// The kernels of an instruction set that is available, of active_isa(), say. In headers: one of the slowest
+/// functions to compile, since it needs every kernel; see kernels_for.
+#if ZIPML_HAS_COMPILED_KERNELS
+KernelTable kernels_of(Isa isa);
 #else
-using AllKernels = std::tuple<ScalarKernels>;
+inline KernelTable kernels_of(Isa isa) { return detail::table_of<AnyCode, kernel_families::all>(isa); }
 #endif
 
-namespace detail {
-
-template <class F>
-void for_each_kernels(F&& f) {
-  std::apply([&](auto... kernels) { (f(kernels), ...); }, AllKernels{});
-}
-
-}  // namespace detail
-
-/// The kernels of an instruction set that is available, of active_isa(), say: those of a set of codes and of
-/// some families (code_set.hpp). Other operations on packed codes throw Error.
+/// Those of a set of codes and of some families (code_set.hpp). Other operations on packed codes throw Error,
+/// unless the kernels are compiled, which are all there.
 ///
 ///     using namespace zipml;
 ///     kernels_for<OneCode<4, false>, kernel_families::packed_integers>(active_isa())
 template <class Codes, unsigned Families>
 KernelTable kernels_for(Isa isa) {
-  constexpr KernelSet<Codes, Families> kernels_of_set;
-  KernelTable table(ScalarKernels{}, kernels_of_set);
-  detail::for_each_kernels([&](auto kernels) {
-    if (kernels.isa == isa) table = KernelTable(kernels, kernels_of_set);
-  });
-  return table;
+#if ZIPML_HAS_COMPILED_KERNELS
+  return kernels_of(isa);
+#else
+  return detail::table_of<Codes, Families>(isa);
+#endif
 }
-
-/// All of them.
-inline KernelTable kernels_of(Isa isa) { return kernels_for<AnyCode, kernel_families::all>(isa); }
 
 }  // namespace zipml::inline ZIPML_ABI
