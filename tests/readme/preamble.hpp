@@ -5,9 +5,6 @@
 #include <cstdio>
 #include <span>
 #include <vector>
-#include <zipml/analysis/exact_solver.hpp>
-#include <zipml/analysis/realised_system.hpp>
-#include <zipml/analysis/recommend.hpp>
 #include <zipml/zipml.hpp>
 
 extern const zipml::Dataset train;           // rows to train on
@@ -17,4 +14,4 @@ extern const Eigen::VectorXf y;              // their labels
 extern const std::vector<float> column;      // values of one column
 extern const std::vector<float> weights;     // one for each value
 extern const decltype(zipml::quantize<4>(train, zipml::variance_corrected)) packed;  // a packed store
-extern const decltype(zipml::Sgd{}.fit(packed)) fit;                                 // a fit on it
+extern const zipml::Fit fit;                  // a fit on it
