@@ -7,11 +7,11 @@
 #include <vector>
 #include <zipml/zipml.hpp>
 
-extern const zipml::Dataset train;           // rows to train on
-extern const zipml::Dataset test;            // rows to test on
-extern const zipml::RowMajorMatrix A;        // samples in memory
-extern const Eigen::VectorXf y;              // their labels
-extern const std::vector<float> column;      // values of one column
-extern const std::vector<float> weights;     // one for each value
+extern const zipml::Dataset train;                                                   // rows to train on
+extern const zipml::Dataset test;                                                    // rows to test on
+extern const zipml::RowMajorMatrix A;                                                // samples in memory
+extern const Eigen::VectorXf y;                                                      // their labels
+extern const std::vector<float> column;                                              // values of one column
+extern const std::vector<float> weights;                                             // one for each value
 extern const decltype(zipml::quantize<4>(train, zipml::variance_corrected)) packed;  // a packed store
-extern const zipml::Fit fit;                  // a fit on it
+extern const zipml::Fit fit;                                                         // a fit on it
