@@ -44,8 +44,8 @@ void report(benchmark::State& state, double stored_bits) {
   state.counters["stored_bits"] = stored_bits;
 }
 
-template <class Kernels, class T, class Sum>
-void packed(benchmark::State& state, int bits, bool accumulate) {
+template <class T, class Sum>
+void packed(const KernelTable& kernels, benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
   const PlaneList planes = store.planes(0);
@@ -59,16 +59,15 @@ void packed(benchmark::State& state, int bits, bool accumulate) {
   for (Index i = 0; i < rows; ++i) residuals[i] = static_cast<T>(i * 29 % (2 * reach + 1) - reach);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, planes, groups, residuals.data(), ModelBlock<Sum>{gradient.data(), columns});
+      kernels.accumulate(view, planes, groups, {residuals.data()}, {gradient.data()});
     else
-      Kernels::margins(view, planes, groups, ModelBlock<const T>{model.data(), columns}, margins.data());
+      kernels.margins(view, planes, groups, {model.data()}, {margins.data()});
     benchmark::ClobberMemory();
   }
   report(state, bits);
 }
 
-template <class Kernels>
-void shared_table(benchmark::State& state, int bits, bool accumulate) {
+void shared_table(const KernelTable& kernels, benchmark::State& state, int bits, bool accumulate) {
   using Clock = std::chrono::steady_clock;
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
@@ -89,16 +88,15 @@ void shared_table(benchmark::State& state, int bits, bool accumulate) {
   for (auto _ : state) {
     const auto start = Clock::now();
     if (accumulate)
-      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+      kernels.accumulate(view, planes, table, groups, {residuals.data()}, {gradient.data()});
     else
-      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+      kernels.margins(view, planes, table, groups, {model.data()}, {margins.data()});
     benchmark::ClobberMemory();
     const auto between = Clock::now();
     if (accumulate)
-      Kernels::accumulate(view, planes, groups, residuals.data(), {gradient.data(), columns});
+      kernels.accumulate(view, planes, groups, {residuals.data()}, {gradient.data()});
     else
-      Kernels::margins(view, planes, groups, ModelBlock<const std::int8_t>{model.data(), columns},
-                       margins.data());
+      kernels.margins(view, planes, groups, {model.data()}, {margins.data()});
     benchmark::ClobberMemory();
     const double seconds = std::chrono::duration<double>(between - start).count();
     table_seconds += seconds;
@@ -110,8 +108,7 @@ void shared_table(benchmark::State& state, int bits, bool accumulate) {
 }
 
 /// Levels by a table of floats for each column.
-template <class Kernels>
-void column_tables(benchmark::State& state, int bits, bool accumulate) {
+void column_tables(const KernelTable& kernels, benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
   const PlaneList planes = store.planes(0);
@@ -125,16 +122,15 @@ void column_tables(benchmark::State& state, int bits, bool accumulate) {
   Buffer<float> gradient(columns);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, planes, table, groups, residuals.data(), {gradient.data(), columns});
+      kernels.accumulate(view, planes, table, groups, {residuals.data()}, {gradient.data()});
     else
-      Kernels::margins(view, planes, table, groups, {model.data(), columns}, margins.data());
+      kernels.margins(view, planes, table, groups, {model.data()}, {margins.data()});
     benchmark::ClobberMemory();
   }
   report(state, bits);
 }
 
-template <class Kernels>
-void dense(benchmark::State& state, bool accumulate) {
+void dense(const KernelTable& kernels, benchmark::State& state, bool accumulate) {
   const DenseStore store = bench::dense(rows, columns);
   const DenseRows view{store.row(0), columns, columns, rows};
   Buffer<float> model(columns);
@@ -143,9 +139,9 @@ void dense(benchmark::State& state, bool accumulate) {
   Buffer<float> gradient(columns);
   for (auto _ : state) {
     if (accumulate)
-      Kernels::accumulate(view, residuals.data(), ModelBlock<float>{gradient.data(), columns});
+      kernels.accumulate(view, {residuals.data()}, {gradient.data()});
     else
-      Kernels::margins(view, ModelBlock<const float>{model.data(), columns}, margins.data());
+      kernels.margins(view, {model.data()}, {margins.data()});
     benchmark::ClobberMemory();
   }
   report(state, 32.0);
@@ -223,23 +219,23 @@ int main(int argc, char** argv) {
     using Kernels = decltype(kernels);
     if (!available(Kernels::isa)) return;
     register_vector_work<Kernels>();
+    const KernelTable table{Kernels{}};
     for (const bool accumulate : {false, true}) {
       const std::string name = std::string(accumulate ? "accumulate/" : "margins/") + Kernels::name + "/";
       benchmark::RegisterBenchmark((name + "32/float").c_str(),
-                                   [=](benchmark::State& s) { dense<Kernels>(s, accumulate); });
+                                   [=](benchmark::State& s) { dense(table, s, accumulate); });
       for (int bits = 1; bits <= 8; ++bits) {
         benchmark::RegisterBenchmark(
             (name + std::to_string(bits) + "/int8").c_str(),
-            [=](benchmark::State& s) { packed<Kernels, std::int8_t, std::int32_t>(s, bits, accumulate); });
+            [=](benchmark::State& s) { packed<std::int8_t, std::int32_t>(table, s, bits, accumulate); });
         benchmark::RegisterBenchmark((name + std::to_string(bits) + "/int8-table").c_str(),
-                                     [=](benchmark::State& s) { shared_table<Kernels>(s, bits, accumulate); })
+                                     [=](benchmark::State& s) { shared_table(table, s, bits, accumulate); })
             ->UseManualTime();
-        benchmark::RegisterBenchmark(
-            (name + std::to_string(bits) + "/float-table").c_str(),
-            [=](benchmark::State& s) { column_tables<Kernels>(s, bits, accumulate); });
+        benchmark::RegisterBenchmark((name + std::to_string(bits) + "/float-table").c_str(),
+                                     [=](benchmark::State& s) { column_tables(table, s, bits, accumulate); });
         benchmark::RegisterBenchmark(
             (name + std::to_string(bits) + "/float").c_str(),
-            [=](benchmark::State& s) { packed<Kernels, float, float>(s, bits, accumulate); });
+            [=](benchmark::State& s) { packed<float, float>(table, s, bits, accumulate); });
       }
     }
   });

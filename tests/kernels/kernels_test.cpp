@@ -100,6 +100,8 @@ void compare(const Case& c, Fill fill) {
   const Index padded = round_up(c.cols, model_padding);
   const Index rows = c.groups.rows();
   constexpr int models = 2;
+  const KernelTable scalar{ScalarKernels{}};
+  const KernelTable kernels{Kernels{}};
 
   INFO(Kernels::name << " bits " << c.bits << " draw plane " << c.draw_plane << " rows " << c.rows << " cols "
                      << c.cols << " slack " << c.slack << " groups " << c.groups.first << "+"
@@ -130,25 +132,26 @@ void compare(const Case& c, Fill fill) {
     Buffer<std::int32_t> expected(rows * models), got(rows * models);
     for (auto& v : got) v = 77;  // margins overwrite
     if (table) {
-      ScalarKernels::margins(view, planes, code_table, c.groups, block, expected.data());
-      Kernels::margins(view, planes, code_table, c.groups, block, got.data());
+      scalar.margins(view, planes, code_table, c.groups, block, {expected.data(), rows, models});
+      kernels.margins(view, planes, code_table, c.groups, block, {got.data(), rows, models});
     } else {
-      ScalarKernels::margins(view, planes, c.groups, block, expected.data());
-      Kernels::margins(view, planes, c.groups, block, got.data());
+      scalar.margins(view, planes, c.groups, block, {expected.data(), rows, models});
+      kernels.margins(view, planes, c.groups, block, {got.data(), rows, models});
     }
     CHECK(std::equal(expected.begin(), expected.end(), got.begin()));
 
     Buffer<std::int32_t> g_expected(padded * models), g_got(padded * models);
     for (Index j = 0; j < g_got.size(); ++j)
       g_expected[j] = g_got[j] = static_cast<std::int32_t>(words() % 1000);
+    const ModelBlock<const std::int8_t> weights{residuals.data(), rows, models};
     const ModelBlock<std::int32_t> to_expected{g_expected.data(), padded, models};
     const ModelBlock<std::int32_t> to_got{g_got.data(), padded, models};
     if (table) {
-      ScalarKernels::accumulate(view, planes, code_table, c.groups, residuals.data(), to_expected);
-      Kernels::accumulate(view, planes, code_table, c.groups, residuals.data(), to_got);
+      scalar.accumulate(view, planes, code_table, c.groups, weights, to_expected);
+      kernels.accumulate(view, planes, code_table, c.groups, weights, to_got);
     } else {
-      ScalarKernels::accumulate(view, planes, c.groups, residuals.data(), to_expected);
-      Kernels::accumulate(view, planes, c.groups, residuals.data(), to_got);
+      scalar.accumulate(view, planes, c.groups, weights, to_expected);
+      kernels.accumulate(view, planes, c.groups, weights, to_got);
     }
     bool equal = true;
     for (int m = 0; m < models; ++m)
@@ -164,24 +167,22 @@ void compare(const Case& c, Fill fill) {
   }
   for (float& level : tables) level = words.real();
   const ModelBlock<const float> block{model.data(), padded, models};
+  const ModelBlock<const float> weights{residuals.data(), rows, models};
   for (const bool table : {false, true}) {
     if (table && c.draw_plane) continue;  // random bits would index one level too many
     const TableView view_of_table{tables.data(), levels};
     Buffer<float> expected(rows * models), got(rows * models);
     Buffer<float> g_expected(padded * models), g_got(padded * models);
     if (table) {
-      ScalarKernels::margins(view, planes, view_of_table, c.groups, block, expected.data());
-      Kernels::margins(view, planes, view_of_table, c.groups, block, got.data());
-      ScalarKernels::accumulate(view, planes, view_of_table, c.groups, residuals.data(),
-                                {g_expected.data(), padded, models});
-      Kernels::accumulate(view, planes, view_of_table, c.groups, residuals.data(),
-                          {g_got.data(), padded, models});
+      scalar.margins(view, planes, view_of_table, c.groups, block, {expected.data(), rows, models});
+      kernels.margins(view, planes, view_of_table, c.groups, block, {got.data(), rows, models});
+      scalar.accumulate(view, planes, view_of_table, c.groups, weights, {g_expected.data(), padded, models});
+      kernels.accumulate(view, planes, view_of_table, c.groups, weights, {g_got.data(), padded, models});
     } else {
-      ScalarKernels::margins(view, planes, c.groups, block, expected.data());
-      Kernels::margins(view, planes, c.groups, block, got.data());
-      ScalarKernels::accumulate(view, planes, c.groups, residuals.data(),
-                                {g_expected.data(), padded, models});
-      Kernels::accumulate(view, planes, c.groups, residuals.data(), {g_got.data(), padded, models});
+      scalar.margins(view, planes, c.groups, block, {expected.data(), rows, models});
+      kernels.margins(view, planes, c.groups, block, {got.data(), rows, models});
+      scalar.accumulate(view, planes, c.groups, weights, {g_expected.data(), padded, models});
+      kernels.accumulate(view, planes, c.groups, weights, {g_got.data(), padded, models});
     }
     // Summation error: n eps max|term|, terms at most 2^stored (1 for tables).
     const double term = table ? 1.0 : std::ldexp(1.0, stored);
@@ -224,8 +225,8 @@ TEST_CASE("scalar kernels are the plain sums") {
   for (Index j = 0; j < 13; ++j) model[j] = static_cast<std::int8_t>(words() % 255 - 127);
   for (auto& r : residuals) r = static_cast<std::int8_t>(words() % 43 - 21);
   Buffer<std::int32_t> margins(16), gradient(64);
-  ScalarKernels::margins(view, planes, groups, {model.data(), 64}, margins.data());
-  ScalarKernels::accumulate(view, planes, groups, residuals.data(), {gradient.data(), 64});
+  ScalarKernels::margins(view, planes, groups, model.data(), margins.data());
+  ScalarKernels::accumulate(view, planes, groups, residuals.data(), gradient.data());
   const auto code = [&](Index i, Index j) {
     int sum = 0;
     for (int p = 0; p < planes.count; ++p)
@@ -298,10 +299,10 @@ TEST_CASE("float32 rows: every policy equals the scalar kernels behind a guard p
         for (Index j = 0; j < cols; ++j) model[j] = words.real();
         for (auto& r : residuals) r = words.real();
         const DenseRows rows{values, cols, cols, count};
-        ScalarKernels::margins(rows, {model.data(), padded}, expected.data());
-        Kernels::margins(rows, {model.data(), padded}, got.data());
-        ScalarKernels::accumulate(rows, residuals.data(), {g_expected.data(), padded});
-        Kernels::accumulate(rows, residuals.data(), {g_got.data(), padded});
+        ScalarKernels::margins(rows, model.data(), expected.data());
+        Kernels::margins(rows, model.data(), got.data());
+        ScalarKernels::accumulate(rows, residuals.data(), g_expected.data());
+        Kernels::accumulate(rows, residuals.data(), g_got.data());
         double worst = 0.0;
         for (Index i = 0; i < count; ++i)
           worst = std::max(worst, std::abs(double{expected[i]} - double{got[i]}));
@@ -312,9 +313,239 @@ TEST_CASE("float32 rows: every policy equals the scalar kernels behind a guard p
   });
 }
 
+TEST_CASE("several models at once are what each is alone, over more rows than stay in cache") {
+  detail::for_each_kernels([](auto policy) {
+    if (!available(policy.isa)) return;
+    const KernelTable kernels{policy};
+    constexpr int models = 3;
+    Words words;
+    // Calls run(m, count) for each model alone and for all of them, and compares what they wrote.
+    const auto compare_calls = [&](auto zero, Index rows, Index padded_cols, const auto& run) {
+      using T = decltype(zero);
+      Buffer<T> out_alone(models * (rows + 5)), out(out_alone.size());
+      Buffer<T> g_alone(models * padded_cols), g(g_alone.size());
+      for (int m = 0; m < models; ++m)
+        run(m, 1, out_alone.data() + m * (rows + 5), g_alone.data() + m * padded_cols);
+      run(0, models, out.data(), g.data());
+      CHECK(same_bits(out_alone, out));
+      CHECK(same_bits(g_alone, g));
+    };
+    for (const auto& [bits, draw] : {std::pair{1, false},
+                                     {1, true},
+                                     {2, false},
+                                     {3, false},
+                                     {4, false},
+                                     {4, true},
+                                     {6, false},
+                                     {8, false},
+                                     {8, true},
+                                     {9, false}})
+      for (const auto& [cols, rows] :
+           {std::pair{Index{37}, Index{5000}}, {Index{1000}, Index{200}}, {Index{70}, Index{9}}}) {
+        INFO(kernels.name << " bits " << bits << " draw plane " << draw << " cols " << cols);
+        PlaneList planes = PlaneList::of_code(bits);
+        if (draw) planes.push_draw_plane(bits);
+        const PlaneLayout layout{rows, cols, bits + (draw ? 1 : 0)};
+        Buffer<std::uint8_t> codes(layout.bytes());
+        for (auto& byte : codes) byte = static_cast<std::uint8_t>(words());
+        const PackedView view{codes.data(), layout};
+        const GroupRange groups{0, layout.groups()};
+        const Index slots = groups.rows(), stride = slots + 5, width = padded(cols);
+        Buffer<std::int8_t> x8(models * width), r8(models * stride);
+        Buffer<float> x(models * width), r(models * stride);
+        for (int m = 0; m < models; ++m)
+          for (Index j = 0; j < cols; ++j) {
+            x8[m * width + j] = static_cast<std::int8_t>(words() % 127) - 63;
+            x[m * width + j] = words.real();
+          }
+        for (auto& v : r8) v = static_cast<std::int8_t>(words() % 15) - 7;
+        for (auto& v : r) v = words.real();
+        Buffer<std::uint8_t> entries((1 << bits) + 1);
+        for (auto& entry : entries) entry = static_cast<std::uint8_t>(words());
+        const CodeTable bytes{entries.data(), static_cast<int>(entries.size())};
+        Buffer<float> levels(entries.size() * cols);
+        for (auto& level : levels) level = words.real();
+        const TableView tables{levels.data(), entries.size()};
+
+        compare_calls(std::int32_t{}, slots, width,
+                      [&](int m, int count, std::int32_t* out, std::int32_t* g) {
+                        const ModelBlock<const std::int8_t> model{x8.data() + m * width, width, count};
+                        const ModelBlock<const std::int8_t> residuals{r8.data() + m * stride, stride, count};
+                        kernels.margins(view, planes, groups, model, {out, stride, count});
+                        kernels.accumulate(view, planes, groups, residuals, {g, width, count});
+                      });
+        compare_calls(float{}, slots, width, [&](int m, int count, float* out, float* g) {
+          const ModelBlock<const float> model{x.data() + m * width, width, count};
+          const ModelBlock<const float> residuals{r.data() + m * stride, stride, count};
+          kernels.margins(view, planes, groups, model, {out, stride, count});
+          kernels.accumulate(view, planes, groups, residuals, {g, width, count});
+        });
+        if (bits > 8) continue;
+        compare_calls(std::int32_t{}, slots, width,
+                      [&](int m, int count, std::int32_t* out, std::int32_t* g) {
+                        const ModelBlock<const std::int8_t> model{x8.data() + m * width, width, count};
+                        const ModelBlock<const std::int8_t> residuals{r8.data() + m * stride, stride, count};
+                        kernels.margins(view, planes, bytes, groups, model, {out, stride, count});
+                        kernels.accumulate(view, planes, bytes, groups, residuals, {g, width, count});
+                      });
+        compare_calls(float{}, slots, width, [&](int m, int count, float* out, float* g) {
+          const ModelBlock<const float> model{x.data() + m * width, width, count};
+          const ModelBlock<const float> residuals{r.data() + m * stride, stride, count};
+          kernels.margins(view, planes, tables, groups, model, {out, stride, count});
+          kernels.accumulate(view, planes, tables, groups, residuals, {g, width, count});
+        });
+      }
+    for (const auto& [cols, rows] :
+         {std::pair{Index{40}, Index{200}}, {Index{600}, Index{33}}, {Index{600}, Index{1}}}) {
+      INFO(kernels.name << " float32 rows, cols " << cols);
+      const Index width = padded(cols), stride = rows + 5;
+      Buffer<float> values(rows * cols), x(models * width), r(models * stride);
+      for (auto& v : values) v = words.real();
+      for (auto& v : r) v = words.real();
+      for (int m = 0; m < models; ++m)
+        for (Index j = 0; j < cols; ++j) x[m * width + j] = words.real();
+      const DenseRows all{values.data(), cols, cols, rows};
+      compare_calls(float{}, rows, width, [&](int m, int count, float* out, float* g) {
+        kernels.margins(all, {x.data() + m * width, width, count}, {out, stride, count});
+        kernels.accumulate(all, {r.data() + m * stride, stride, count}, {g, width, count});
+      });
+    }
+  });
+}
+
+namespace {
+
+/// Margins and gradient of ones over random codes with a draw's plane, or their throwing, as text.
+template <class T, class Sum>
+std::string tried(const KernelTable& kernels, int bits, bool draw) {
+  const PlaneLayout layout{16, 70, bits + (draw ? 1 : 0)};
+  PlaneList planes = PlaneList::of_code(bits);
+  if (draw) planes.push_draw_plane(bits);
+  Words words;
+  Buffer<std::uint8_t> codes(layout.bytes());
+  for (auto& byte : codes) byte = static_cast<std::uint8_t>(words());
+  Buffer<T> ones(128);
+  std::fill(ones.begin(), ones.begin() + 70, T{1});
+  Buffer<Sum> out(16), gradient(128);
+  try {
+    kernels.margins({codes.data(), layout}, planes, {0, 2}, {ones.data()}, {out.data()});
+    kernels.accumulate({codes.data(), layout}, planes, {0, 2}, {ones.data()}, {gradient.data()});
+  } catch (const Error& error) {
+    return error.what();
+  }
+  std::string text;
+  for (const Sum v : out) text += std::to_string(v) + ' ';
+  for (Index j = 0; j < 70; ++j) text += std::to_string(gradient[j]) + ' ';
+  return text;
+}
+
+constexpr const char* refused = "these kernels were not compiled for such codes";
+
+/// Every code: those of the set as kernels of everything have them, others refused.
+template <class Codes, unsigned Families>
+void check_set() {
+  for (const Isa isa : all_isas) {
+    if (!available(isa)) continue;
+    const KernelTable all = kernels_of(isa), some = kernels_for<Codes, Families>(isa);
+    CHECK(std::string(some.name) == all.name);
+    for (int bits = 0; bits <= 9; ++bits)
+      for (const bool draw : {false, true}) {
+        if (bits == 0 && !draw) continue;
+        INFO(all.name << " bits " << bits << " draw plane " << draw);
+        const bool has = Codes::has_code(bits, draw);
+        const bool integers = (Families & kernel_families::packed_integers) != 0;
+        const bool floats = (Families & kernel_families::packed_floats) != 0;
+        const auto in_integers = tried<std::int8_t, std::int32_t>(some, bits, draw);
+        const auto in_floats = tried<float, float>(some, bits, draw);
+        if (has || !integers) {
+          CHECK(in_integers == (integers ? tried<std::int8_t, std::int32_t>(all, bits, draw) : refused));
+        }
+        if (has || !floats) {
+          CHECK(in_floats == (floats ? tried<float, float>(all, bits, draw) : refused));
+        }
+      }
+    // A width that no plane of the set has.
+    for (const int width : {1, 2, 4, 8})
+      if (!Codes::has_plane(width) && isa != Isa::scalar)
+        CHECK(tried<std::int8_t, std::int32_t>(some, width, false) == refused);
+    const std::uint8_t entry = 0;
+    const float level = 0.0f;
+    const PackedView nothing{&entry, PlaneLayout{8, 1, 1}};
+    float out = 0.0f;
+    std::int32_t sum = 0;
+    const std::int8_t one = 1;
+    if ((Families & kernel_families::shared_tables) == 0)
+      CHECK_THROWS_AS(
+          some.margins(nothing, PlaneList::of_code(1), CodeTable{&entry, 1}, {0, 1}, {&one}, {&sum}), Error);
+    if ((Families & (kernel_families::shared_tables | kernel_families::column_tables)) == 0)
+      CHECK_THROWS_AS(
+          some.accumulate(nothing, PlaneList::of_code(1), TableView{&level, 0}, {0, 1}, {&level}, {&out}),
+          Error);
+    // Rows and vectors are there whatever the set is.
+    CHECK(some.largest(&level, 1) == 0.0f);
+  }
+}
+
+/// Policies of a user, in plain functions: they replace what the base has in templates, too.
+struct PlainScalar : ScalarKernels {
+  static constexpr const char* name = "plain scalar";
+  using ScalarKernels::accumulate;
+  using ScalarKernels::margins;
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
+    *out = 42.0f;
+  }
+};
+#if ZIPML_X86
+struct PlainAvx2 : Avx2Kernels {
+  static constexpr const char* name = "plain avx2";
+  using Avx2Kernels::accumulate;
+  using Avx2Kernels::margins;
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
+    *out = 42.0f;
+  }
+};
+#else
+using PlainAvx2 = PlainScalar;
+#endif
+
+}  // namespace
+
+TEST_CASE("kernels for a set of codes are those of all codes, and refuse others") {
+  using namespace kernel_families;
+  check_set<OneCode<4, false>, packed_integers | packed_floats>();
+  check_set<OneCode<4, true>, packed_integers | packed_floats>();
+  check_set<OneCode<0, true>, packed_integers | packed_floats>();
+  check_set<OneCode<1, false>, packed_integers>();
+  check_set<OneCode<3, false>, packed_floats>();
+  check_set<OneCode<7, true>, packed_integers | packed_floats>();
+  check_set<OneCode<8, true>, packed_integers | packed_floats | shared_tables>();
+  check_set<OneCode<9, false>, packed_integers | packed_floats>();
+  check_set<AnyCode, none>();
+  STATIC_REQUIRE(OneCode<6, false>::has_plane(4));
+  STATIC_REQUIRE_FALSE(OneCode<6, false>::has_plane(1));
+  STATIC_REQUIRE(OneCode<6, true>::has_plane(1));
+  STATIC_REQUIRE(OneCode<6, true>::has_code(6, false));
+  STATIC_REQUIRE(OneCode<6, true>::has_code(0, true));
+  STATIC_REQUIRE_FALSE(OneCode<6, false>::has_code(6, true));
+}
+
+TEMPLATE_TEST_CASE("a user's policy of plain functions is taken as it is", "", PlainScalar, PlainAvx2) {
+  const std::uint8_t code = 0;
+  const PackedView view{&code, PlaneLayout{8, 1, 1}};
+  const Buffer<float> model(64);
+  float out[8] = {};
+  const KernelTable kernels{TestType{}};
+  kernels.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
+  CHECK(out[0] == 42.0f);
+  const KernelTable some(TestType{}, KernelSet<OneCode<1, false>, kernel_families::packed_floats>{});
+  out[0] = 0.0f;
+  some.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
+  CHECK(out[0] == 42.0f);
+}
+
 TEST_CASE("columns that threads share are accumulated to the same bits as all of them at once") {
   for_available([](auto kernels) {
-    using Kernels = decltype(kernels);
+    const KernelTable table{kernels};
     for (int bits = 1; bits <= 8; ++bits)
       for (const Index cols : {Index{70}, Index{129}, Index{200}}) {
         const PlaneLayout layout{40, cols, bits};
@@ -333,13 +564,13 @@ TEST_CASE("columns that threads share are accumulated to the same bits as all of
         const auto compare_shares = [&](auto zero, const auto& residuals) {
           using T = decltype(zero);
           Buffer<T> whole(width), parts(width);
-          Kernels::accumulate(PackedView{codes.data(), layout}, planes, groups, residuals.data(),
-                              {whole.data(), width});
+          table.accumulate(PackedView{codes.data(), layout}, planes, groups, {residuals.data()},
+                           {whole.data(), width});
           for (const auto& [first, count] : {std::pair{Index{0}, Index{64}}, {Index{64}, cols - 64}}) {
             PackedView share{codes.data(), layout};
             share.codes += first;
             share.width = count;
-            Kernels::accumulate(share, planes, groups, residuals.data(), {parts.data() + first, width});
+            table.accumulate(share, planes, groups, {residuals.data()}, {parts.data() + first, width});
             // What a share leaves behind its last column is another's, or ignored.
             std::fill(parts.begin() + first + count, parts.end(), T{});
           }

@@ -36,7 +36,7 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
     const Index count = std::min(piece, objective.rows() - first);
     for (Index i = 0; i < count; ++i) {
       for (Index j = 0; j < d; ++j) work(width + i, j) = objective.standardised(first + i, j) - means(j);
-      work(width + i, d) = objective.label(first + i) - label_mean;
+      work(width + i, d) = target_of(objective.loss(), objective.label(first + i)) - label_mean;
     }
     const Eigen::HouseholderQR<Eigen::MatrixXd> qr(work.topRows(width + count));
     const Eigen::MatrixXd upper = qr.matrixQR().topRows(width).template triangularView<Eigen::Upper>();
@@ -84,7 +84,7 @@ inline Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double 
 
 }  // namespace detail
 
-/// The exact minimum of least squares or ls-svm with no penalty, l2, l1 or both; rank-deficient samples get
+/// The exact minimum of an affine loss (least squares, ls-svm) with no penalty, l2, l1 or both; rank-deficient samples get
 /// the solution of smallest norm. nullopt for other regularizers (box, ball), which have no exact solver. O(n
 /// d^2 + d^3).
 template <AffineLoss L, Regularizer R>
@@ -92,8 +92,9 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   double lambda = 0.0;
   double mu = 0.0;
   if constexpr (requires { objective.regularizer().mu(); }) {
-    lambda = static_cast<double>(objective.regularizer().lambda());
-    mu = static_cast<double>(objective.regularizer().mu());
+    // slope / 2 (z - t)^2 with a penalty is (z - t)^2 / 2 with 1 / slope of it.
+    lambda = static_cast<double>(objective.regularizer().lambda()) / static_cast<double>(L::slope);
+    mu = static_cast<double>(objective.regularizer().mu()) / static_cast<double>(L::slope);
   } else if constexpr (!std::is_same_v<R, NoRegularizer>) {
     return std::nullopt;
   }
@@ -104,7 +105,7 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   double label_mean = 0.0;
   for (Index i = 0; i < objective.rows(); ++i) {
     for (Index j = 0; j < d; ++j) means(j) += objective.standardised(i, j);
-    label_mean += objective.label(i);
+    label_mean += target_of(objective.loss(), objective.label(i));
   }
   means /= n;
   label_mean /= n;

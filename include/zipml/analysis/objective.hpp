@@ -32,6 +32,7 @@ class Objective {
   Index cols() const { return features_.cols; }
   const MatrixView& features() const { return features_; }
   const Standardization& standardization() const { return standardization_; }
+  const L& loss() const { return loss_; }
   const R& regularizer() const { return regularizer_; }
   /// Label i as the loss sees it.
   double label(Index i) const { return labels_[i]; }

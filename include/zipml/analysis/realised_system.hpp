@@ -25,10 +25,9 @@ struct RealisedSolution {
 namespace detail {
 
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each.
-template <class Store>
-void decode_block(const Store& store, int draw, Index first, Index count, RowMajorMatrix& block) {
+inline void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block) {
   for (Index i = 0; i < count; ++i) {
-    store.decode_row(first + i, draw, block.data() + i * block.cols());
+    samples.decode_row(first + i, draw, block.data() + i * block.cols());
     block(i, block.cols() - 1) = 1.0f;
   }
 }
@@ -36,11 +35,11 @@ void decode_block(const Store& store, int draw, Index first, Index count, RowMaj
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
 /// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
 /// them in double. O(n d^2).
-template <class Store, class Estimator>
-void realised_system(const Store& store, Estimator, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
+template <BilinearEstimator Estimator>
+void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
                      Eigen::VectorXd& right) {
-  const Index d = store.cols();
-  const Index n = store.rows();
+  const Index d = samples.cols;
+  const Index n = samples.rows;
   constexpr Index piece = 256;
   matrix = Eigen::MatrixXd::Zero(d + 1, d + 1);
   right = Eigen::VectorXd::Zero(d + 1);
@@ -51,14 +50,14 @@ void realised_system(const Store& store, Estimator, const Buffer<float>& labels,
     const Index count = std::min(piece, n - first);
     const Eigen::Map<const Eigen::VectorXf> y(labels.data() + first, count);
     for (const DrawPair& pair : Estimator::pairs) {
-      decode_block(store, pair.sample, first, count, sample);
+      decode_block(samples, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);
       if (pair.margin == pair.sample) {
         product.setZero();
         product.template selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
         product.template triangularView<Eigen::StrictlyUpper>() = product.transpose();
       } else {
-        decode_block(store, pair.margin, first, count, margin);
+        decode_block(samples, pair.margin, first, count, margin);
         product.noalias() = rows.transpose() * margin.topRows(count);
       }
       const auto weight = static_cast<double>(pair.weight);
@@ -69,7 +68,7 @@ void realised_system(const Store& store, Estimator, const Buffer<float>& labels,
   matrix /= static_cast<double>(n);
   right /= static_cast<double>(n);
   if constexpr (Estimator::corrected)
-    for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(store.bias[j]);
+    for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(samples.bias[j]);
 }
 
 }  // namespace detail
@@ -77,7 +76,7 @@ void realised_system(const Store& store, Estimator, const Buffer<float>& labels,
 /// Solves M x = right-hand side for the penalty of `objective` (none or l2; nullopt for others) and evaluates
 /// the objective there. What naive solves is ridge regression with mean_i Var q_ij on column j; what an
 /// unbiased estimator solves is the least-squares problem up to noise of size 1 / sqrt(n). O(n d^2 + d^3).
-template <class Store, GradientEstimator Estimator, AffineLoss L, Regularizer R>
+template <SampleStore Store, BilinearEstimator Estimator, AffineLoss L, Regularizer R>
 std::optional<RealisedSolution> realised_solution(const Store& store, Estimator estimator,
                                                   const Objective<L, R>& objective) {
   static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
@@ -85,7 +84,7 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   double lambda = 0.0;
   if constexpr (requires { objective.regularizer().mu(); }) {
     if (objective.regularizer().mu() > 0.0f) return std::nullopt;
-    lambda = static_cast<double>(objective.regularizer().lambda());
+    lambda = static_cast<double>(objective.regularizer().lambda()) / static_cast<double>(L::slope);
   } else if constexpr (!std::is_same_v<R, NoRegularizer>) {
     return std::nullopt;
   }
@@ -93,8 +92,8 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   Eigen::MatrixXd matrix;
   Eigen::VectorXd right;
   Buffer<float> labels(store.rows());  // in store order
-  for (Index i = 0; i < store.rows(); ++i) labels[i] = static_cast<float>(objective.label(store.row_id(i)));
-  detail::realised_system(detail::without_estimator(store), estimator, labels, matrix, right);
+  for (Index i = 0; i < store.rows(); ++i) labels[i] = static_cast<float>(target_of(objective.loss(), objective.label(store.row_id(i))));
+  detail::realised_system(store.samples(), estimator, labels, matrix, right);
   for (Index j = 0; j < d; ++j) matrix(j, j) += lambda;
   const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);
   RealisedSolution solution;

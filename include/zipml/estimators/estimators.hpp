@@ -1,60 +1,21 @@
 #pragma once
 /// \file
-/// Room estimators: gradient estimators, how the draws of a store become a gradient. What one needs of the
-/// loss and of the store is stated by its constants and checked where they meet
-/// (estimators/requirements.hpp).
-///
-/// All of them are sums of pairs, sum_p w_p q_s(p) l'(q_m(p)'x, b), m the draw whose margin is taken and s
-/// the draw that is accumulated, minus bias * x where what is read has variance on the diagonal. An estimator
-/// is the table of its pairs; the training loop, the realised system (realised_system.hpp) and the test of
-/// definiteness (training/definiteness.hpp) all read it.
+/// Room estimators: the menu of gradient estimators, each a table of pairs of draws
+/// (estimators/estimator.hpp).
 ///
 /// Below: a a sample, b its label, x the model, q, q1, q2 independent roundings of a, D = diag(Var q_j), TV =
 /// tr D, r = a'x - b.
 
 #include <array>
-#include <concepts>
-#include <cstdint>
+#include <cstddef>
 #include <span>
 
-#include <zipml/model/losses.hpp>
+#include <zipml/estimators/estimator.hpp>
 #include <zipml/storage/encodings.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// weight * q_sample l'(q_margin'x, b).
-struct DrawPair {
-  int margin;
-  int sample;
-  float weight;
-};
-
-/// `Encoding` is how quantize() stores samples for it, `draws` how many independent draws it reads, `pairs`
-/// how they are multiplied, `corrected` whether the store's bias terms are subtracted, `needs_affine_loss`
-/// whether its expectation is the gradient only for an affine l', `needs_stochastic` whether nearest rounding
-/// would leave nothing of it. Called once per pass of a batch, to do what the pairs say: batches of one row
-/// follow the pairs alone. The device subtracts the bias once per batch.
-template <class E>
-concept GradientEstimator = requires {
-  typename E::Encoding;
-  { E::name } -> std::convertible_to<const char*>;
-  { E::draws } -> std::convertible_to<int>;
-  { E::pairs.size() } -> std::convertible_to<std::size_t>;
-  { E::corrected } -> std::convertible_to<bool>;
-  { E::needs_affine_loss } -> std::convertible_to<bool>;
-  { E::needs_stochastic } -> std::convertible_to<bool>;
-};
-
 namespace detail {
-
-/// Turns margins into factor * l'(z, y), in place.
-template <class L>
-std::span<float> to_residuals(const L& loss, std::span<float> margins, std::span<const float> labels,
-                              float factor = 1.0f) {
-  for (std::size_t i = 0; i < margins.size(); ++i)
-    margins[i] = factor * loss.derivative(margins[i], labels[i]);
-  return margins;
-}
 
 /// One draw: q l'(q'x, b).
 struct OneDraw {
@@ -64,23 +25,6 @@ struct OneDraw {
   static constexpr bool needs_affine_loss = false;
   static constexpr bool needs_stochastic = false;
   using Encoding = SeparateDraws<1>;
-
-  template <class Device, class L>
-  void operator()(Device& device, const L& loss) const {
-    device.accumulate(0, to_residuals(loss, device.margins(0), device.labels()));
-  }
-
-  /// The loss of one draw, summed over the pass: f itself for full precision, f + x'Dx/2 in expectation for a
-  /// rounded affine one, from which the device takes the bias terms of a corrected store.
-  template <class Device, class L>
-  static double loss(Device& device, const L& loss) {
-    const auto z = device.margins(0);
-    const auto y = device.labels();
-    double sum = 0.0;
-    for (std::size_t i = 0; i < z.size(); ++i)
-      sum += loss.value(static_cast<double>(z[i]), static_cast<double>(y[i]));
-    return sum;
-  }
 };
 
 /// Mean of draws whose variance is known: m l'(m'x, b) - bias * x.
@@ -99,16 +43,12 @@ struct TwoDraws {
 
   /// l'(z1, y) l'(z2, y) / (2 slope): unbiased for the loss of the sample itself when z1, z2 are margins of
   /// independent draws and the loss is quadratic.
-  template <class Device, class L>
-  static double loss(Device& device, const L& loss) {
-    device.margins_of_all_draws();
-    const auto z1 = device.pass_margins(0);
-    const auto z2 = device.pass_margins(1);
-    const auto y = device.labels();
+  template <class L>
+  static double loss(const L& loss, const DrawLists<const float>& z, std::span<const float> y) {
     double sum = 0.0;
     for (std::size_t i = 0; i < y.size(); ++i)
-      sum += static_cast<double>(loss.derivative(z1[i], y[i])) *
-             static_cast<double>(loss.derivative(z2[i], y[i])) / (2.0 * static_cast<double>(L::slope));
+      sum += static_cast<double>(loss.derivative(z[0][i], y[i])) *
+             static_cast<double>(loss.derivative(z[1][i], y[i])) / (2.0 * static_cast<double>(L::slope));
     return sum;
   }
 };
@@ -132,11 +72,6 @@ struct Naive : detail::OneDraw {
 struct DoubleSampling : detail::TwoDraws {
   static constexpr const char* name = "double-sampling";
   static constexpr std::array<DrawPair, 1> pairs{{{1, 0, 1.0f}}};
-
-  template <class Device, class L>
-  void operator()(Device& device, const L& loss) const {
-    device.accumulate(0, detail::to_residuals(loss, device.margins(1), device.labels()));
-  }
 };
 
 /// (q1 l'(q2'x, b) + q2 l'(q1'x, b)) / 2, b + 2 bits. Unbiased for affine l'; for squared loss the variance
@@ -144,15 +79,6 @@ struct DoubleSampling : detail::TwoDraws {
 struct Symmetrized : detail::TwoDraws {
   static constexpr const char* name = "symmetrized";
   static constexpr std::array<DrawPair, 2> pairs{{{1, 0, 0.5f}, {0, 1, 0.5f}}};
-
-  template <class Device, class L>
-  void operator()(Device& device, const L& loss) const {
-    device.margins_of_all_draws();  // the planes that the draws share are read once
-    const auto first = detail::to_residuals(loss, device.pass_margins(0), device.labels(), 0.5f);
-    const auto second = detail::to_residuals(loss, device.pass_margins(1), device.labels(), 0.5f);
-    device.accumulate(0, second);
-    device.accumulate(1, first);
-  }
 };
 
 /// m l'(m'x, b) - w * x, m the mean of K draws and w_j the column mean of the unbiased estimate of Var m_j
@@ -184,9 +110,9 @@ template <int K>
 inline constexpr SumCodeOf<K> sum_code_of{};
 inline constexpr VarianceCorrected variance_corrected{};
 
-static_assert(GradientEstimator<FullPrecision> && GradientEstimator<Naive> &&
-              GradientEstimator<DoubleSampling> && GradientEstimator<Symmetrized> &&
-              GradientEstimator<SumCode> && GradientEstimator<SumCodeOf<8>> &&
-              GradientEstimator<VarianceCorrected>);
+static_assert(BilinearEstimator<FullPrecision> && BilinearEstimator<Naive> &&
+              BilinearEstimator<DoubleSampling> && BilinearEstimator<Symmetrized> &&
+              BilinearEstimator<SumCode> && BilinearEstimator<SumCodeOf<8>> &&
+              BilinearEstimator<VarianceCorrected>);
 
 }  // namespace zipml::inline ZIPML_ABI

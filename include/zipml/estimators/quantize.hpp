@@ -6,6 +6,7 @@
 
 #include <zipml/eigen.hpp>
 #include <zipml/estimators/estimators.hpp>
+#include <zipml/estimators/store_for.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/packing/fitted_levels.hpp>
 #include <zipml/packing/packer.hpp>
@@ -43,7 +44,7 @@ constexpr void check_quantization() {
 
 }  // namespace detail
 
-/// Packs samples at Bits bits a draw for an estimator (default: double sampling on uniform levels with
+/// Packs samples at Bits bits a draw for an estimator (default: variance correction on uniform levels with
 /// stochastic rounding). Bits is 1 to 8, or 32 with full_precision for float32. The levels are fitted to the
 /// columns and rows are placed in random order; `options.seed` decides every random choice;
 /// `options.outliers` keeps that share of each column exactly. Draws are taken once: every epoch reads the
@@ -77,7 +78,7 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator esti
   return quantize<Bits>(features, labels, estimator, policy, stochastic, options);
 }
 
-template <int Bits, GradientEstimator Estimator = DoubleSampling>
+template <int Bits, GradientEstimator Estimator = VarianceCorrected>
 auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator estimator = {},
               const QuantizeOptions& options = {}) {
   return quantize<Bits>(features, labels, estimator, uniform_levels, stochastic, options);
@@ -95,7 +96,7 @@ auto quantize(const Dataset& data, Estimator estimator, const Policy& policy,
   return quantize<Bits>(data.matrix(), data.label_vector(), estimator, policy, stochastic, options);
 }
 
-template <int Bits, GradientEstimator Estimator = DoubleSampling>
+template <int Bits, GradientEstimator Estimator = VarianceCorrected>
 auto quantize(const Dataset& data, Estimator estimator = {}, const QuantizeOptions& options = {}) {
   return quantize<Bits>(data.matrix(), data.label_vector(), estimator, uniform_levels, stochastic, options);
 }
@@ -108,9 +109,9 @@ template <int Bits, GradientEstimator Estimator, class Policy>
 auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
                     const QuantizeOptions& options = {}) {
   detail::check_quantization<Bits, Estimator, Policy, StochasticRounding>();
-  using Store = PackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
+  using Store = FreshPackedStore<typename Estimator::Encoding, typename Policy::Decoder>;
   return StoreFor<Estimator, Store>(pack_fresh<typename Estimator::Encoding>(
-      data.features(), data.labels.span(), policy, stochastic, Bits, options));
+      data.features(), data.labels.span(), policy, Bits, options));
 }
 template <int Bits, GradientEstimator Estimator>
 auto quantize_fresh(const Dataset& data, Estimator estimator, const QuantizeOptions& options = {}) {

@@ -1,9 +1,12 @@
 #pragma once
 /// \file
-/// Room estimators: which estimator may meet which loss and which store. The concept names are the first line
-/// of the compiler's message when a combination is wrong.
+/// Room estimators: which estimator may meet which loss and which store. The concept names are the first line of the
+/// compiler's message when a combination is wrong.
 
-#include <zipml/estimators/estimators.hpp>
+#include <string>
+
+#include <zipml/base/error.hpp>
+#include <zipml/estimators/estimator.hpp>
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -14,14 +17,26 @@ template <class Estimator, class L>
 concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> &&
     (!Estimator::needs_affine_loss || AffineLoss<L>);
 
-/// A store has to hold as many independent draws as the estimator reads.
+/// A store has to hold as many independent draws as the estimator reads. One that does not say how many at compile
+/// time is asked when training begins (require_samples_for).
 template <class Estimator, class Store>
 concept StoreHasEnoughDraws = GradientEstimator<Estimator> && SampleStore<Store> &&
-    (Store::draws >= Estimator::draws);
+    (!requires { Store::draws; } || requires { requires Store::draws >= Estimator::draws; });
 
-/// A store has to hold the variance that the estimator subtracts.
+/// A store has to hold the variance that the estimator subtracts, at compile time or when training begins.
 template <class Estimator, class Store>
 concept StoreHasBias = GradientEstimator<Estimator> && SampleStore<Store> &&
-    (!Estimator::corrected || requires { requires Store::EncodingType::has_bias; });
+    (!Estimator::corrected || !requires { Store::has_bias; } || requires { requires Store::has_bias; });
+
+/// Throws Error when samples lack the draws or the bias terms that the estimator needs.
+template <GradientEstimator Estimator>
+void require_samples_for(const Estimator& estimator, const SampleView& samples) {
+  if (samples.draws < Estimator::draws)
+    throw Error(std::string("the samples hold too few draws for ") + estimator.name,
+                std::to_string(Estimator::draws), std::to_string(samples.draws));
+  if (Estimator::corrected && samples.bias == nullptr)
+    throw Error(std::string("the samples hold no bias terms for ") + estimator.name,
+                "samples that were packed for a corrected estimator", "none");
+}
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -39,112 +39,102 @@ struct Avx2Kernels : Avx2Floats {
   static constexpr Isa isa = Isa::avx2;
   static constexpr const char* name = name_of(isa);
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      if (detail::visit_several(
-              planes, [&](auto bits) { code_margins<bits()>(view, planes, groups, models[m], out); }))
-        continue;
-      std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
-      for (int p = 0; p < planes.count; ++p)
-        detail::visit_width(planes[p].width, [&](auto width) {
-          add_margins<width()>(view, planes[p], groups, models[m], out);
-        });
-    }
+                      const std::int8_t* model, std::int32_t* out) {
+    if (detail::visit_several<Codes>(
+            planes, [&](auto bits) { code_margins<bits()>(view, planes, groups, model, out); }))
+      return;
+    std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(
+          planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
   }
 
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
-      for (int p = 0; p < planes.count; ++p)
-        detail::visit_width(planes[p].width, [&](auto width) {
-          if constexpr (width() <= 2)
-            add_table_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
-          else if constexpr (width() == 4)
-            add_rows4(view, planes[p], groups, residuals, gradients[m]);
-          else
-            add_rows8(view, planes[p], groups, residuals, gradients[m]);
-        });
+                         const std::int8_t* residuals, std::int32_t* gradient) {
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (width() <= 2)
+          add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
+        else if constexpr (width() == 4)
+          add_rows4(view, planes[p], groups, residuals, gradient);
+        else
+          add_rows8(view, planes[p], groups, residuals, gradient);
+      });
   }
 
-  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const float> models, float* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
-            byte_margins<bits(), draw()>(view, planes, groups, models[m], out);
-          }))
-        continue;
-      detail::visit_single(planes,
-                           [&](auto width) { float_margins<width()>(view, planes, groups, models[m], out); });
-    }
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* model,
+                      float* out) {
+    if (detail::visit_bytes<Codes>(planes, [&](auto bits, auto draw) {
+          byte_margins<bits(), draw()>(view, planes, groups, model, out);
+        }))
+      return;
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const float* residuals, ModelBlock<float> gradients) {
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
-      if (planes.count > 1 && detail::visit_bytes(planes, [&](auto bits, auto draw) {
-            add_byte_rows<bits(), draw()>(view, planes, groups, residuals, gradients[m]);
-          }))
-        continue;
-      detail::visit_single(
-          planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradients[m]); });
-    }
+                         const float* residuals, float* gradient) {
+    if (detail::visit_bytes<Codes>(planes, [&](auto bits, auto draw) {
+          add_byte_rows<bits(), draw()>(view, planes, groups, residuals, gradient);
+        }))
+      return;
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-                      ModelBlock<const float> models, float* out) {
-    for (int m = 0; m < models.count; ++m)
-      level_margins(view, planes, table, groups, models[m], out + m * groups.rows());
+                      const float* model, float* out) {
+    level_margins(view, planes, table, groups, model, out);
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-                         const float* residuals, ModelBlock<float> gradients) {
-    for (int m = 0; m < gradients.count; ++m)
-      level_rows(view, planes, table, groups, residuals + m * groups.rows(), gradients[m]);
+                         const float* residuals, float* gradient) {
+    level_rows(view, planes, table, groups, residuals, gradient);
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      if (wide) {
-        detail::visit_code_bits<5, 8>(planes.code_bits, [&](auto bits) {
-          wide_table_margins<bits()>(view, planes, table, groups, models[m], out);
-        });
-      } else if (!is_shuffled(planes)) {
-        entry_margins(view, planes, table, groups, models[m], out);
-      } else if (planes.code_bits == 2) {
-        table_margins<2>(view, planes, table, groups, models[m], out);
-      } else if (planes.code_bits == 3) {
-        table_margins<3>(view, planes, table, groups, models[m], out);
-      } else {
-        table_margins<4>(view, planes, table, groups, models[m], out);
-      }
-    }
+                      const std::int8_t* model, std::int32_t* out) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
+          if constexpr (bits() <= 4)
+            table_margins<bits()>(view, planes, table, groups, model, out);
+          else
+            wide_table_margins<bits()>(view, planes, table, groups, model, out);
+        }))
+      return;
+    if constexpr (detail::reads_entries<Codes>())
+      entry_margins(view, planes, table, groups, model, out);
+    else
+      detail::refuse_codes();
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    const bool wide = !planes.has_draw_plane && planes.code_bits >= 5 && planes.code_bits <= 8;
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
-      if (wide) {
-        detail::visit_code_bits<5, 8>(planes.code_bits, [&](auto bits) {
-          add_wide_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
-        });
-      } else if (!is_shuffled(planes)) {
-        add_entries(view, planes, table, groups, residuals, gradients[m]);
-      } else if (planes.code_bits == 2) {
-        add_pair_tables(view, planes, table, groups, residuals, gradients[m]);
-      } else if (planes.code_bits == 3) {
-        add_levels<3>(view, planes, table, groups, residuals, gradients[m]);
-      } else {
-        add_levels<4>(view, planes, table, groups, residuals, gradients[m]);
-      }
-    }
+                         const std::int8_t* residuals, std::int32_t* gradient) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
+          if constexpr (bits() == 2)
+            add_pair_tables(view, planes, table, groups, residuals, gradient);
+          else if constexpr (bits() <= 4)
+            add_levels<bits()>(view, planes, table, groups, residuals, gradient);
+          else
+            add_wide_entries<bits()>(view, planes, table, groups, residuals, gradient);
+        }))
+      return;
+    if constexpr (detail::reads_entries<Codes>())
+      add_entries(view, planes, table, groups, residuals, gradient);
+    else
+      detail::refuse_codes();
   }
 
-  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
-    for (int m = 0; m < models.count; ++m) dense_margins(rows, models[m], out + m * rows.count);
+  static void margins(const DenseRows& rows, const float* model, float* out) {
+    dense_margins(rows, model, out);
   }
-  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
-    for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
+  static void accumulate(const DenseRows& rows, const float* residuals, float* gradient) {
+    dense_rows(rows, residuals, gradient);
   }
 
   static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {

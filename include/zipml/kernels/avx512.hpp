@@ -39,106 +39,110 @@ struct Avx512Kernels : Avx512Floats {
   using Avx2Kernels::accumulate;
   using Avx2Kernels::margins;
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
-            // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
-            // more in bytes; but planes are added up for each row, one after the other.
-            if (codes.width == 8 && view.width > short_row) return false;
-            code_margins<decltype(codes), false>(view, planes, groups, models[m], out);
-            return true;
-          }))
-        continue;
-      for (int p = 0; p < planes.count; ++p)
-        detail::visit_width(planes[p].width, [&](auto width) {
-          if (p == 0)
-            code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, models[m], out);
-          else
-            code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, models[m], out);
-        });
-    }
+                      const std::int8_t* model, std::int32_t* out) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
+          // more in bytes; but planes are added up for each row, one after the other.
+          if (codes.width == 8 && view.width > short_row) return false;
+          code_margins<decltype(codes), false>(view, planes, groups, model, out);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (detail::is_later_plane<Codes>(width()))
+          if (p > 0)
+            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, model, out);
+        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, model, out);
+      });
   }
 
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
-      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
-            // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
-            // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
-            const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
-            if (codes.width == 4 || !(at_any_length || view.width <= short_row)) return false;
-            add_rows<decltype(codes)>(view, planes, groups, residuals, gradients[m]);
-            return true;
-          }))
-        continue;
-      for (int p = 0; p < planes.count; ++p)
-        detail::visit_width(planes[p].width, [&](auto width) {
-          if constexpr (width() <= 2)
-            add_table_rows<width()>(view, planes[p], groups, residuals, gradients[m]);
-          else
-            add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradients[m]);
-        });
-    }
+                         const std::int8_t* residuals, std::int32_t* gradient) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
+          // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
+          const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
+          if (codes.width == 4 || !(at_any_length || view.width <= short_row)) return false;
+          add_rows<decltype(codes)>(view, planes, groups, residuals, gradient);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (width() <= 2)
+          add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
+        else
+          add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradient);
+      });
   }
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
-      return Avx2Kernels::margins(view, planes, table, groups, models, out);
-    for (int m = 0; m < models.count; ++m, out += groups.rows())
-      detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
-        if constexpr (bits() <= 4)
-          table_margins<bits()>(view, planes, table, groups, models[m], out);
-        else
-          wide_table_margins<bits()>(view, planes, table, groups, models[m], out);
-      });
+                      const std::int8_t* model, std::int32_t* out) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
+          if constexpr (bits() <= 4)
+            table_margins<bits()>(view, planes, table, groups, model, out);
+          else
+            wide_table_margins<bits()>(view, planes, table, groups, model, out);
+        }))
+      return;
+    if constexpr (detail::reads_entries<Codes>())
+      entry_margins(view, planes, table, groups, model, out);
+    else
+      detail::refuse_codes();
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    if (planes.has_draw_plane || planes.code_bits < 2 || planes.code_bits > 8)
-      return Avx2Kernels::accumulate(view, planes, table, groups, residuals, gradients);
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows())
-      detail::visit_code_bits<2, 8>(planes.code_bits, [&](auto bits) {
-        if constexpr (bits() <= 4)
-          add_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
-        else
-          add_wide_entries<bits()>(view, planes, table, groups, residuals, gradients[m]);
-      });
+                         const std::int8_t* residuals, std::int32_t* gradient) {
+    if (!planes.has_draw_plane &&
+        detail::visit_code_bits<Codes, false, 2, 8>(planes.code_bits, [&](auto bits) {
+          if constexpr (bits() <= 4)
+            add_entries<bits()>(view, planes, table, groups, residuals, gradient);
+          else
+            add_wide_entries<bits()>(view, planes, table, groups, residuals, gradient);
+        }))
+      return;
+    if constexpr (detail::reads_entries<Codes>())
+      Avx2Tables::add_entries(view, planes, table, groups, residuals, gradient);
+    else
+      detail::refuse_codes();
   }
 
-  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const float> models, float* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
-            joined_float_margins<decltype(codes)>(view, planes, groups, models[m], out);
-            return true;
-          }))
-        continue;
-      detail::visit_single(planes,
-                           [&](auto width) { float_margins<width()>(view, planes, groups, models[m], out); });
-    }
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* model,
+                      float* out) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          joined_float_margins<decltype(codes)>(view, planes, groups, model, out);
+          return true;
+        }))
+      return;
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_margins<width()>(view, planes, groups, model, out); });
   }
+  template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const float* residuals, ModelBlock<float> gradients) {
-    for (int m = 0; m < gradients.count; ++m, residuals += groups.rows()) {
-      if (planes.count > 1 && visit_joined(planes, [&](auto codes) {
-            joined_float_rows<decltype(codes)>(view, planes, groups, residuals, gradients[m]);
-            return true;
-          }))
-        continue;
-      detail::visit_single(
-          planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradients[m]); });
-    }
+                         const float* residuals, float* gradient) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          joined_float_rows<decltype(codes)>(view, planes, groups, residuals, gradient);
+          return true;
+        }))
+      return;
+    detail::visit_single<Codes>(
+        planes, [&](auto width) { float_rows<width()>(view, planes, groups, residuals, gradient); });
   }
 
-  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
-    if (rows.cols <= 8) return Avx2Kernels::margins(rows, models, out);
-    for (int m = 0; m < models.count; ++m) dense_margins(rows, models[m], out + m * rows.count);
+  static void margins(const DenseRows& rows, const float* model, float* out) {
+    if (rows.cols <= 8) return Avx2Kernels::margins(rows, model, out);
+    dense_margins(rows, model, out);
   }
-  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
-    if (rows.cols <= 8) return Avx2Kernels::accumulate(rows, residuals, gradients);
-    for (int m = 0; m < gradients.count; ++m) dense_rows(rows, residuals + m * rows.count, gradients[m]);
+  static void accumulate(const DenseRows& rows, const float* residuals, float* gradient) {
+    if (rows.cols <= 8) return Avx2Kernels::accumulate(rows, residuals, gradient);
+    dense_rows(rows, residuals, gradient);
   }
 
   ZIPML_TARGET_AVX512 static void round_symmetric(const float* v, Index n, const VectorRounding& how,

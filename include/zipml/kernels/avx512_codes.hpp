@@ -92,13 +92,11 @@ struct Avx512Codes : Avx2Kernels {
   };
 
   /// Calls f with the JoinedCodes of a list of several planes; false where f says so, or there are none.
-  template <class F>
+  template <class Codes, class F>
   static bool visit_joined(const PlaneList& planes, const F& f) {
     bool done = false;
-    detail::visit_bytes(planes, [&](auto bits, auto draw) {
-      if constexpr (draw() || std::popcount(static_cast<unsigned>(bits())) > 1)
-        done = f(JoinedCodes<bits(), draw()>{});
-    });
+    detail::visit_bytes<Codes>(planes,
+                               [&](auto bits, auto draw) { done = f(JoinedCodes<bits(), draw()>{}); });
     return done;
   }
   /// A list of one plane, for kernels that take PlaneCodes.

@@ -28,15 +28,13 @@ struct AvxVnniKernels : Avx2Kernels {
   using Avx2Kernels::accumulate;
   using Avx2Kernels::margins;
 
+  template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    for (int m = 0; m < models.count; ++m, out += groups.rows()) {
-      std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
-      for (int p = 0; p < planes.count; ++p)
-        detail::visit_width(planes[p].width, [&](auto width) {
-          add_margins<width()>(view, planes[p], groups, models[m], out);
-        });
-    }
+                      const std::int8_t* model, std::int32_t* out) {
+    std::memset(out, 0, static_cast<std::size_t>(groups.rows()) * sizeof *out);
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(
+          planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
   }
 
  private:

@@ -28,13 +28,22 @@ void for_each_kernels(F&& f) {
 
 }  // namespace detail
 
-/// The kernels of an instruction set that is available: of active_isa(), say.
-inline KernelTable kernels_of(Isa isa) {
-  KernelTable table{ScalarKernels{}};
+/// The kernels of an instruction set that is available, of active_isa(), say: those of a set of codes and of
+/// some families (code_set.hpp). Other operations on packed codes throw Error.
+///
+///     using namespace zipml;
+///     kernels_for<OneCode<4, false>, kernel_families::packed_integers>(active_isa())
+template <class Codes, unsigned Families>
+KernelTable kernels_for(Isa isa) {
+  constexpr KernelSet<Codes, Families> kernels_of_set;
+  KernelTable table(ScalarKernels{}, kernels_of_set);
   detail::for_each_kernels([&](auto kernels) {
-    if (kernels.isa == isa) table = KernelTable(kernels);
+    if (kernels.isa == isa) table = KernelTable(kernels, kernels_of_set);
   });
   return table;
 }
+
+/// All of them.
+inline KernelTable kernels_of(Isa isa) { return kernels_for<AnyCode, kernel_families::all>(isa); }
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -8,27 +8,33 @@
 /// they are folded into the model once per batch, and into the gradient once per batch
 /// (training/gradient_device.hpp).
 ///
-///     margins     z_im  = sum_j code_ij x_jm            for the rows of a range of groups
-///     accumulate  g_jm += sum_i code_ij r_im
+///     margins     z_i  = sum_j code_ij x_j            for the rows of a range of groups
+///     accumulate  g_j += sum_i code_ij r_i
 ///
-/// for m models at once, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
-/// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. kernels/scalar.hpp is
-/// the specification. Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows
-/// (row_math.hpp) and the rounding of model and residuals (quantization/quantized_vector.hpp), the same bits
-/// everywhere. Another policy derives from the
-/// scalar one and replaces what it does faster:
+/// for one model, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
+/// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. KernelTable runs
+/// several models over the codes while they are in cache; a policy may later offer a kernel for several
+/// models at once, which KernelTable would then call instead. kernels/scalar.hpp is the specification.
+/// Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows (row_math.hpp) and the
+/// rounding of model and residuals (quantization/quantized_vector.hpp), the same bits everywhere. Another
+/// policy derives from the scalar one and replaces what it does faster:
 ///
 ///     struct MyKernels : ScalarKernels {
 ///       static constexpr const char* name = "mine";
 ///       using ScalarKernels::margins;
-///       static void margins(const PackedView&, const PlaneList&, GroupRange, ModelBlock<float>, float* out);
+///       static void margins(const PackedView&, const PlaneList&, GroupRange, const float* x, float* out);
 ///     };
+///
+/// A policy whose functions choose a kernel by the width of the codes may have function templates instead,
+/// `template <class Codes> static void margins(...)`, which instantiate the kernels of a set of codes alone
+/// (code_set.hpp). Of both, KernelTable takes the plain function.
 ///
 /// Promises of the caller, which kernels may rely on:
 ///   padded model    a model has round_up(d, model_padding) entries, those behind column d are 0
 ///   padded gradient a gradient has as many entries; what a kernel leaves behind column d is ignored
 ///   whole groups    8 rows at a time; residuals of rows outside the batch are 0, their margins are ignored
 ///   code 0          rows of the last group behind the last row of the store have code 0
+///   known codes     a list of planes is that of a code in the set that the kernels were compiled for
 ///   some work       at least one group of rows, and one plane in a list
 ///   whole tables    a CodeTable has an entry for each code of its planes, 2^bits or more
 ///   aligned models  models and gradients, and the strides between them, are multiples of 64 bytes
@@ -45,8 +51,11 @@
 #include <concepts>
 #include <cstdint>
 
+#include <zipml/base/error.hpp>
 #include <zipml/base/index.hpp>
+#include <zipml/base/isa.hpp>
 #include <zipml/kernels/batch_math.hpp>
+#include <zipml/kernels/code_set.hpp>
 #include <zipml/kernels/row_math.hpp>
 #include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/storage/plane_layout.hpp>
@@ -136,11 +145,12 @@ struct GroupRange {
   Index rows() const { return count * group_rows; }
 };
 
-/// m models (or, not const, m gradients), one behind the other at a distance of `stride` >= padded d.
+/// m vectors, one for each model: the models, their margins, residuals or gradients, one behind the other at
+/// a distance of `stride`. Blocks of one call have the same count.
 template <class T>
 struct ModelBlock {
   T* data;
-  Index stride;
+  Index stride = 0;  ///< in entries; of models and gradients, padded d or more
   int count = 1;
   T* operator[](int m) const { return data + m * stride; }
 };
@@ -182,56 +192,136 @@ struct DenseRows {
   Ahead* ahead = nullptr;
 };
 
-/// The operations of a policy. Margins are written to out[m * rows + i], residuals are read from the same
-/// places.
+namespace detail {
+
+// An operation of a policy, plain or for a set of codes.
+
+template <class K, class... Args>
+concept HasMargins = requires(Args... args) {
+  K::margins(args...);
+}
+|| requires(Args... args) { K::template margins<AnyCode>(args...); };
+template <class K, class... Args>
+concept HasAccumulate = requires(Args... args) {
+  K::accumulate(args...);
+}
+|| requires(Args... args) { K::template accumulate<AnyCode>(args...); };
+
+/// An operation on packed codes, with a table or without.
+template <class K, class X, class T, class... Table>
+concept HasPacked = HasMargins<K, const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*> &&
+    HasAccumulate<K, const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*>;
+
+template <class K, class Codes, class... Args>
+constexpr auto margins_of() -> void (*)(Args...) {
+  if constexpr (requires(Args... args) { K::margins(args...); })
+    return K::margins;
+  else
+    return K::template margins<Codes>;
+}
+template <class K, class Codes, class... Args>
+constexpr auto accumulate_of() -> void (*)(Args...) {
+  if constexpr (requires(Args... args) { K::accumulate(args...); })
+    return K::accumulate;
+  else
+    return K::template accumulate<Codes>;
+}
+
+[[noreturn]] ZIPML_NOINLINE inline void refuse_codes() {
+  throw Error("these kernels were not compiled for such codes");
+}
+/// Stands where an operation was not asked for.
+template <class... Args>
+void not_compiled(Args...) {
+  refuse_codes();
+}
+
+}  // namespace detail
+
+/// The operations of a policy. Margins are written to out[i], residuals are read from the same places.
 template <class K>
-concept KernelPolicy = requires(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                                ModelBlock<const std::int8_t> model8, std::int32_t* out32,
-                                const std::int8_t* residuals8, ModelBlock<std::int32_t> gradient32,
-                                ModelBlock<const float> model, float* out, const float* residuals,
-                                ModelBlock<float> gradient, TableView table, CodeTable codes,
-                                const DenseRows& rows, const VectorRounding& rounding, float* values,
-                                std::int8_t* codes8, double* doubles, const GradientFrame& frame,
-                                const RowCodes& row, const RowLevels& levels, const RowStep& by) {
+concept KernelPolicy = detail::HasPacked<K, std::int8_t, std::int32_t> &&
+    detail::HasPacked<K, std::int8_t, std::int32_t, CodeTable> && detail::HasPacked<K, float, float> &&
+    detail::HasPacked<K, float, float, TableView> &&
+    requires(const std::int8_t* model8, std::int32_t* out32, const float* model, float* out,
+             const DenseRows& rows, const VectorRounding& rounding, std::int8_t* codes8, double* doubles,
+             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by) {
   { K::name } -> std::convertible_to<const char*>;
-  K::margins(view, planes, groups, model8, out32);
-  K::accumulate(view, planes, groups, residuals8, gradient32);
-  K::margins(view, planes, codes, groups, model8, out32);
-  K::accumulate(view, planes, codes, groups, residuals8, gradient32);
-  K::margins(view, planes, groups, model, out);
-  K::accumulate(view, planes, groups, residuals, gradient);
-  K::margins(view, planes, table, groups, model, out);
-  K::accumulate(view, planes, table, groups, residuals, gradient);
   K::margins(rows, model, out);
-  K::accumulate(rows, residuals, gradient);
-  K::round_symmetric(model.data, Index{}, rounding, codes8);
-  { K::largest(residuals, Index{}) } -> std::same_as<float>;
-  { K::fold(residuals, residuals, values, Index{}) } -> std::same_as<float>;
-  { K::unfold(residuals8, float{}, residuals, residuals, values, Index{}) } -> std::same_as<double>;
-  { K::dot(residuals, residuals, Index{}) } -> std::same_as<double>;
-  K::add_scaled(out32, float{}, values, Index{});
-  K::add_to_doubles(residuals, doubles, Index{});
-  { K::descend(frame, float{}, values, Index{}) } -> std::same_as<float>;
-  K::decode_row(row, levels, Index{}, values, Index{});
-  K::descend_row(by, values, Index{});
-  { K::descend_to_row(by, values, residuals, Index{}) } -> std::same_as<float>;
+  K::accumulate(rows, model, out);
+  K::round_symmetric(model, Index{}, rounding, codes8);
+  { K::largest(model, Index{}) } -> std::same_as<float>;
+  { K::fold(model, model, out, Index{}) } -> std::same_as<float>;
+  { K::unfold(model8, float{}, model, model, out, Index{}) } -> std::same_as<double>;
+  { K::dot(model, model, Index{}) } -> std::same_as<double>;
+  K::add_scaled(out32, float{}, out, Index{});
+  K::add_to_doubles(model, doubles, Index{});
+  { K::descend(frame, float{}, out, Index{}) } -> std::same_as<float>;
+  K::decode_row(row, levels, Index{}, out, Index{});
+  K::descend_row(by, out, Index{});
+  { K::descend_to_row(by, out, model, Index{}) } -> std::same_as<float>;
 };
+
+namespace detail {
+
+/// Codes, or float32 rows, that are still in the first-level cache when the next model comes to them.
+inline constexpr Index piece_bytes = 16 * 1024;
+
+/// Groups of a piece for several models. An even number: kernels take two of them at once.
+inline Index groups_of_piece(Index bytes_of_a_group) {
+  const Index fitting = piece_bytes / (bytes_of_a_group > 0 ? bytes_of_a_group : 1) / 2 * 2;
+  return fitting < 2 ? 2 : fitting;
+}
+
+/// work(view, groups, m, first of their rows) for every model m, piece after piece. The first model of a
+/// piece looks ahead for all of them.
+template <class Work>
+void for_each_model(const PackedView& view, const PlaneList& planes, GroupRange groups, int models,
+                    const Work& work) {
+  if (models == 1) return work(view, groups, 0, Index{0});
+  Index bits = 0;
+  for (int p = 0; p < planes.count; ++p) bits += planes[p].width;
+  const Index most = groups_of_piece(bits * view.width);
+  PackedView again = view;
+  again.ahead = nullptr;
+  for (Index done = 0; done < groups.count; done += most) {
+    const GroupRange piece{groups.first + done, groups.count - done < most ? groups.count - done : most};
+    for (int m = 0; m < models; ++m) work(m == 0 ? view : again, piece, m, done * group_rows);
+  }
+}
+
+/// The same for float32 rows: work(rows, m, first of them).
+template <class Work>
+void for_each_model(const DenseRows& rows, int models, const Work& work) {
+  if (models == 1) return work(rows, 0, Index{0});
+  const Index most = group_rows * groups_of_piece(group_rows * rows.cols * Index{sizeof(float)});
+  DenseRows piece = rows;
+  for (Index done = 0; done < rows.count; done += piece.count) {
+    piece.values = rows.values + done * rows.stride;
+    piece.count = rows.count - done < most ? rows.count - done : most;
+    // A single row goes with those before it: alone, its sum would be formed in another order.
+    if (rows.count - done - piece.count == 1) ++piece.count;
+    for (int m = 0; m < models; ++m) {
+      piece.ahead = m == 0 ? rows.ahead : nullptr;
+      work(piece, m, done);
+    }
+  }
+}
+
+}  // namespace detail
 
 /// The operations of a policy behind pointers. A call covers a batch, so that it costs nothing to call
 /// through one, and what stands above the kernels is compiled once and not once per instruction set.
 class KernelTable {
  public:
+  /// Everything that the policy has.
   template <KernelPolicy K>
-  explicit constexpr KernelTable(K)
+  explicit constexpr KernelTable(K policy) : KernelTable(policy, KernelSet<AnyCode>{}) {}
+
+  /// A set of its kernels; other operations on packed codes throw Error.
+  template <KernelPolicy K, class Codes, unsigned Families>
+  constexpr KernelTable(K, KernelSet<Codes, Families>)
       : name(K::name),
-        margins8_(K::margins),
-        accumulate8_(K::accumulate),
-        code_margins_(K::margins),
-        code_accumulate_(K::accumulate),
-        margins32_(K::margins),
-        accumulate32_(K::accumulate),
-        table_margins_(K::margins),
-        table_accumulate_(K::accumulate),
         dense_margins_(K::margins),
         dense_accumulate_(K::accumulate),
         round_symmetric(K::round_symmetric),
@@ -244,66 +334,110 @@ class KernelTable {
         descend(K::descend),
         decode_row(K::decode_row),
         descend_row(K::descend_row),
-        descend_to_row(K::descend_to_row) {}
+        descend_to_row(K::descend_to_row) {
+    constexpr auto has = [](unsigned families) { return (Families & families) != 0; };
+    constexpr bool integers = has(kernel_families::packed_integers);
+    constexpr bool floats = has(kernel_families::packed_floats);
+    constexpr bool shared = has(kernel_families::shared_tables);
+    constexpr bool tables = shared || has(kernel_families::column_tables);
+    choose<K, Codes, integers>(margins8_, accumulate8_);
+    choose<K, Codes, shared>(code_margins_, code_accumulate_);
+    choose<K, Codes, floats>(margins32_, accumulate32_);
+    choose<K, Codes, tables>(table_margins_, table_accumulate_);
+  }
 
   const char* name;
 
+  // Models, margins, residuals and gradients of a call are as many. The margins of model m are at out[m][i],
+  // and are those of a call for it alone, bit for bit.
+
   void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-               ModelBlock<const std::int8_t> models, std::int32_t* out) const {
-    margins8_(view, planes, groups, models, out);
+               ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) const {
+    run_margins(margins8_, view, planes, groups, models, out);
   }
   void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                  const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) const {
-    accumulate8_(view, planes, groups, residuals, gradients);
+                  ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) const {
+    run_accumulate(accumulate8_, view, planes, groups, residuals, gradients);
   }
   void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-               ModelBlock<const std::int8_t> models, std::int32_t* out) const {
-    code_margins_(view, planes, table, groups, models, out);
+               ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) const {
+    run_margins(code_margins_, view, planes, groups, models, out, table);
   }
   void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                  const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) const {
-    code_accumulate_(view, planes, table, groups, residuals, gradients);
+                  ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) const {
+    run_accumulate(code_accumulate_, view, planes, groups, residuals, gradients, table);
   }
   void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-               ModelBlock<const float> models, float* out) const {
-    margins32_(view, planes, groups, models, out);
+               ModelBlock<const float> models, ModelBlock<float> out) const {
+    run_margins(margins32_, view, planes, groups, models, out);
   }
-  void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* residuals,
-                  ModelBlock<float> gradients) const {
-    accumulate32_(view, planes, groups, residuals, gradients);
+  void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                  ModelBlock<const float> residuals, ModelBlock<float> gradients) const {
+    run_accumulate(accumulate32_, view, planes, groups, residuals, gradients);
   }
   void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-               ModelBlock<const float> models, float* out) const {
-    table_margins_(view, planes, table, groups, models, out);
+               ModelBlock<const float> models, ModelBlock<float> out) const {
+    run_margins(table_margins_, view, planes, groups, models, out, table);
   }
   void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-                  const float* residuals, ModelBlock<float> gradients) const {
-    table_accumulate_(view, planes, table, groups, residuals, gradients);
+                  ModelBlock<const float> residuals, ModelBlock<float> gradients) const {
+    run_accumulate(table_accumulate_, view, planes, groups, residuals, gradients, table);
   }
-  void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) const {
-    dense_margins_(rows, models, out);
+  void margins(const DenseRows& rows, ModelBlock<const float> models, ModelBlock<float> out) const {
+    detail::for_each_model(rows, models.count, [&](const DenseRows& piece, int m, Index first) {
+      dense_margins_(piece, models[m], out[m] + first);
+    });
   }
-  void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) const {
-    dense_accumulate_(rows, residuals, gradients);
+  void accumulate(const DenseRows& rows, ModelBlock<const float> residuals,
+                  ModelBlock<float> gradients) const {
+    detail::for_each_model(rows, gradients.count, [&](const DenseRows& piece, int m, Index first) {
+      dense_accumulate_(piece, residuals[m] + first, gradients[m]);
+    });
   }
 
  private:
-  void (*margins8_)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const std::int8_t>,
-                    std::int32_t*);
-  void (*accumulate8_)(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
-                       ModelBlock<std::int32_t>);
-  void (*code_margins_)(const PackedView&, const PlaneList&, CodeTable, GroupRange,
-                        ModelBlock<const std::int8_t>, std::int32_t*);
-  void (*code_accumulate_)(const PackedView&, const PlaneList&, CodeTable, GroupRange, const std::int8_t*,
-                           ModelBlock<std::int32_t>);
-  void (*margins32_)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const float>, float*);
-  void (*accumulate32_)(const PackedView&, const PlaneList&, GroupRange, const float*, ModelBlock<float>);
-  void (*table_margins_)(const PackedView&, const PlaneList&, TableView, GroupRange, ModelBlock<const float>,
-                         float*);
-  void (*table_accumulate_)(const PackedView&, const PlaneList&, TableView, GroupRange, const float*,
-                            ModelBlock<float>);
-  void (*dense_margins_)(const DenseRows&, ModelBlock<const float>, float*);
-  void (*dense_accumulate_)(const DenseRows&, const float*, ModelBlock<float>);
+  /// An operation on packed codes, with a table or without.
+  template <class X, class T, class... Table>
+  using Packed = void (*)(const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*);
+
+  template <class K, class Codes, bool Compiled, class... Args>
+  static constexpr void choose(void (*&margins)(Args...), void (*&accumulate)(Args...)) {
+    if constexpr (Compiled) {
+      margins = detail::margins_of<K, Codes, Args...>();
+      accumulate = detail::accumulate_of<K, Codes, Args...>();
+    } else {
+      margins = accumulate = detail::not_compiled<Args...>;
+    }
+  }
+
+  template <class Kernel, class X, class T, class... Table>
+  static void run_margins(Kernel kernel, const PackedView& view, const PlaneList& planes, GroupRange groups,
+                          ModelBlock<const X> models, ModelBlock<T> out, Table... table) {
+    detail::for_each_model(view, planes, groups, models.count,
+                           [&](const PackedView& of, GroupRange piece, int m, Index first) {
+                             kernel(of, planes, table..., piece, models[m], out[m] + first);
+                           });
+  }
+  template <class Kernel, class X, class T, class... Table>
+  static void run_accumulate(Kernel kernel, const PackedView& view, const PlaneList& planes,
+                             GroupRange groups, ModelBlock<const X> residuals, ModelBlock<T> gradients,
+                             Table... table) {
+    detail::for_each_model(view, planes, groups, gradients.count,
+                           [&](const PackedView& of, GroupRange piece, int m, Index first) {
+                             kernel(of, planes, table..., piece, residuals[m] + first, gradients[m]);
+                           });
+  }
+
+  Packed<std::int8_t, std::int32_t> margins8_ = nullptr;
+  Packed<std::int8_t, std::int32_t> accumulate8_ = nullptr;
+  Packed<std::int8_t, std::int32_t, CodeTable> code_margins_ = nullptr;
+  Packed<std::int8_t, std::int32_t, CodeTable> code_accumulate_ = nullptr;
+  Packed<float, float> margins32_ = nullptr;
+  Packed<float, float> accumulate32_ = nullptr;
+  Packed<float, float, TableView> table_margins_ = nullptr;
+  Packed<float, float, TableView> table_accumulate_ = nullptr;
+  void (*dense_margins_)(const DenseRows&, const float*, float*);
+  void (*dense_accumulate_)(const DenseRows&, const float*, float*);
 
  public:
   void (*round_symmetric)(const float*, Index, const VectorRounding&, std::int8_t*);
@@ -318,5 +452,8 @@ class KernelTable {
   void (*descend_row)(const RowStep&, float*, Index);
   float (*descend_to_row)(const RowStep&, float*, const float*, Index);
 };
+
+/// Where a store has its kernels from: kernels_of, or kernels_for a set of them (isa.hpp).
+using KernelSource = KernelTable (*)(Isa);
 
 }  // namespace zipml::inline ZIPML_ABI

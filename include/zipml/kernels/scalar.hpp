@@ -18,93 +18,75 @@ struct ScalarKernels {
   static constexpr const char* name = name_of(isa);
 
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
-    packed_margins(view, planes, groups, models, out);
+                      const std::int8_t* model, std::int32_t* out) {
+    packed_margins(view, planes, groups, model, out);
   }
-  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                      ModelBlock<const float> models, float* out) {
-    packed_margins(view, planes, groups, models, out);
-  }
-  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
-    packed_accumulate(view, planes, groups, residuals, gradients);
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups, const float* model,
+                      float* out) {
+    packed_margins(view, planes, groups, model, out);
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                         const float* residuals, ModelBlock<float> gradients) {
-    packed_accumulate(view, planes, groups, residuals, gradients);
+                         const std::int8_t* residuals, std::int32_t* gradient) {
+    packed_accumulate(view, planes, groups, residuals, gradient);
+  }
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         const float* residuals, float* gradient) {
+    packed_accumulate(view, planes, groups, residuals, gradient);
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-                      ModelBlock<const float> models, float* out) {
+                      const float* model, float* out) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
-      for (int m = 0; m < models.count; ++m) {
-        const float* x = models[m];
-        float sum = 0.0f;
-        for (Index j = 0; j < d; ++j) sum += table.tables[j * table.stride + codes[j]] * x[j];
-        out[m * groups.rows() + i] = sum;
-      }
+      float sum = 0.0f;
+      for (Index j = 0; j < d; ++j) sum += table.tables[j * table.stride + codes[j]] * model[j];
+      out[i] = sum;
     }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, TableView table, GroupRange groups,
-                         const float* residuals, ModelBlock<float> gradients) {
+                         const float* residuals, float* gradient) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
+      const float r = residuals[i];
+      if (r == 0.0f) continue;
       const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
-      for (int m = 0; m < gradients.count; ++m) {
-        const float r = residuals[m * groups.rows() + i];
-        if (r == 0.0f) continue;
-        float* g = gradients[m];
-        for (Index j = 0; j < d; ++j) g[j] += r * table.tables[j * table.stride + codes[j]];
-      }
+      for (Index j = 0; j < d; ++j) gradient[j] += r * table.tables[j * table.stride + codes[j]];
     }
   }
 
   static void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                      ModelBlock<const std::int8_t> models, std::int32_t* out) {
+                      const std::int8_t* model, std::int32_t* out) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
       const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
-      for (int m = 0; m < models.count; ++m) {
-        const std::int8_t* x = models[m];
-        std::int32_t sum = 0;
-        for (Index j = 0; j < d; ++j) sum += table.entries[codes[j]] * x[j];
-        out[m * groups.rows() + i] = sum;
-      }
+      std::int32_t sum = 0;
+      for (Index j = 0; j < d; ++j) sum += table.entries[codes[j]] * model[j];
+      out[i] = sum;
     }
   }
   static void accumulate(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
-                         const std::int8_t* residuals, ModelBlock<std::int32_t> gradients) {
+                         const std::int8_t* residuals, std::int32_t* gradient) {
     const Index d = view.width;
     for (Index i = 0; i < groups.rows(); ++i) {
+      const std::int32_t r = residuals[i];
+      if (r == 0) continue;
       const RowCodes codes(view.codes, view.layout, planes, groups.first * group_rows + i);
-      for (int m = 0; m < gradients.count; ++m) {
-        const std::int32_t r = residuals[m * groups.rows() + i];
-        if (r == 0) continue;
-        std::int32_t* g = gradients[m];
-        for (Index j = 0; j < d; ++j) g[j] += r * table.entries[codes[j]];
-      }
+      for (Index j = 0; j < d; ++j) gradient[j] += r * table.entries[codes[j]];
     }
   }
 
-  static void margins(const DenseRows& rows, ModelBlock<const float> models, float* out) {
+  static void margins(const DenseRows& rows, const float* model, float* out) {
     for (Index i = 0; i < rows.count; ++i) {
       const float* a = rows.values + i * rows.stride;
-      for (int m = 0; m < models.count; ++m) {
-        const float* x = models[m];
-        out[m * rows.count + i] = dot<float>(rows.cols, [a, x](Index j) { return a[j] * x[j]; });
-      }
+      out[i] = dot<float>(rows.cols, [a, model](Index j) { return a[j] * model[j]; });
     }
   }
-  static void accumulate(const DenseRows& rows, const float* residuals, ModelBlock<float> gradients) {
+  static void accumulate(const DenseRows& rows, const float* residuals, float* gradient) {
     for (Index i = 0; i < rows.count; ++i) {
       const float* a = rows.values + i * rows.stride;
-      for (int m = 0; m < gradients.count; ++m) {
-        float* g = gradients[m];
-        const float r = residuals[m * rows.count + i];
-        for (Index j = 0; j < rows.cols; ++j) g[j] += r * a[j];
-      }
+      const float r = residuals[i];
+      for (Index j = 0; j < rows.cols; ++j) gradient[j] += r * a[j];
     }
   }
 
@@ -154,38 +136,35 @@ struct ScalarKernels {
 
   template <class X, class T>
   static void packed_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                             ModelBlock<const X> models, T* out) {
+                             const X* model, T* out) {
     const Index d = view.width;
     for (Index g = 0; g < groups.count; ++g)
-      for (int r = 0; r < group_rows; ++r)
-        for (int m = 0; m < models.count; ++m) {
-          const X* x = models[m];
-          T sum{};
-          for (int p = 0; p < planes.count; ++p) {
-            const Row row(view, planes[p], groups.first + g, r);
-            sum += static_cast<T>(1 << planes[p].shift) *
-                   dot<T>(d, [&row, x](Index j) { return static_cast<T>(row[j]) * static_cast<T>(x[j]); });
-          }
-          out[m * groups.rows() + g * group_rows + r] = sum;
+      for (int r = 0; r < group_rows; ++r) {
+        T sum{};
+        for (int p = 0; p < planes.count; ++p) {
+          const Row row(view, planes[p], groups.first + g, r);
+          sum += static_cast<T>(1 << planes[p].shift) * dot<T>(d, [&row, model](Index j) {
+                   return static_cast<T>(row[j]) * static_cast<T>(model[j]);
+                 });
         }
+        out[g * group_rows + r] = sum;
+      }
   }
 
   template <class X, class T>
   static void packed_accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
-                                const X* residuals, ModelBlock<T> gradients) {
+                                const X* residuals, T* gradient) {
     const Index d = view.width;
     for (Index g = 0; g < groups.count; ++g)
-      for (int r = 0; r < group_rows; ++r)
-        for (int m = 0; m < gradients.count; ++m) {
-          const X residual = residuals[m * groups.rows() + g * group_rows + r];
-          if (residual == X{}) continue;
-          T* gradient = gradients[m];
-          for (int p = 0; p < planes.count; ++p) {
-            const Row row(view, planes[p], groups.first + g, r);
-            const T factor = static_cast<T>(residual) * static_cast<T>(1 << planes[p].shift);
-            for (Index j = 0; j < d; ++j) gradient[j] += factor * static_cast<T>(row[j]);
-          }
+      for (int r = 0; r < group_rows; ++r) {
+        const X residual = residuals[g * group_rows + r];
+        if (residual == X{}) continue;
+        for (int p = 0; p < planes.count; ++p) {
+          const Row row(view, planes[p], groups.first + g, r);
+          const T factor = static_cast<T>(residual) * static_cast<T>(1 << planes[p].shift);
+          for (Index j = 0; j < d; ++j) gradient[j] += factor * static_cast<T>(row[j]);
         }
+      }
   }
 
   /// The bits of one row of a group in one plane.

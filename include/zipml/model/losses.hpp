@@ -36,6 +36,28 @@ concept AffineLoss = Loss<L> && requires {
   { L::slope } -> std::convertible_to<float>;
 };
 
+/// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived from the
+/// samples follow it.
+template <class L>
+concept BoundedCurvature = AffineLoss<L> || (Loss<L> && requires {
+  { L::curvature } -> std::convertible_to<float>;
+});
+
+/// max_z l''(z).
+template <BoundedCurvature L>
+constexpr float curvature_bound() {
+  if constexpr (AffineLoss<L>)
+    return L::slope;
+  else
+    return L::curvature;
+}
+
+/// The target t of an affine loss at a label, l(z, y) = slope / 2 (z - t)^2 + (a function of y).
+template <AffineLoss L>
+double target_of(const L& loss, double label) {
+  return (loss.value(-1.0, label) - loss.value(1.0, label)) / (2.0 * static_cast<double>(L::slope));
+}
+
 /// Least squares: (z - y)^2 / 2 on standardised labels. A constant label is centred to 0.
 struct SquaredLoss {
   static constexpr const char* name = "least-squares";

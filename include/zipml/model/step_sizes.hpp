@@ -30,6 +30,7 @@ struct Curvature {
   /// Mean of 1 / max(lambda, 1 / what the steps of a fit add up to) over the eigenvalues of E q q': how the
   /// noise of channels adds up in the directions where nothing pulls back. 1 where it is not needed.
   double mean_inverse = 1.0;
+  double loss = 1.0;  ///< max l'', see curvature_bound
 };
 
 /// A step size that is computed from the store when training begins.
@@ -93,7 +94,7 @@ class StepDecay {
   int every_;
 };
 
-/// The default: a constant step that is safe for least squares with batches of B rows, 1 / (L + R / B), L the
+/// The default: a constant step that is safe for losses of l'' <= c with batches of B rows, 1 / (c (L + R / B)), L the
 /// top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored, so that
 /// rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q q' (Bach,
 /// Moulines, NIPS 2013, for B = 1), with R measured along the columns. The mean norm in its place diverges
@@ -115,7 +116,7 @@ struct AutomaticStep {
     const double m = curvature.model_noise, g = curvature.gradient_noise;
     const double apart = 0.5 * (m + g) * (curvature.mean_eigenvalue + noise);
     const double together = m * g * curvature.mean_inverse * (curvature.top_eigenvalue + noise);
-    const double bound = curvature.top_eigenvalue + noise + apart + together;
+    const double bound = curvature.loss * (curvature.top_eigenvalue + noise + apart + together);
     return ConstantStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f);
   }
 };

@@ -105,7 +105,7 @@ inline Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const
 /// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
 /// samples. The width is a number here: what differs between widths is a shift, and one packer serves all.
 template <class Encoding, class Decoder, class R>
-class Packer : public Redraw<Encoding, Decoder> {
+class Packer {
  public:
   using Store = PackedStore<Encoding, Decoder>;
   using ColumnLevels = typename Decoder::ColumnLevels;
@@ -162,8 +162,8 @@ class Packer : public Redraw<Encoding, Decoder> {
   }
 
   /// Draws every value of a packed store anew, for a later epoch: only codes and bias terms change.
-  void draw_again(const Store& store, int epoch, std::uint8_t* codes, float* bias) const override {
-    read(store, {.codes = codes, .bias = bias, .epoch = epoch});
+  void draw_again(Store& store, int epoch) const {
+    read(store, {.codes = store.mutable_codes().data(), .bias = store.bias.data(), .epoch = epoch});
   }
 
  private:
@@ -274,6 +274,7 @@ class Packer : public Redraw<Encoding, Decoder> {
           reading_(reading),
           chunks_(chunks),
           rows_(packer.features_),
+          levels_(store.decoder.view()),
           chunk_spread_(spread),
           first_draw_(static_cast<std::uint32_t>(reading.epoch) *
                       static_cast<std::uint32_t>(draws_taken<Encoding>)),
@@ -443,7 +444,7 @@ class Packer : public Redraw<Encoding, Decoder> {
       }
       const Standardization& map = store_.standardization();
       const auto exact = static_cast<float>((static_cast<double>(value) - map.mean[j]) / map.scale[j]);
-      kept.push_back({i, j, exact - store_.decoder.value(i, j, code)});
+      kept.push_back({i, j, exact - levels_.value(i, j, code)});
     }
 
     /// Counts the variance of what will be read of this value. One draw: P (1 - P) gap^2 with the probability
@@ -477,6 +478,7 @@ class Packer : public Redraw<Encoding, Decoder> {
     Reading reading_;
     Share chunks_;
     MatrixRows rows_;
+    CodeLevels levels_;
     double* chunk_spread_;  // d of each chunk
     std::uint32_t first_draw_;
     Buffer<std::uint64_t> spread_;  // of the chunk, where the steps of a column are one
@@ -521,21 +523,51 @@ ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack(const Matrix
   return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
 }
 
-/// The same, with values drawn anew for each epoch of a fit, from samples that must outlive the store and its
-/// copies: the paper's sampling (ZipML 2017, section 2.2). The codes of epoch 0 are those of `pack`. Training
-/// then approaches the true optimum instead of the solution that one set of draws defines; each epoch pays
-/// for reading and rounding the float32 samples.
-template <class Encoding, LevelsPolicy Policy, class R>
-ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack_fresh(const MatrixView& features,
-                                                                          std::span<const float> labels,
-                                                                          const Policy& policy, R, int bits,
-                                                                          const QuantizeOptions& options) {
-  using Packer = detail::Packer<Encoding, typename Policy::Decoder, R>;
-  auto packer =
-      std::make_shared<Packer>(detail::make_packer<Encoding, Policy, R>(features, policy, bits, options));
+/// A packed store whose values are drawn anew for each epoch of a fit, from samples that must outlive it and its
+/// copies: the paper's sampling (ZipML 2017, section 2.2). What it shows is epoch 0, the codes of `pack`.
+template <class Encoding, class Decoder>
+class FreshPackedStore : public PackedStore<Encoding, Decoder> {
+ public:
+  using Store = PackedStore<Encoding, Decoder>;
+  using Packer = detail::Packer<Encoding, Decoder, StochasticRounding>;
+
+  FreshPackedStore(Store store, std::shared_ptr<const Packer> packer)
+      : Store(std::move(store)), packer_(std::move(packer)) {}
+
+  /// Samples for one fit: a copy of the codes, which it redraws.
+  std::unique_ptr<FreshSamples> fresh() const { return std::make_unique<Drawn>(*this, packer_); }
+
+ private:
+  class Drawn : public FreshSamples {
+   public:
+    Drawn(const Store& store, std::shared_ptr<const Packer> packer)
+        : store_(store), packer_(std::move(packer)) {}
+    SampleView samples() const override { return store_.samples(); }
+    void draw(int epoch) override {
+      if (epoch == std::exchange(epoch_, epoch)) return;
+      packer_->draw_again(store_, epoch);
+    }
+
+   private:
+    Store store_;
+    std::shared_ptr<const Packer> packer_;
+    int epoch_ = 0;
+  };
+
+  std::shared_ptr<const Packer> packer_;
+};
+
+/// The store of fresh draws. Training on it approaches the true optimum instead of the solution that one set of
+/// draws defines; each epoch pays for reading and rounding the float32 samples.
+template <class Encoding, LevelsPolicy Policy>
+ZIPML_NOINLINE FreshPackedStore<Encoding, typename Policy::Decoder> pack_fresh(
+    const MatrixView& features, std::span<const float> labels, const Policy& policy, int bits,
+    const QuantizeOptions& options) {
+  using Packer = detail::Packer<Encoding, typename Policy::Decoder, StochasticRounding>;
+  auto packer = std::make_shared<const Packer>(
+      detail::make_packer<Encoding, Policy, StochasticRounding>(features, policy, bits, options));
   auto store = packer->pack(labels);
-  store.redraw = std::move(packer);
-  return store;
+  return {std::move(store), std::move(packer)};
 }
 
 }  // namespace zipml::inline ZIPML_ABI

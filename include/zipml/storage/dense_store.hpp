@@ -17,6 +17,7 @@ namespace zipml::inline ZIPML_ABI {
 class DenseStore : public StoreHeader {
  public:
   static constexpr int draws = 1;
+  static constexpr bool has_bias = false;
 
   DenseStore() = default;
   /// O(n d). Throws Error on values that are not finite or on n = 0.
@@ -37,9 +38,14 @@ class DenseStore : public StoreHeader {
   Index store_bytes() const { return static_cast<Index>(values_.bytes()); }
 
   const float* row(Index i) const { return values_.data() + i * cols(); }
-  /// The memory that holds the rows [first, first + count).
-  std::span<const std::byte> memory_of(Index first, Index count) const {
-    return std::as_bytes(std::span(row(first), static_cast<std::size_t>(count * cols())));
+  /// Valid as long as the store is.
+  SampleView samples() const {
+    SampleView view;
+    view.rows = rows();
+    view.cols = view.stride = cols();
+    view.codes_bytes = view.store_bytes = store_bytes();
+    view.values = values_.data();
+    return view;
   }
   float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
   void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }

@@ -24,18 +24,68 @@ struct Outlier {
   float correction;
 };
 
-/// Outliers of a store, in store order.
+/// Outliers of samples, in store order, in memory that somebody else owns.
+///
+/// Blocks hold block_rows_of(cols) rows, the last one fewer; `first` has an entry for each block and one for the end.
+struct OutlierView {
+  Index cols = 0;
+  Index entries = 0;  ///< those that bridge long gaps included
+  const std::uint16_t* gaps = nullptr;
+  const float* corrections = nullptr;
+  const std::uint64_t* first = nullptr;  ///< of each block, and the end
+
+  static constexpr Index block_rows_of(Index cols) {
+    return std::max<Index>(1, 8192 / std::max<Index>(cols, 1));
+  }
+  bool empty() const { return entries == 0; }
+
+  /// Replaces `out` by the outliers of the rows [begin, begin + count), in store order. O(entries of the blocks).
+  void find(Index begin, Index count, List<Outlier>& out) const {
+    out.clear();
+    if (empty() || count <= 0) return;
+    const Index together = block_rows_of(cols);
+    // Places of a block of several rows are below 2^13, and place * ceil(2^32 / cols) / 2^32 is place / cols,
+    // rounded down, while place * cols < 2^32 (Granlund, Montgomery 1994). A block of one row has 0.
+    const std::uint64_t inverse =
+        together > 1 ? ((std::uint64_t{1} << 32) + static_cast<std::uint64_t>(cols) - 1) /
+                             static_cast<std::uint64_t>(std::max<Index>(cols, 1))
+                       : 0;
+    const Index last_block = (begin + count - 1) / together;
+    for (Index block = begin / together; block <= last_block; ++block) {
+      const Index base = block * together - begin;  // row of the block's first row in the range
+      std::uint64_t next = 0;
+      for (std::uint64_t k = first[block]; k < first[block + 1]; ++k) {
+        const std::uint64_t place = next + gaps[k];
+        next = place + 1;
+        const auto in_block = static_cast<Index>(place * inverse >> 32);
+        const Index row = base + in_block;
+        if (row < 0) continue;
+        if (row >= count) return;
+        out.push_back({static_cast<std::int32_t>(row),
+                       static_cast<std::int32_t>(static_cast<Index>(place) - in_block * cols),
+                       corrections[k]});
+      }
+    }
+  }
+
+  /// Prefetches the entries of these rows. (In line, or g++ 12 drops the call.)
+  ZIPML_ALWAYS_INLINE void prefetch(Index begin, Index count) const {
+    if (empty()) return;
+    const Index together = block_rows_of(cols);
+    const std::uint64_t from = first[begin / together];
+    const std::uint64_t end = first[(begin + count - 1) / together + 1];
+    for (std::uint64_t k = from; k < end; k += 16) __builtin_prefetch(corrections + k, 0, 2);
+    for (std::uint64_t k = from; k < end; k += 32) __builtin_prefetch(gaps + k, 0, 2);
+  }
+};
+
+/// The owner of outliers: they are added while rows are packed.
 class Outliers {
  public:
   static constexpr double bits_per_entry = 48.0;
 
   Outliers() = default;
-  explicit Outliers(Index cols)
-      : cols_(cols),
-        block_rows_(std::max<Index>(1, 8192 / std::max<Index>(cols, 1))),
-        inverse_(block_rows_ > 1 ? ((std::uint64_t{1} << 32) + static_cast<std::uint64_t>(cols) - 1) /
-                                       static_cast<std::uint64_t>(std::max<Index>(cols, 1))
-                                 : 0) {
+  explicit Outliers(Index cols) : cols_(cols), block_rows_(OutlierView::block_rows_of(cols)) {
     first_.push_back(0);
   }
 
@@ -48,6 +98,10 @@ class Outliers {
                                         corrections_.size() * sizeof(float) +
                                         first_.size() * sizeof(std::uint64_t));
   }
+  /// What readers see; valid until the list changes.
+  OutlierView view() const { return {cols_, count(), gaps_.data(), corrections_.data(), first_.data()}; }
+  /// OutlierView::find.
+  void find(Index first, Index count, List<Outlier>& out) const { view().find(first, count, out); }
 
   /// Appends an entry. Rows and, within a row, columns must increase.
   void add(Index row, Index column, float correction) {
@@ -66,41 +120,6 @@ class Outliers {
     first_.shrink_to_fit();
   }
 
-  /// Replaces `out` by the outliers of the rows [first, first + count), in store order. O(entries of the
-  /// blocks).
-  void find(Index first, Index count, List<Outlier>& out) const {
-    out.clear();
-    if (empty() || count <= 0) return;
-    const Index last_block = (first + count - 1) / block_rows_;
-    for (Index block = first / block_rows_; block <= last_block; ++block) {
-      const Index base = block * block_rows_ - first;  // row of the block's first row in the range
-      const auto begin = static_cast<std::size_t>(first_[static_cast<std::size_t>(block)]);
-      const auto end = static_cast<std::size_t>(first_[static_cast<std::size_t>(block) + 1]);
-      std::uint64_t next = 0;
-      for (std::size_t k = begin; k < end; ++k) {
-        const std::uint64_t place = next + gaps_[k];
-        next = place + 1;
-        const auto in_block = static_cast<Index>(place * inverse_ >> 32);
-        const Index row = base + in_block;
-        if (row < 0) continue;
-        if (row >= count) return;
-        out.push_back({static_cast<std::int32_t>(row),
-                       static_cast<std::int32_t>(static_cast<Index>(place) - in_block * cols_),
-                       corrections_[k]});
-      }
-    }
-  }
-
-  /// Asks for the entries of these rows to be brought near. (In line, or g++ 12 drops the call.)
-  ZIPML_ALWAYS_INLINE void prefetch(Index first, Index count) const {
-    if (empty()) return;
-    const auto begin = static_cast<std::size_t>(first_[static_cast<std::size_t>(first / block_rows_)]);
-    const auto end =
-        static_cast<std::size_t>(first_[static_cast<std::size_t>((first + count - 1) / block_rows_) + 1]);
-    for (std::size_t k = begin; k < end; k += 16) __builtin_prefetch(corrections_.data() + k, 0, 2);
-    for (std::size_t k = begin; k < end; k += 32) __builtin_prefetch(gaps_.data() + k, 0, 2);
-  }
-
  private:
   static constexpr Index longest_gap = 65535;
 
@@ -117,9 +136,6 @@ class Outliers {
 
   Index cols_ = 0;
   Index block_rows_ = 1;
-  /// Places of a block of several rows are below 2^13, and place * ceil(2^32 / cols) / 2^32 is place / cols,
-  /// rounded down, while place * cols < 2^32 (Granlund, Montgomery 1994). A block of one row has 0.
-  std::uint64_t inverse_ = 0;
   Index next_ = 0;  // the place behind the last entry, while entries are added
   List<std::uint16_t> gaps_;
   List<float> corrections_;

@@ -1,111 +1,113 @@
 #pragma once
 /// \file
-/// Room storage: what every store of samples shares: shape, order of rows, labels, and the way back to the
-/// user's units.
+/// Room storage: what a store of samples is to those who train on it, and what every store of this library shares.
 
 #include <concepts>
 #include <cstdint>
 #include <span>
+#include <utility>
 
-#include <zipml/base/error.hpp>
-#include <zipml/base/random.hpp>
-#include <zipml/base/row_order.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
+#include <zipml/storage/sample_view.hpp>
+#include <zipml/storage/targets.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// The part of a store that does not depend on how its values are represented. Rows are placed by a keyed
-/// permutation of (seed, n), so that a file sorted by label cannot hurt training, and float32 and packed
-/// stores of one seed see the same batches.
+/// What training asks of a store: samples, their targets, the seed of its random choices, and the map between the
+/// user's columns and those of the samples. A store may also say at compile time how many `draws` it holds and
+/// whether it `has_bias` terms; then a wrong estimator does not compile, else it is an Error when training begins.
+template <class S>
+concept SampleStore = requires(const S store) {
+  { store.samples() } -> std::convertible_to<SampleView>;
+  { store.targets() } -> std::convertible_to<const Targets&>;
+  { store.standardization() } -> std::convertible_to<const Standardization&>;
+  { store.seed() } -> std::convertible_to<std::uint64_t>;
+};
+
+/// Samples whose values are rounded anew for each epoch, in memory of their own.
+class FreshSamples {
+ public:
+  virtual ~FreshSamples() = default;
+  /// Valid as long as this lives; its codes and bias terms change with each draw.
+  virtual SampleView samples() const = 0;
+  /// Makes codes and bias terms those of `epoch`, from 0. O(n d draws).
+  virtual void draw(int epoch) = 0;
+};
+
+/// A store of fresh draws: what `samples()` shows is epoch 0; training draws from what `fresh()` makes for it, so
+/// that the store stays as it is and several fits may use it at once.
+template <class S>
+concept FreshStore = SampleStore<S> && requires(const S store) {
+  { store.fresh()->samples() } -> std::convertible_to<SampleView>;
+  store.fresh()->draw(0);
+};
+
+/// Samples with their targets, wherever their memory is: what to train on codes that lie in a mapped file, or in
+/// an array of one's own.
+///
+///     const zipml::SampleSet set{view, targets, zipml::identity_standardization(d)};
+///     const auto fit = zipml::Sgd{}.fit(set, zipml::variance_corrected);
+class SampleSet {
+ public:
+  /// Throws Error when the parts are not of one shape.
+  SampleSet(SampleView samples, Targets targets, Standardization standardization, std::uint64_t seed = 1)
+      : samples_(std::move(samples)),
+        targets_(std::move(targets)),
+        standardization_(std::move(standardization)),
+        seed_(seed) {
+    if (targets_.rows() != samples_.rows)
+      throw Error("samples and labels differ in number", std::to_string(samples_.rows) + " labels",
+                  std::to_string(targets_.rows()));
+    if (standardization_.cols() != samples_.cols)
+      throw Error("samples and standardisation differ in columns", std::to_string(samples_.cols),
+                  std::to_string(standardization_.cols()));
+  }
+
+  const SampleView& samples() const { return samples_; }
+  const Targets& targets() const { return targets_; }
+  const Standardization& standardization() const { return standardization_; }
+  std::uint64_t seed() const { return seed_; }
+
+ private:
+  SampleView samples_;
+  Targets targets_;
+  Standardization standardization_;
+  std::uint64_t seed_;
+};
+
+/// The part of a store that does not depend on how its values are represented.
 class StoreHeader {
  public:
   StoreHeader() = default;
   StoreHeader(const MatrixView& features, std::span<const float> labels,
               const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed)
-      : rows_(features.rows),
-        cols_(features.cols),
-        seed_(seed),
-        order_(Permutation(seed, features.rows, Stream::row_order)),
-        labels_(features.rows),
+      : cols_(features.cols),
+        placement_(seed, features.rows),
+        targets_(placement_, labels),
         standardization_(standardize ? standardization_of(columns)
-                                     : identity_standardization(features.cols)) {
-    if (static_cast<Index>(labels.size()) != rows_)
-      throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
-                  std::to_string(labels.size()));
-    label_statistics_ = zipml::label_statistics(labels.data(), rows_);
-    constexpr Index piece = 1024;
-    Index ids[piece];
-    for (Index first = 0; first < rows_; first += piece) {
-      const Index count = rows_ - first < piece ? rows_ - first : piece;
-      row_ids(first, count, ids);
-      for (Index k = 0; k < count; ++k) labels_[first + k] = labels[static_cast<std::size_t>(ids[k])];
-    }
-  }
+                                     : identity_standardization(features.cols)) {}
 
-  Index rows() const { return rows_; }
+  Index rows() const { return placement_.rows(); }
   Index cols() const { return cols_; }
-  std::uint64_t seed() const { return seed_; }
-  /// The row of the user's data that lies at place i of the store.
-  Index row_id(Index i) const { return order_(i); }
-  /// row_id of `count` places from `first` on, faster than one by one.
-  void row_ids(Index first, Index count, Index* out) const { order_.places(first, count, out); }
+  std::uint64_t seed() const { return placement_.seed(); }
+  /// Where the rows of the user's data lie.
+  const RowPlacement& placement() const { return placement_; }
+  Index row_id(Index i) const { return placement_.row_id(i); }
+  void row_ids(Index first, Index count, Index* out) const { placement_.row_ids(first, count, out); }
+  const Targets& targets() const { return targets_; }
   /// Labels in the user's units, in store order.
-  const Buffer<float>& labels() const { return labels_; }
-  const LabelStatistics& label_statistics() const { return label_statistics_; }
+  const Buffer<float>& labels() const { return targets_.values(); }
+  const LabelStatistics& label_statistics() const { return targets_.statistics(0); }
   /// From the user's columns to those that the model is trained on.
   const Standardization& standardization() const { return standardization_; }
-  Index label_bytes() const { return static_cast<Index>(labels_.bytes()); }
+  Index label_bytes() const { return targets_.bytes(); }
 
  private:
-  Index rows_ = 0;
   Index cols_ = 0;
-  std::uint64_t seed_ = 0;
-  RowOrder order_;
-  Buffer<float> labels_;
+  RowPlacement placement_;
+  Targets targets_;
   Standardization standardization_;
-  LabelStatistics label_statistics_;
 };
-
-/// What the training loop asks of a store. `draws` counts the independent roundings of each value that it
-/// holds; `value(i, j, draw)` and `decode_row` decode one, in standardised units (for diagnosis: kernels read
-/// blocks).
-template <class S>
-concept SampleStore = requires(const S store, Index i, int draw, float* out) {
-  { S::draws } -> std::convertible_to<int>;
-  { store.rows() } -> std::convertible_to<Index>;
-  { store.cols() } -> std::convertible_to<Index>;
-  { store.row_id(i) } -> std::convertible_to<Index>;
-  { store.labels()[i] } -> std::convertible_to<float>;
-  { store.label_statistics() } -> std::convertible_to<const LabelStatistics&>;
-  { store.standardization() } -> std::convertible_to<const Standardization&>;
-  { store.stored_bits() } -> std::convertible_to<double>;
-  { store.codes_bytes() } -> std::convertible_to<Index>;
-  { store.store_bytes() } -> std::convertible_to<Index>;
-  { store.label_bytes() } -> std::convertible_to<Index>;
-  { store.value(i, i, draw) } -> std::convertible_to<float>;
-  store.decode_row(i, draw, out);
-};
-
-/// A store together with the gradient estimator that it was packed for, which `Sgd::fit` then uses.
-template <class Estimator, SampleStore Store>
-struct StoreFor : Store {
-  using DefaultEstimator = Estimator;
-  explicit StoreFor(Store store) : Store(std::move(store)) {}
-};
-
-namespace detail {
-
-/// The store itself: what does not ask for the estimator is compiled once for all of them.
-template <class Store>
-const Store& without_estimator(const Store& store) {
-  return store;
-}
-template <class Estimator, class Store>
-const Store& without_estimator(const StoreFor<Estimator, Store>& store) {
-  return store;
-}
-
-}  // namespace detail
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -119,22 +119,70 @@ struct Traffic {
   double bytes() const { return payload_bytes + scale_bytes; }
 };
 
-/// One end of a channel and the other: what is sent and what arrives.
-class VectorChannel {
+/// A vector on its way, as it would travel between machines: a code for each entry, a scale for all of them or for
+/// each block, and the table of levels where they are fitted. Empty codes: the values themselves.
+struct Message {
+  Buffer<std::int8_t> codes;  ///< d, padded; of fitted levels the index in the table
+  Buffer<float> scales;
+  Buffer<float> table;   ///< 2^bits levels in [-1, 1], or empty: uniform
+  Buffer<float> values;  ///< d, padded, where nothing was rounded
+
+  bool rounded() const { return values.empty(); }
+};
+
+/// The receiving end of a channel: makes of each message, in their order, the bits that Encoder::send has left.
+class Decoder {
+ public:
+  /// For vectors of d entries; `stream` says what travels, the model or gradients.
+  Decoder(const Channel& channel, Index d, Stream stream) : channel_(channel), d_(d) {
+    if (channel.error_feedback && stream == Stream::model) kept_ = Buffer<float>(padded(d));
+  }
+
+  /// Writes what arrives (d entries). O(d).
+  void receive(const Message& message, float* out) {
+    if (message.rounded())
+      write(message, channel_.scaled_together(d_), d_, out);
+    else
+      std::copy_n(message.values.data(), d_, out);
+    if (!kept_.empty())
+      for (Index j = 0; j < d_; ++j) out[j] = kept_[j] += out[j];
+  }
+
+  /// What the codes of a message stand for, blocks of `size` entries with a scale each.
+  static void write(const Message& message, Index size, Index d, float* out) {
+    for (Index k = 0; k < message.scales.size(); ++k) {
+      const Index end = std::min(k * size + size, d);
+      const float scale = message.scales[k];
+      if (message.table.empty())
+        for (Index j = k * size; j < end; ++j) out[j] = scale * static_cast<float>(message.codes[j]);
+      else
+        for (Index j = k * size; j < end; ++j)
+          out[j] = scale * message.table[static_cast<std::uint8_t>(message.codes[j])];
+    }
+  }
+
+ private:
+  Channel channel_;
+  Index d_;
+  Buffer<float> kept_;  // the model, to which differences are added
+};
+
+/// The sending end of a channel.
+class Encoder {
  public:
   /// For vectors of d entries, padded to model_padding, with random numbers of `stream`, which also says what
   /// travels: the model, or gradients. Throws Error for a channel out of range.
-  VectorChannel(const Channel& channel, Index d, Random random, Stream stream)
+  Encoder(const Channel& channel, Index d, Random random, Stream stream)
       : channel_(channel), d_(d), random_(random), stream_(stream) {
     channel.check(stream == Stream::model ? "model" : "gradient");
     if (!channel.rounds()) return;
     const Index together = std::max<Index>(1, channel.scaled_together(d));
-    scales_ = Buffer<float>((d + together - 1) / together);
+    message_.scales = Buffer<float>((d + together - 1) / together);
     if (channel.levels == ChannelLevels::optimal) {
       table_ = Buffer<float>(Index{1} << channel.bits);
       normalised_ = Buffer<float>(d);
     }
-    codes_ = Buffer<std::int8_t>(padded(d));
+    message_.codes = Buffer<std::int8_t>(padded(d));
     if (channel.error_feedback) kept_ = Buffer<float>(padded(d));
   }
 
@@ -145,43 +193,55 @@ class VectorChannel {
   void count(Index vectors = 1) {
     const auto times = static_cast<double>(vectors);
     traffic_.payload_bytes += times * static_cast<double>(d_) * channel_.bits / 8.0;
-    traffic_.scale_bytes += times * 4.0 * static_cast<double>(scales_.size());
+    traffic_.scale_bytes += times * 4.0 * static_cast<double>(message_.scales.size());
     sent_ += vectors;
   }
 
-  /// Replaces v by what arrives of it. `row` counts the vectors that have been sent: the row of the random
-  /// numbers. O(d), and a search for optimal levels where they are fitted.
-  void send(const KernelTable& kernels, std::uint64_t row, float* v) {
-    if (!rounds()) return count();
+  /// Replaces v by what arrives of it and returns the message that brings it there, valid until the next one.
+  /// `row` counts the vectors that have been sent: the row of the random numbers. Of a channel of 32 bits the
+  /// message is empty: v itself travels. O(d), and a search for optimal levels where they are fitted.
+  const Message& send(const KernelTable& kernels, std::uint64_t row, float* v) {
+    if (!rounds()) {
+      count();
+      return message_;
+    }
     if (!channel_.error_feedback) {
       round(kernels, row, v);
-    } else if (stream_ == Stream::model) {  // kept: what the device has
+    } else if (stream_ == Stream::model) {  // kept: the model that the device has
       for (Index j = 0; j < d_; ++j) v[j] -= kept_[j];
       round(kernels, row, v);
       for (Index j = 0; j < d_; ++j) v[j] = kept_[j] += v[j];
-    } else {  // kept: what is missing
+    } else {  // kept: the part of the gradients that has not arrived
       for (Index j = 0; j < d_; ++j) kept_[j] = v[j] += kept_[j];
       round(kernels, row, v);
       for (Index j = 0; j < d_; ++j) kept_[j] -= v[j];
     }
     count();
+    return message_;
   }
 
  private:
   void round(const KernelTable& kernels, std::uint64_t row, float* v) {
-    // What has run away arrives as it is, and its receiver sees it.
-    if (!(kernels.largest(v, d_) <= std::numeric_limits<float>::max())) return;
+    // Non-finite vectors are sent unrounded; the receiver detects divergence.
+    if (!(kernels.largest(v, d_) <= std::numeric_limits<float>::max())) {
+      message_.values = Buffer<float>(padded(d_));
+      std::copy_n(v, d_, message_.values.data());
+      return;
+    }
+    if (!message_.rounded()) message_.values = Buffer<float>();
     const Index size = channel_.scaled_together(d_);
-    for (Index k = 0; k < scales_.size(); ++k)
-      scales_[k] = reach_of(kernels, v + k * size, std::min(size, d_ - k * size));
+    Buffer<float>& scales = message_.scales;
+    for (Index k = 0; k < scales.size(); ++k)
+      scales[k] = reach_of(kernels, v + k * size, std::min(size, d_ - k * size));
     if (!table_.empty() && (sent_ % channel_.refit == 0 || !fitted_)) fit(v);
-    for (Index k = 0; k < scales_.size(); ++k) {
+    for (Index k = 0; k < scales.size(); ++k) {
       const Index first = k * size, count = std::min(size, d_ - first);
       if (!fitted_)
-        round_uniform(kernels, row, first, count, scales_[k], v + first);
+        scales[k] = round_uniform(kernels, row, first, count, scales[k], v + first);
       else
-        round_to_table(row, first, count, scales_[k], v + first);
+        round_to_table(row, first, count, scales[k], v + first);
     }
+    Decoder::write(message_, size, d_, v);
   }
 
   float reach_of(const KernelTable& kernels, const float* v, Index count) const {
@@ -209,15 +269,16 @@ class VectorChannel {
     return std::min(largest, static_cast<float>(reach[channel_.bits - 2] * deviation));
   }
 
-  void round_uniform(const KernelTable& kernels, std::uint64_t row, Index first, Index count, float reach,
-                     float* v) {
+  /// Returns the scale of the codes.
+  float round_uniform(const KernelTable& kernels, std::uint64_t row, Index first, Index count, float reach,
+                      const float* v) {
     const int levels = symmetric_levels(channel_.bits);
     const float scale = reach / static_cast<float>(levels);
+    std::int8_t* codes = message_.codes.data() + first;
     if (!(scale > 0.0f)) {  // nothing, or too small for a scale
-      std::fill_n(v, count, 0.0f);
-      return;
+      std::fill_n(codes, count, std::int8_t{0});
+      return 0.0f;
     }
-    std::int8_t* codes = codes_.data();
     const VectorRounding how{.random = random_,
                              .place = {stream_, row, 0, first},
                              .scale = scale,
@@ -225,7 +286,7 @@ class VectorChannel {
                              .two_level = channel_.bits == 1,
                              .nearest = !channel_.is_stochastic()};
     kernels.round_symmetric(v, count, how, codes);
-    for (Index j = 0; j < count; ++j) v[j] = scale * static_cast<float>(codes[j]);
+    return scale;
   }
 
   /// Fits the table to the entries over their scales. Its ends are -1 and 1, so that it serves the vectors to
@@ -235,22 +296,25 @@ class VectorChannel {
   void fit(const float* v) {
     const Index size = channel_.scaled_together(d_);
     fitted_ = false;
+    message_.table = Buffer<float>();
     if (d_ < 8 * table_.size()) return;
     for (Index j = 0; j < d_; ++j)
-      normalised_[j] = scales_[j / size] > 0.0f ? v[j] / scales_[j / size] : 0.0f;
+      normalised_[j] = message_.scales[j / size] > 0.0f ? v[j] / message_.scales[j / size] : 0.0f;
     const FoundLevels found = find_levels_of(std::as_const(normalised_).span(), table_.size());
     fitted_ = static_cast<Index>(found.levels.size()) == table_.size();
     if (!fitted_) return;
     detail::fill_table(found, table_.span());
     table_[0] = -1.0f;
     table_[table_.size() - 1] = 1.0f;
+    message_.table = table_;
     traffic_.scale_bytes += static_cast<double>(table_.bytes());
   }
 
   /// The same random numbers as round_symmetric's: half a word for each entry.
-  void round_to_table(std::uint64_t row, Index first, Index count, float reach, float* v) const {
+  void round_to_table(std::uint64_t row, Index first, Index count, float reach, const float* v) {
+    std::int8_t* codes = message_.codes.data() + first;
     if (!(reach > 0.0f)) {
-      std::fill_n(v, count, 0.0f);
+      std::fill_n(codes, count, std::int8_t{0});
       return;
     }
     PhiloxWords words{};
@@ -261,7 +325,8 @@ class VectorChannel {
       const float* const above = std::upper_bound(table_.begin() + 1, table_.end() - 1, t);
       const float low = above[-1], high = *above;
       const float fraction = high > low ? (t - low) / (high - low) : 0.0f;
-      v[j] = reach * (static_cast<float>(random) < std::floor(fraction * 65536.0f + 0.5f) ? high : low);
+      const bool up = static_cast<float>(random) < std::floor(fraction * 65536.0f + 0.5f);
+      codes[j] = static_cast<std::int8_t>(above - table_.begin() - (up ? 0 : 1));
     }
   }
 
@@ -269,8 +334,7 @@ class VectorChannel {
   Index d_;
   Random random_;
   Stream stream_;
-  Buffer<std::int8_t> codes_;
-  Buffer<float> scales_;
+  Message message_;
   Buffer<float> table_;       // optimal levels
   Buffer<float> normalised_;  // what they are fitted to
   Buffer<float> kept_;        // error feedback

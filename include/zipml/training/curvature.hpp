@@ -9,57 +9,41 @@
 #include <zipml/base/rounded.hpp>
 #include <zipml/base/vector_math.hpp>
 #include <zipml/model/step_sizes.hpp>
-#include <zipml/storage/sample_store.hpp>
+#include <zipml/storage/sample_view.hpp>
 #include <zipml/training/lanczos.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 namespace detail {
 
-/// Reads decoded rows of a store, without its type: what follows is compiled once for all stores.
-struct RowReader {
-  const void* store;
-  void (*read)(const void* store, Index i, float* out);
-  Index rows;
-  Index cols;
-
-  template <class Store>
-  explicit RowReader(const Store& s)
-      : store(&s),
-        read([](const void* self, Index i, float* out) {
-          static_cast<const Store*>(self)->decode_row(i, 0, out);
-        }),
-        rows(s.rows()),
-        cols(s.cols()) {}
-  void operator()(Index i, float* out) const { read(store, i, out); }
-};
-
 /// Some 2^19 values of the first rows, a random sample of the data.
-inline Buffer<float> first_rows(const RowReader& row_of) {
+inline Buffer<float> first_rows(const SampleView& samples) {
   constexpr Index values = Index{1} << 19;
-  const Index d = row_of.cols;
-  const Index n = std::min(row_of.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
+  const Index d = samples.cols;
+  const Index n = std::min(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
   Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
-  for (Index i = 0; i < n; ++i) row_of(i, rows.data() + i * d);
+  for (Index i = 0; i < n; ++i) samples.decode_row(i, 0, rows.data() + i * d);
   return rows;
 }
 
-/// Norms over the rows of a store, all of them up to 2^24 values, then a strided selection; top eigenvalue by
+}  // namespace detail
+
+/// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a strided selection; top eigenvalue by
 /// a dozen steps of the power method on the first rows (a random sample of the data). A 1 is appended to each
 /// row for the intercept. O(values).
-inline Curvature measure_curvature(const RowReader& row_of) {
+inline Curvature measure_curvature(const SampleView& samples) {
   constexpr Index norm_values = Index{1} << 24;
   Curvature curvature;
-  const Index d = row_of.cols;
+  const Index d = samples.cols;
   const Index stride =
-      std::max<Index>(1, row_of.rows / std::max<Index>(256, norm_values / std::max<Index>(d, 1)));
+      std::max<Index>(1, samples.rows / std::max<Index>(256, norm_values / std::max<Index>(d, 1)));
   Buffer<float> row(d);
   Buffer<double> squares(d);
   Buffer<double> weighted(d);
   double norms = 0.0;
   Index count = 0;
-  for (Index i = 0; i < row_of.rows; i += stride, ++count) {
-    row_of(i, row.data());
+  for (Index i = 0; i < samples.rows; i += stride, ++count) {
+    samples.decode_row(i, 0, row.data());
     double norm = 1.0;
     for (Index j = 0; j < d; ++j) norm += pinned(static_cast<double>(row[j]) * static_cast<double>(row[j]));
     for (Index j = 0; j < d; ++j) {
@@ -75,7 +59,7 @@ inline Curvature measure_curvature(const RowReader& row_of) {
     if (squares[j] > 0.0)
       curvature.weighted_norm = std::max(curvature.weighted_norm, weighted[j] / squares[j]);
 
-  const Buffer<float> rows = first_rows(row_of);
+  const Buffer<float> rows = detail::first_rows(samples);
   const Index n = d > 0 ? rows.size() / d : 0;
   // An underestimate by a few per cent, which the norms in the step rule cover.
   Buffer<float> direction(d);
@@ -101,11 +85,12 @@ inline Curvature measure_curvature(const RowReader& row_of) {
   return curvature;
 }
 
-/// v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor)
+/// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor)
 /// (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
-inline double measure_mean_inverse(const RowReader& row_of, const Random& random, double floor) {
-  const Index d = row_of.cols;
-  const Buffer<float> rows = first_rows(row_of);
+inline double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor) {
+  const Random random(seed);
+  const Index d = samples.cols;
+  const Buffer<float> rows = detail::first_rows(samples);
   const Index n = d > 0 ? rows.size() / d : 0;
   if (n == 0) return 1.0;
   Buffer<double> signs(d);
@@ -124,23 +109,8 @@ inline double measure_mean_inverse(const RowReader& row_of, const Random& random
     for (Index j = 0; j < d; ++j)
       y[j] = static_cast<double>(image[j]) / static_cast<double>(n) + pinned(floor * x[j]);
   };
-  const Spectrum spectrum = lanczos(std::move(signs), 24, 0.0, LinearMap(apply));
+  const detail::Spectrum spectrum = detail::lanczos(std::move(signs), 24, 0.0, detail::LinearMap(apply));
   return spectrum.inverse > 0.0 ? spectrum.inverse / static_cast<double>(d) : 1.0 / floor;
-}
-
-}  // namespace detail
-
-/// What a safe step on this store depends on. O(values), of 2^24 at most.
-template <SampleStore Store>
-Curvature measure_curvature(const Store& store) {
-  return detail::measure_curvature(detail::RowReader(store));
-}
-
-/// Curvature::mean_inverse of the samples of a store, eigenvalues below `floor` counting as that. O(2^19)
-/// values.
-template <SampleStore Store>
-double measure_mean_inverse(const Store& store, double floor) {
-  return detail::measure_mean_inverse(detail::RowReader(store), Random(store.seed()), floor);
 }
 
 }  // namespace zipml::inline ZIPML_ABI

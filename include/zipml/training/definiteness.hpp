@@ -31,52 +31,48 @@ struct QuadraticForm {
   LabelMap label_map(const LabelStatistics&) const { return {}; }
 };
 
-/// The estimator whose matrix is the symmetric part of another's.
-template <class Estimator>
-struct SymmetricPart {
-  using type = Estimator;
-};
-template <>
-struct SymmetricPart<DoubleSampling> {
-  using type = Symmetrized;
-};
+}  // namespace detail
 
-/// y = M x over the first `rows` rows of a store; x and y have d + 1 entries, the intercept last.
-template <class Store, class Estimator>
+/// The realised matrix of a bilinear estimator, M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(correction) with the
+/// intercept as column d, by one reading of the samples of a device for each product. The device has exact channels
+/// and must outlive this; its correction is that of the matrix.
+template <BilinearEstimator Estimator>
 class RealisedMatrix {
  public:
-  RealisedMatrix(const KernelTable& kernels, const Store& store, const Buffer<float>& correction)
-      : store_(store),
-        device_(kernels, store, LabelMap{}, Channels{}, store.seed()),
-        x_(padded(store.cols())),
-        g_(padded(store.cols())) {
-    device_.set_correction(correction);
+  RealisedMatrix(GradientDevice& device, Index cols)
+      : device_(device), cols_(cols), x_(padded(cols) * device.models()), g_(padded(cols)) {
+    intercepts_.resize(static_cast<std::size_t>(device.models()));
   }
-  Index size() const { return store_.cols() + 1; }
 
+  /// The diagonal that is subtracted, d entries or none.
+  void set_correction(const Buffer<float>& correction) { device_.set_correction(correction); }
+  /// Of x and y: d + 1, the intercept last.
+  Index size() const { return cols_ + 1; }
+
+  /// y = M x over the first `rows` rows. O(rows d), sums in float32.
   void apply(Index rows, const double* x, double* y) {
-    const Index d = store_.cols();
-    for (Index j = 0; j < d; ++j) x_[j] = static_cast<float>(x[j]);
-    std::fill_n(y, d + 1, 0.0);
+    for (Index j = 0; j < cols_; ++j) x_[j] = static_cast<float>(x[j]);
+    intercepts_[0] = static_cast<float>(x[cols_]);
+    std::fill_n(y, cols_ + 1, 0.0);
     constexpr Index piece = 4096;
     for (Index first = 0; first < rows; first += piece) {
       const Index count = std::min(piece, rows - first);
-      device_.begin_batch(first, count, x_.data(), static_cast<float>(x[d]), 0);
-      while (device_.next_pass()) Estimator{}(device_, QuadraticForm{});
+      device_.begin_batch(first, count, x_.data(), intercepts_.data(), 0);
+      while (device_.next_pass()) device_.add_pass(Estimator{}, detail::QuadraticForm{});
       const auto share = static_cast<double>(count) / static_cast<double>(rows);
-      y[d] += pinned(share * static_cast<double>(device_.end_batch(g_.data())));
-      for (Index j = 0; j < d; ++j) y[j] += pinned(share * static_cast<double>(g_[j]));
+      y[cols_] += pinned(share * static_cast<double>(device_.end_batch(g_.data())));
+      for (Index j = 0; j < cols_; ++j) y[j] += pinned(share * static_cast<double>(g_[j]));
+      for (int m = 1; m < device_.models(); ++m) device_.end_batch(g_.data(), m);
     }
   }
 
  private:
-  const Store& store_;
-  GradientDevice<Store> device_;
-  Buffer<float> x_;
+  GradientDevice& device_;
+  Index cols_;
+  Buffer<float> x_;  // of the first model; the others are 0
+  List<float> intercepts_;
   Buffer<float> g_;
 };
-
-}  // namespace detail
 
 /// What is known of the problem that an estimator defines on a store.
 struct Definiteness {
@@ -95,19 +91,18 @@ namespace detail {
 
 /// Mean variance of the rounding of one draw, column by column: the store's bias terms, or half the mean
 /// squared difference of two draws on the first rows.
-template <class Store>
-Buffer<double> rounding_variance(const Store& store) {
-  const Index d = store.cols();
+inline Buffer<double> rounding_variance(const SampleView& samples) {
+  const Index d = samples.cols;
   Buffer<double> variance(d);
-  if constexpr (Store::EncodingType::has_bias) {
-    for (Index j = 0; j < d; ++j) variance[j] = static_cast<double>(store.bias[j]);
-  } else if constexpr (Store::draws > 1) {
-    const Index rows = std::min<Index>(store.rows(), 2048);
+  if (samples.bias != nullptr) {
+    for (Index j = 0; j < d; ++j) variance[j] = static_cast<double>(samples.bias[j]);
+  } else if (samples.draws > 1) {
+    const Index rows = std::min<Index>(samples.rows, 2048);
     Buffer<float> first(d);
     Buffer<float> second(d);
     for (Index i = 0; i < rows; ++i) {
-      store.decode_row(i, 0, first.data());
-      store.decode_row(i, 1, second.data());
+      samples.decode_row(i, 0, first.data());
+      samples.decode_row(i, 1, second.data());
       for (Index j = 0; j < d; ++j) {
         const double difference = static_cast<double>(first[j]) - static_cast<double>(second[j]);
         variance[j] += pinned(0.5 * difference * difference) / static_cast<double>(rows);
@@ -119,64 +114,76 @@ Buffer<double> rounding_variance(const Store& store) {
 
 }  // namespace detail
 
-/// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the first
-/// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since
-/// fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end`
-/// asks for the eigenvalue itself where its sign would do. O(24 rows d).
-template <class Store, class Estimator>
-ZIPML_NOINLINE Definiteness measure_definiteness(const KernelTable& kernels, const Store& store, Estimator,
-                                                 const Buffer<float>& correction, double penalty,
-                                                 bool to_the_end = false) {
-  using Symmetric = typename detail::SymmetricPart<Estimator>::type;
-  detail::RealisedMatrix<Store, Symmetric> matrix(kernels, store, correction);
-  const Buffer<double> variance = detail::rounding_variance(store);
-  // The start vector D e with random signs e makes v' M^-1 v an estimate of tr(D M^-1 D) = sum_u d_u^2 /
-  // lambda_u.
-  Buffer<double> start(matrix.size());
-  const Random random(store.seed());
-  double trace = 0.0;
-  double length = 0.0;
-  for (Index j = 0; j < variance.size(); ++j) {
-    const bool negative = (random.word(Stream::batch_order, 1, static_cast<std::uint32_t>(j), 0) >> 31) != 0;
-    start[j] = negative ? -variance[j] : variance[j];
-    trace += variance[j];
-    length += std::fabs(start[j]);
-  }
-  if (!(length > 0.0)) std::fill(start.begin(), start.end(), 1.0);
-  Index rows = std::min(store.rows(), std::max<Index>(8192, 32 * matrix.size()));
-  for (;;) {
-    const auto apply = [&](const double* x, double* y) {
-      matrix.apply(rows, x, y);
-      for (Index j = 0; j + 1 < matrix.size(); ++j) y[j] += pinned(penalty * x[j]);
-    };
-    const double enough = rows < store.rows() ? 0.0 : to_the_end ? -1e300 : -0.01;
-    const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, detail::LinearMap(apply));
-    Definiteness result;
-    result.smallest_eigenvalue = spectrum.smallest;
-    result.scale = std::max(spectrum.scale, 1.0);
-    if (length > 0.0) {
-      const double norm = static_cast<double>(matrix.size()) + trace;  // standardised columns have trace d
-      result.noise_gain = 1.0 + (trace + spectrum.inverse) / norm;
-    }
-    if (rows == store.rows() || !result.indefinite()) return result;
-    rows = store.rows();
-  }
-}
+/// Measures the definiteness of one estimator on the samples that a device reads, which has exact channels and must
+/// outlive this.
+template <BilinearEstimator Estimator>
+class DefinitenessTest {
+ public:
+  DefinitenessTest(GradientDevice& device, const SampleView& samples, std::uint64_t seed)
+      : rows_(samples.rows),
+        matrix_(device, samples.cols),
+        variance_(detail::rounding_variance(samples)),
+        random_(seed) {}
 
-/// The largest share t in [0, 1] of the correction that leaves M + penalty I positive semidefinite, 0.9 of it
-/// to be on the safe side: by bisection on t, a test of definiteness each.
-template <class Store, class Estimator>
-ZIPML_NOINLINE double safe_share(const KernelTable& kernels, const Store& store, Estimator estimator,
-                                 double penalty) {
-  double low = 0.0;
-  double high = 1.0;
-  for (int step = 0; step < 7; ++step) {
-    const double middle = 0.5 * (low + high);
-    Buffer<float> part = store.bias;
-    for (float& v : part) v *= static_cast<float>(middle);
-    (measure_definiteness(kernels, store, estimator, part, penalty).indefinite() ? high : low) = middle;
+  /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the first
+  /// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since fewer
+  /// rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end` asks for the
+  /// eigenvalue itself where its sign would do. O(24 rows d).
+  ZIPML_NOINLINE Definiteness measure(const Buffer<float>& correction, double penalty,
+                                      bool to_the_end = false) {
+    matrix_.set_correction(correction);
+    // The start vector D e with random signs e makes v' M^-1 v an estimate of tr(D M^-1 D) = sum_u d_u^2 /
+    // lambda_u.
+    Buffer<double> start(matrix_.size());
+    double trace = 0.0;
+    double length = 0.0;
+    for (Index j = 0; j < variance_.size(); ++j) {
+      const bool negative =
+          (random_.word(Stream::batch_order, 1, static_cast<std::uint32_t>(j), 0) >> 31) != 0;
+      start[j] = negative ? -variance_[j] : variance_[j];
+      trace += variance_[j];
+      length += std::fabs(start[j]);
+    }
+    if (!(length > 0.0)) std::fill(start.begin(), start.end(), 1.0);
+    Index rows = std::min(rows_, std::max<Index>(8192, 32 * matrix_.size()));
+    for (;;) {
+      const auto apply = [&](const double* x, double* y) {
+        matrix_.apply(rows, x, y);
+        for (Index j = 0; j + 1 < matrix_.size(); ++j) y[j] += pinned(penalty * x[j]);
+      };
+      const double enough = rows < rows_ ? 0.0 : to_the_end ? -1e300 : -0.01;
+      const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, detail::LinearMap(apply));
+      Definiteness result;
+      result.smallest_eigenvalue = spectrum.smallest;
+      result.scale = std::max(spectrum.scale, 1.0);
+      if (length > 0.0) {
+        const double norm = static_cast<double>(matrix_.size()) + trace;  // standardised columns have trace d
+        result.noise_gain = 1.0 + (trace + spectrum.inverse) / norm;
+      }
+      if (rows == rows_ || !result.indefinite()) return result;
+      rows = rows_;
+    }
   }
-  return 0.9 * low;
-}
+
+  /// The largest share t in [0, 1] of a correction that leaves M + penalty I positive semidefinite, 0.9 of it to be
+  /// on the safe side: by bisection on t, a measurement each.
+  double safe_share(const Buffer<float>& correction, double penalty) {
+    double low = 0.0;
+    double high = 1.0;
+    for (int step = 0; step < 7; ++step) {
+      const double middle = 0.5 * (low + high);
+      Buffer<float> part = correction;
+      for (float& v : part) v *= static_cast<float>(middle);
+      (measure(part, penalty).indefinite() ? high : low) = middle;
+    }
+    return 0.9 * low;
+  }
+
+ private:
+  Index rows_;
+  RealisedMatrix<typename detail::SymmetricPart<Estimator>::type> matrix_;
+  Buffer<double> variance_;
+  Random random_;
+};
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -4,6 +4,7 @@
 
 #include <cstdint>
 #include <optional>
+#include <span>
 #include <string>
 
 #include <zipml/base/buffer.hpp>
@@ -11,6 +12,7 @@
 #include <zipml/model/linear_model.hpp>
 #include <zipml/storage/sample_store.hpp>
 #include <zipml/training/channels.hpp>
+#include <zipml/training/reducer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -36,6 +38,13 @@ struct FitOptions {
       std::nullopt;  ///< of the batch order and the channels; the store's when not given
   int threads = 1;   ///< for large batches of packed samples; 0: all of the machine. The same bits for any
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
+  /// Standardised weights to begin with, d + 1 for each model, the intercept last; empty: 0.
+  std::span<const double> start = {};
+  /// A linear term l of the objective, <l, x> + l_d c with the intercept's entry last: d + 1 entries for each model, in
+  /// standardised units; empty: none. The model store adds it, so that it travels through no channel.
+  std::span<const double> linear_term = {};
+  /// Where the gradients of several workers meet, each of which runs this fit; null: there is one.
+  Reducer* reducer = nullptr;
 };
 
 /// How a training run ended.

@@ -24,9 +24,10 @@ struct EpochEvent {
   std::span<const double> weights;  ///< standardised, averaged over the tail when averaging is on
   double intercept;
   double seconds;  ///< of training, all epochs so far
+  int model = 0;   ///< of several models that are trained together
 };
 
-/// An observer's answer; one that returns nothing goes on.
+/// An observer's answer; one that returns nothing goes on. Of several models it is the event's one that stops.
 enum class Flow { go_on, stop };
 
 /// Anything callable with an EpochEvent that returns nothing or a Flow.
@@ -43,21 +44,34 @@ class ObserverRef {
  public:
   template <Observer O>
   explicit ObserverRef(O& observer)
-      : object_(const_cast<void*>(static_cast<const void*>(&observer))),
-        notify_([](void* object, const EpochEvent& event) {
-          O& self = *static_cast<O*>(object);
+      : notify_([](const ObserverRef& self, const EpochEvent& event) {
+          O& object = *self.pointer_to<O>();
           if constexpr (std::is_void_v<std::invoke_result_t<O&, const EpochEvent&>>) {
-            self(event);
+            object(event);
             return Flow::go_on;
           } else {
-            return self(event);
+            return object(event);
           }
-        }) {}
-  Flow operator()(const EpochEvent& event) const { return notify_(object_, event); }
+        }) {
+    if constexpr (std::is_const_v<O>)
+      constant_ = &observer;
+    else
+      object_ = &observer;
+  }
+  Flow operator()(const EpochEvent& event) const { return notify_(*this, event); }
 
  private:
-  void* object_;
-  Flow (*notify_)(void*, const EpochEvent&);
+  template <class O>
+  O* pointer_to() const {
+    if constexpr (std::is_const_v<O>)
+      return static_cast<O*>(constant_);
+    else
+      return static_cast<O*>(object_);
+  }
+
+  void* object_ = nullptr;
+  const void* constant_ = nullptr;  // an observer that is const
+  Flow (*notify_)(const ObserverRef&, const EpochEvent&);
 };
 
 }  // namespace detail

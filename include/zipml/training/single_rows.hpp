@@ -13,13 +13,12 @@
 #include <array>
 #include <cmath>
 #include <cstddef>
-#include <type_traits>
 #include <utility>
 
 #include <zipml/base/buffer.hpp>
-#include <zipml/storage/dense_store.hpp>
+#include <zipml/estimators/estimator.hpp>
 #include <zipml/storage/outliers.hpp>
-#include <zipml/training/row_reader.hpp>
+#include <zipml/training/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -54,25 +53,24 @@ constexpr std::size_t last_sample(std::size_t draws) {
 }  // namespace detail
 
 /// Moves over rows of a store, residual by residual, step by step.
-template <class Store, class Estimator>
+template <BilinearEstimator Estimator>
 class SingleRows {
-  static constexpr bool dense = std::is_base_of_v<DenseStore, Store>;
-  static constexpr auto draws = static_cast<std::size_t>(Store::draws);
+  static constexpr auto draws = static_cast<std::size_t>(Estimator::draws);
   static constexpr std::size_t first_sample = detail::first_sample<Estimator>();
   static constexpr std::size_t last_sample = detail::last_sample<Estimator>(draws);
   static constexpr bool is_margin(std::size_t draw) { return detail::is_margin<Estimator>(draw); }
   static constexpr bool is_sample(std::size_t draw) { return detail::is_sample<Estimator>(draw); }
 
  public:
-  /// `labels` are mapped for the loss, one for each row; `correction` is empty or has d entries and
-  /// is copied. The others must outlive this.
-  SingleRows(const KernelTable& kernels, const Store& store, const Buffer<float>& labels,
+  /// `labels` are mapped for the loss, one for each row; `correction` is empty or has d entries, for a loss of slope 1,
+  /// and is copied. The others must outlive this.
+  SingleRows(const KernelTable& kernels, const SampleView& samples, const float* labels,
              const Buffer<float>& correction)
       : kernels_(kernels),
-        store_(store),
+        samples_(samples),
         labels_(labels),
-        reader_(store),
-        padded_(padded(store.cols())),
+        reader_(samples),
+        padded_(padded(samples.cols)),
         correction_(correction.empty() ? 0 : padded_),
         values_(2 * static_cast<Index>(draws) * padded_) {
     std::copy(correction.begin(), correction.end(), correction_.begin());
@@ -81,20 +79,18 @@ class SingleRows {
   /// The rows to come: [first, first + count). The memory of `next_count` rows from `next` on, where the run
   /// after that begins, is asked for meanwhile.
   void begin_run(Index first, Index count, Index next, Index next_count) {
-    if constexpr (!dense) {
-      store_.outliers.find(first, count, outliers_);
-      first_ = first;
-      outlier_ = 0;
-    }
-    constexpr Index most = 16384;  // what is in line after that the processor foresees
+    samples_.outliers.find(first, count, outliers_);
+    first_ = first;
+    outlier_ = 0;
+    constexpr Index most = 16384;  // the hardware prefetcher covers the rest
     if (next_count == 0) return;
-    const auto memory = store_.memory_of(next, next_count);
+    const auto memory = samples_.memory_of(next, next_count);
     const auto bytes = std::min<Index>(static_cast<Index>(memory.size()), most);
     const char* begin = reinterpret_cast<const char*>(memory.data());
     ahead_ = {begin, begin + bytes};
     lines_of_a_row_ = bytes / (64 * count) + 1;
-    if constexpr (!dense) store_.outliers.prefetch(next, next_count);
-    for (Index i = 0; i < next_count; i += 16) __builtin_prefetch(labels_.data() + next + i, 0, 3);
+    samples_.outliers.prefetch(next, next_count);
+    for (Index i = 0; i < next_count; i += 16) __builtin_prefetch(labels_ + next + i, 0, 3);
   }
 
   /// Takes the step that is due, moves to row i (the rows of a run in their order) and returns the sum of its
@@ -106,7 +102,7 @@ class SingleRows {
     slot_ ^= 1;
     for (std::size_t draw = 0; draw < draws; ++draw)
       if (is_margin(draw) || is_sample(draw)) rows[draw] = read(i, draw);
-    if constexpr (!dense) add_outliers(i);
+    add_outliers(i);
     std::array<float, draws> z{};
     for (std::size_t draw = 0; draw < draws; ++draw)
       if (is_margin(draw)) z[draw] = margin(rows[draw], x);
@@ -131,7 +127,7 @@ class SingleRows {
     step_ = s;
     due_ = true;
   }
-  /// Takes the step that is due: x is what it is said to be.
+  /// Applies the pending step; x is then current.
   void settle(float* x) {
     if (!std::exchange(due_, false)) return;
     descend_but_last(x);
@@ -157,7 +153,7 @@ class SingleRows {
       return kernels_.descend_to_row(last_step(), x, row, padded_);
     }
     float z;
-    kernels_.margins(DenseRows{row, padded_, padded_, 1}, ModelBlock<const float>{x, padded_}, &z);
+    kernels_.margins(DenseRows{row, padded_, padded_, 1}, {x, padded_}, {&z});
     return z;
   }
   /// The correction is that of the model at which the gradient was taken: it goes with the first sample.
@@ -171,9 +167,9 @@ class SingleRows {
   }
 
   const KernelTable& kernels_;
-  const Store& store_;
-  const Buffer<float>& labels_;
-  RowReader<Store> reader_;
+  const SampleView& samples_;
+  const float* labels_;
+  RowDecoder reader_;
   Index padded_;
   Buffer<float> correction_;
   Buffer<float> values_;  // [slot][draw][padded]: of this row and of the last one

@@ -1,0 +1,87 @@
+#pragma once
+/// \file
+/// Room storage: targets, the labels of one model or of several, apart from the samples that they belong to.
+
+#include <cstdint>
+#include <span>
+
+#include <zipml/base/random.hpp>
+#include <zipml/base/row_order.hpp>
+#include <zipml/quantization/statistics.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Where the rows of the user's data lie in a store: a keyed permutation of (seed, n), so that a file sorted by
+/// label cannot hurt training, and stores of one seed have the same batches.
+class RowPlacement {
+ public:
+  RowPlacement() = default;
+  RowPlacement(std::uint64_t seed, Index rows)
+      : seed_(seed), order_(Permutation(seed, rows, Stream::row_order)) {}
+
+  std::uint64_t seed() const { return seed_; }
+  Index rows() const { return order_.size(); }
+  /// The row of the user's data that lies at place i.
+  Index row_id(Index i) const { return order_(i); }
+  /// row_id of `count` places from `first` on, faster than one by one.
+  void row_ids(Index first, Index count, Index* out) const { order_.places(first, count, out); }
+
+ private:
+  std::uint64_t seed_ = 0;
+  RowOrder order_;
+};
+
+/// n targets of each of m models, in store order and in the user's units.
+///
+///     zipml::Targets targets(store.placement(), {by_year, by_price});   // one list of n labels for each model
+class Targets {
+ public:
+  Targets() = default;
+  /// The labels of one model, in the order of the user's rows. Throws Error when their number is not that of the
+  /// rows or one is not finite.
+  Targets(const RowPlacement& placement, std::span<const float> labels)
+      : Targets(placement, std::span<const std::span<const float>>(&labels, 1)) {}
+  /// The same of several models.
+  Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
+      : rows_(placement.rows()),
+        values_(checked_product(rows_, static_cast<Index>(labels.size()), "the targets")) {
+    Index model = 0;
+    for (const std::span<const float> of_model : labels) {
+      if (static_cast<Index>(of_model.size()) != rows_)
+        throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
+                    std::to_string(of_model.size()));
+      statistics_.push_back(label_statistics(of_model.data(), rows_));
+      place(placement, of_model.data(), values_.data() + model++ * rows_);
+    }
+  }
+
+  Index rows() const { return rows_; }
+  int models() const { return static_cast<int>(statistics_.size()); }
+  /// Of one model.
+  std::span<const float> of(int model) const {
+    return {values_.data() + model * rows_, static_cast<std::size_t>(rows_)};
+  }
+  const LabelStatistics& statistics(int model) const {
+    return statistics_[static_cast<std::size_t>(model)];
+  }
+  Index bytes() const { return static_cast<Index>(values_.bytes()); }
+  /// All of them, model after model.
+  const Buffer<float>& values() const { return values_; }
+
+ private:
+  static void place(const RowPlacement& placement, const float* labels, float* out) {
+    constexpr Index piece = 1024;
+    Index ids[piece];
+    for (Index first = 0; first < placement.rows(); first += piece) {
+      const Index count = placement.rows() - first < piece ? placement.rows() - first : piece;
+      placement.row_ids(first, count, ids);
+      for (Index k = 0; k < count; ++k) out[first + k] = labels[ids[k]];
+    }
+  }
+
+  Index rows_ = 0;
+  Buffer<float> values_;  // m x n
+  List<LabelStatistics> statistics_;
+};
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,99 @@
+#pragma once
+/// \file
+/// Room training: what the residuals of a batch add up to over its rows, before steps, offsets and outliers are put
+/// together to a gradient.
+
+#include <algorithm>
+#include <cstdint>
+#include <span>
+
+#include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/training/reducer.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Sums of a batch for m models, all 0 when a batch begins. On the integer path the codes of a pass add up to
+/// integers; these wait for the end of the batch, or become floats when a pass of another scale follows.
+class GradientSums {
+ public:
+  GradientSums() = default;
+  GradientSums(Index d, int models, int parts, bool integers, bool has_outliers)
+      : models_(models),
+        padded_(zipml::padded(d)),
+        of_models_(static_cast<std::size_t>(models)),
+        floats_(padded_ * models),
+        codes_(integers ? padded_ * models * parts : 0),
+        parts_(parts),
+        outliers_(has_outliers ? padded_ * models : 0) {}
+
+  /// `residuals` is sum_i r_i as they were used, `inner` sum_i r_i p_i with the offset p_i of a scaled row,
+  /// `subtracted` the sum of the factors with which the correction is subtracted.
+  struct OfModel {
+    double residuals = 0.0;
+    double inner = 0.0;
+    double subtracted = 0.0;
+    float code_scale = 0.0f;  ///< of the codes; 0: nothing in them
+    bool has_floats = false;  ///< on the integer path
+  };
+
+  void begin_batch() {
+    std::fill(of_models_.begin(), of_models_.end(), OfModel{});
+    std::fill(outliers_.begin(), outliers_.end(), 0.0f);
+  }
+
+  OfModel& operator[](int model) { return of_models_[static_cast<std::size_t>(model)]; }
+  /// Float sums of all models, or of some columns.
+  ModelBlock<float> floats(Index first_column = 0) {
+    return {floats_.data() + first_column, padded_, models_};
+  }
+  /// Integer sums of a thread.
+  ModelBlock<std::int32_t> codes(int part = 0) {
+    return {codes_.data() + part * padded_ * models_, padded_, models_};
+  }
+  float* outliers(int model) { return outliers_.empty() ? nullptr : outliers_.data() + model * padded_; }
+
+  /// Adds the integer sums of all threads, the same in whatever parts they were formed, and of all workers.
+  void close_codes(Reducer* reducer) {
+    const Index size = padded_ * models_;
+    for (int part = 1; part < parts_; ++part) {
+      std::int32_t* share = codes_.data() + part * size;
+      for (Index j = 0; j < size; ++j) codes_[j] += share[j];
+      std::fill_n(share, size, 0);
+    }
+    if (reducer != nullptr) reducer->sum(std::span(codes_.data(), static_cast<std::size_t>(size)));
+  }
+
+  /// Makes floats of the codes.
+  void flush_codes(const KernelTable& kernels, int model) {
+    OfModel& sums = (*this)[model];
+    if (sums.code_scale == 0.0f) return;
+    kernels.add_scaled(codes()[model], sums.code_scale, floats()[model], padded_);
+    sums.code_scale = 0.0f;
+    sums.has_floats = true;
+  }
+
+  /// Adds what other workers have summed in floats. On the integer path the codes are shared pass by pass already.
+  void reduce(Reducer* reducer, bool integers) {
+    if (reducer == nullptr) return;
+    if (!integers) reducer->sum(floats_.span());
+    if (!outliers_.empty()) reducer->sum(outliers_.span());
+    for (OfModel& sums : of_models_) {
+      double three[3] = {sums.residuals, sums.inner, sums.subtracted};
+      reducer->sum(std::span<double>(three));
+      sums.residuals = three[0];
+      sums.inner = three[1];
+      sums.subtracted = three[2];
+    }
+  }
+
+ private:
+  int models_ = 1;
+  Index padded_ = 0;
+  List<OfModel> of_models_;
+  Buffer<float> floats_;         // m x padded
+  Buffer<std::int32_t> codes_;   // parts x m x padded
+  int parts_ = 1;
+  Buffer<float> outliers_;       // m x padded, or empty
+};
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,60 @@
+#pragma once
+/// \file
+/// Room training: the correction that a fit subtracts, after a look at whether the problem that it leaves is convex.
+
+#include <algorithm>
+#include <optional>
+
+#include <zipml/training/definiteness.hpp>
+#include <zipml/training/fit.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// What a fit knows of its correction. Of a loss of slope s the gradient is s (M x - ...), M the realised matrix;
+/// `correction` belongs to M.
+struct SafeCorrection {
+  Buffer<float> correction;  ///< d, or empty
+  bool indefinite = false;
+  double noise_gain = 1.0;                    ///< Definiteness::noise_gain
+  std::optional<double> smallest_eigenvalue;  ///< before anything was shrunk or added; of s M + penalty I
+  double kept = 1.0;                          ///< share of the bias terms that Safety::shrink has left
+  double added_ridge = 0.0;                   ///< that Safety::ridge has added to s M
+};
+
+/// The correction of an estimator on the samples that `device` reads, which has exact channels. `penalty` is that of
+/// the regularizer's quadratic part, `slope` of the loss. O(24 n d), seven times more where a correction is shrunk.
+template <GradientEstimator Estimator>
+SafeCorrection make_safe(GradientDevice& device, const SampleView& samples, const Estimator&, Safety safety,
+                         double penalty, double slope, std::uint64_t seed) {
+  SafeCorrection safe;
+  if (Estimator::corrected && samples.bias != nullptr) {
+    safe.correction = Buffer<float>(samples.cols);
+    std::copy_n(samples.bias, samples.cols, safe.correction.data());
+  }
+  if constexpr (BilinearEstimator<Estimator> && Estimator::needs_affine_loss) {
+    if (samples.is_dense()) return safe;
+    Buffer<float>& correction = safe.correction;
+    const double share = penalty / slope;
+    DefinitenessTest<Estimator> test(device, samples, seed);
+    Definiteness found = test.measure(correction, share, safety == Safety::ridge);
+    safe.smallest_eigenvalue = slope * found.smallest_eigenvalue;
+    if (found.indefinite() && safety != Safety::warn) {
+      if (safety == Safety::shrink && Estimator::corrected) {
+        safe.kept = test.safe_share(correction, share);
+        for (float& v : correction) v *= static_cast<float>(safe.kept);
+      } else {  // two draws subtract nothing that could be shrunk: they take the ridge
+        const double ridge =
+            -1.1 * test.measure(correction, share, true).smallest_eigenvalue + 1e-3 * found.scale;
+        if (correction.empty()) correction = Buffer<float>(samples.cols);
+        for (float& v : correction) v -= static_cast<float>(ridge);
+        safe.added_ridge = slope * ridge;
+      }
+      found = test.measure(correction, share);
+    }
+    safe.indefinite = found.indefinite();
+    safe.noise_gain = found.noise_gain;
+  }
+  return safe;
+}
+
+}  // namespace zipml::inline ZIPML_ABI

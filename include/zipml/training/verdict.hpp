@@ -1,0 +1,68 @@
+#pragma once
+/// \file
+/// Room training: how a fit has ended, told from the store that it was trained on.
+
+#include <cmath>
+#include <limits>
+#include <span>
+#include <string>
+
+#include <zipml/estimators/estimator.hpp>
+#include <zipml/training/fit.hpp>
+#include <zipml/training/gradient_device.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Gradients and residuals beyond this are divergence: standardised labels are of size 1.
+inline constexpr float runaway = 1e12f;
+
+/// Whether the step of a batch has left the range of a fit that goes well, or is no number.
+inline bool has_diverged(float residual, float largest_gradient) {
+  return !(std::fabs(residual) < runaway) || !(largest_gradient < runaway * runaway);
+}
+
+/// Mean loss of each model as the estimator tells it from the samples of `device`, which has exact channels; models
+/// padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One reading.
+template <GradientEstimator Estimator, class L>
+List<double> losses_on(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
+                       const L& loss, double slope, const Buffer<float>& correction, const float* x,
+                       const float* intercepts, Reducer* reducer) {
+  const auto models = static_cast<std::size_t>(device.models());
+  List<double> total(models);
+  constexpr Index piece = 4096;
+  for (Index first = 0; first < samples.rows; first += piece) {
+    device.begin_batch(first, std::min(piece, samples.rows - first), x, intercepts, 0);
+    while (device.next_pass()) {
+      device.margins(loss_draws<Estimator>());
+      for (std::size_t m = 0; m < models; ++m) {
+        const auto model = static_cast<int>(m);
+        total[m] += estimated_loss(estimator, loss, device.margins_of(model), device.labels(model));
+      }
+    }
+  }
+  if (reducer != nullptr) reducer->sum(std::span<double>(total));
+  for (std::size_t m = 0; m < models; ++m) {
+    const float* of_model = x + static_cast<Index>(m) * padded(samples.cols);
+    double surplus = 0.0;  // x' diag(correction) x
+    for (Index j = 0; j < correction.size(); ++j)
+      surplus += static_cast<double>(correction[j]) * static_cast<double>(of_model[j]) *
+                 static_cast<double>(of_model[j]);
+    total[m] = total[m] / static_cast<double>(samples.rows) - 0.5 * slope * surplus;
+  }
+  return total;
+}
+
+/// Writes status and advice. A model that is worse than none, on the very samples that it was trained on, is no
+/// success, nor is one whose corrected loss is far below zero: it has followed a direction of negative curvature.
+/// `value` and `value_of_zero` are quantized losses, with the linear term where there is one.
+inline void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term, bool indefinite) {
+  const bool worse = !(value <= (has_linear_term ? value_of_zero + 0.5 * std::fabs(value_of_zero)
+                                                 : 1.5 * value_of_zero) +
+                                    1e-12);
+  const bool below = !has_linear_term && value < -0.1 * value_of_zero;
+  if (fit.epochs > 0 && (worse || below)) fit.status = Status::diverged;
+  if (indefinite && fit.status != Status::diverged) fit.status = Status::indefinite;
+  fit.advice = detail::advice_for(fit, indefinite);
+}
+
+}  // namespace zipml::inline ZIPML_ABI
