@@ -3,7 +3,7 @@ include(GNUInstallDirs)
 include(CMakePackageConfigHelpers)
 
 install(TARGETS zipml EXPORT zipmlTargets)
-install(DIRECTORY include/zipml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR})
+install(DIRECTORY include/zipml DESTINATION ${CMAKE_INSTALL_INCLUDEDIR} FILES_MATCHING PATTERN "*.hpp")
 install(EXPORT zipmlTargets NAMESPACE zipml:: DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/zipml)
 
 configure_package_config_file(cmake/zipmlConfig.cmake.in ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfig.cmake

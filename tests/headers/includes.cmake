@@ -18,6 +18,7 @@ function(room_of header room place)
 endfunction()
 
 file(GLOB_RECURSE headers RELATIVE ${INCLUDE} ${INCLUDE}/zipml/*)
+list(FILTER headers EXCLUDE REGEX "/README\\.md$")
 list(LENGTH headers count)
 if(count EQUAL 0)
   message(FATAL_ERROR "There are no headers under ${INCLUDE}")
