@@ -291,16 +291,15 @@ void add_all() {
     for (const Index batch : {Index{1}, Index{64}})
       add("epoch/eigen-native/32" + shape + "/batch:" + std::to_string(batch),
           [=](benchmark::State& s) { user_epoch(s, d, batch); });
-    zipml::detail::for_each_kernels([&](auto policy) {
-      if (!available(policy.isa) || (policy.isa == zipml::Isa::scalar && d != 1024)) return;
-      add_from_memory(zipml::KernelTable(policy), d);
-    });
+    for (const zipml::Isa isa : zipml::all_isas)
+      if (available(isa) && (isa != zipml::Isa::scalar || d == 1024))
+        add_from_memory(zipml::kernels_of(isa), d);
   }
-  zipml::detail::for_each_kernels([&](auto policy) {
-    if (!available(policy.isa)) return;
-    const zipml::KernelTable kernels(policy);
+  for (const zipml::Isa isa : zipml::all_isas) {
+    if (!available(isa)) continue;
+    const zipml::KernelTable kernels = zipml::kernels_of(isa);
     add_cached(kernels, 1024);
-    if (policy.isa == zipml::Isa::scalar) return;
+    if (isa == zipml::Isa::scalar) continue;
     for (const Index batch : {Index{64}, Index{512}, Index{4096}})
       for (const int bits : {2, 8})
         add(std::string("threads:2/") + kernels.name + "/" + std::to_string(bits) +
@@ -315,7 +314,7 @@ void add_all() {
                       "/d:" + std::to_string(d) + "/batch:" + std::to_string(batch) +
                       (model_bits == 8 ? "/int8" : ""),
                   [=](benchmark::State& s) { short_epoch(kernels, s, bits, d, batch, model_bits); });
-  });
+  }
 }
 
 }  // namespace

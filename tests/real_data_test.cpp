@@ -70,16 +70,13 @@ TEST_CASE("recommend: 1 % within 3.2 stored bits, 0.1 % within 4.3, without bein
     const double optimum = exact_solution(objective)->value;
     for (const auto& [acceptable, bits] : {std::pair{0.01, 3.2}, std::pair{0.001, 4.3}}) {
       const auto best = recommend(*data, loss, NoRegularizer{}, {.excess = acceptable});
-      INFO(name << ": " << best.estimator << " " << best.levels << " " << best.bits << " " << best.outliers);
+      INFO(name << ": " << to_string(best.representation));
       CHECK(best.met);
       CHECK(best.stored_bits <= bits);
       // The seed is one of the two that were measured: SGD has to end where the solution is.
-      const QuantizeOptions options{.outliers = best.outliers};
-      const Fit fit = visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
-        const auto store = visit_bits(
-            best.bits, [&](auto b) { return quantize<b()>(*data, estimator, levels, rounding, options); });
-        return Sgd{loss}.fit(store);
-      });
+      const AnyStore store = quantize(*data, best.representation);
+      const Fit fit = visit_estimator(best.representation.estimator,
+                                      [&](auto estimator) { return Sgd{loss}.fit(store, estimator); });
       CHECK(fit.success());
       CHECK(excess(objective(fit.weights.span(), fit.intercept), optimum) <= acceptable);
     }

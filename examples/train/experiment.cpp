@@ -52,18 +52,13 @@ void choose_representation(Options& options, const Samples& samples) {
   const auto best = options.loss == "ls-svm"
                         ? zipml::recommend(samples.sets.train, zipml::LeastSquaresSvm{}, penalty, wanted)
                         : zipml::recommend(samples.sets.train, zipml::SquaredLoss{}, penalty, wanted);
-  options.estimator = best.estimator;
-  options.rounding = best.rounding;
-  options.levels = best.levels;
-  options.bits = best.bits;
-  options.outliers = best.outliers;
-  std::fprintf(stderr,
-               "train: chose %s, %s levels, %s rounding, %d bits, up to %g %% outliers: %.3f stored bits, "
-               "predicted excess "
-               "%.3g %%%s (%d representations measured on %td rows)\n",
-               best.estimator.c_str(), best.levels.c_str(), best.rounding.c_str(), best.bits,
-               100.0 * best.outliers, best.stored_bits, 100.0 * best.predicted_excess,
-               best.met ? "" : ", more than is acceptable", best.measured, best.sample_rows);
+  options.take(best.representation);
+  std::fprintf(
+      stderr,
+      "train: chose %s: %.3f stored bits, predicted excess %.3g %%%s (%d representations measured on %td "
+      "rows)\n",
+      zipml::to_string(best.representation).c_str(), best.stored_bits, 100.0 * best.predicted_excess,
+      best.met ? "" : ", more than is acceptable", best.measured, best.sample_rows);
 }
 
 std::vector<Result> run(const Options& options, const Samples& samples) {

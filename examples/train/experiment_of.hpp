@@ -4,6 +4,7 @@
 #include <chrono>
 #include <cstdio>
 #include <zipml/analysis/exact_solver.hpp>
+#include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
 #include "experiment.hpp"
@@ -66,67 +67,42 @@ class Experiment {
   }
 
   Result run_width(int bits, const std::string& estimator) {
-    const zipml::QuantizeOptions quantization{
-        .seed = options_.seed, .outliers = options_.outliers, .threads = options_.threads};
-    const auto packed = [&](auto kind, auto policy, auto rounding) {
-      const auto start = Clock::now();
-      const auto train_on = [&](const auto& store) {
-        return train(store, kind, policy.name, rounding.name, seconds_since(start));
-      };
-      if constexpr (rounding.stochastic)
-        if (options_.fresh)
-          return train_on(zipml::visit_bits(
-              bits, [&](auto b) { return zipml::quantize_fresh<b()>(train_, kind, policy, quantization); }));
-      return train_on(zipml::visit_bits(
-          bits, [&](auto b) { return zipml::quantize<b()>(train_, kind, policy, rounding, quantization); }));
-    };
-    const auto drawn = [&](auto kind) {
-      if (options_.levels == "uniform") return packed(kind, zipml::uniform_levels, zipml::stochastic);
-      if constexpr (!std::is_same_v<decltype(kind), zipml::SumCode>)
-        if (options_.model_bits != 0 && options_.model_bits != 32)
-          return packed(kind, zipml::shared_optimal_levels, zipml::stochastic);
-      return packed(kind, zipml::optimal_levels, zipml::stochastic);
-    };
-    if (estimator == "naive" && options_.rounding == "nearest") {
-      if (options_.levels == "lloyd-max")
-        return packed(zipml::naive, zipml::lloyd_max_levels, zipml::nearest);
-      if (options_.levels == "optimal") return packed(zipml::naive, zipml::optimal_levels, zipml::nearest);
-      return packed(zipml::naive, zipml::uniform_levels, zipml::nearest);
-    }
-    if (estimator == "naive") return drawn(zipml::naive);
-    if (estimator == "double-sampling") return drawn(zipml::double_sampling);
-    if (estimator == "symmetrized") return drawn(zipml::symmetrized);
-    if (estimator == "sum-code") return drawn(zipml::sum_code);
-    if (estimator == "variance-corrected") return drawn(zipml::variance_corrected);
+    const zipml::Representation representation = options_.representation(bits, estimator);
     const auto start = Clock::now();
-    const auto store = zipml::quantize<32>(train_, zipml::full_precision, {.seed = options_.seed});
-    return train(store, zipml::full_precision, "", "", seconds_since(start));
+    const zipml::AnyStore store =
+        zipml::quantize(train_, representation, {.seed = options_.seed, .threads = options_.threads},
+                        options_.fresh && representation.estimator != zipml::EstimatorKind::full);
+    const double seconds = seconds_since(start);
+    return zipml::visit_estimator(representation.estimator,
+                                  [&](auto kind) { return train(store, kind, seconds); });
   }
 
-  template <class Store, class Estimator>
-  Result train(const Store& store, Estimator estimator, const char* levels, const char* rounding,
-               double seconds_quantize) {
+  template <class Estimator>
+  Result train(const zipml::AnyStore& store, Estimator estimator, double seconds_quantize) {
+    const zipml::Representation& representation = store.representation();
+    const zipml::SampleView samples = store.samples();
     Result result;
-    result.bits = store.bits();
-    result.stored_bits = store.stored_bits();
+    result.bits = representation.bits;
+    result.stored_bits = samples.stored_bits;
     result.estimator = estimator.name;
-    result.levels = levels;
-    result.rounding = rounding;
-    const bool integers = store.samples().has_integer_path();
-    result.model_bits = integers                   ? model_bits_for(store.cols())
+    if (!samples.is_dense()) {
+      result.levels = zipml::to_string(representation.levels);
+      result.rounding = zipml::to_string(representation.rounding);
+    }
+    const bool integers = samples.has_integer_path();
+    result.model_bits = integers                   ? model_bits_for(samples.cols)
                         : options_.model_bits != 0 ? options_.model_bits
                                                    : 32;
     result.gradient_bits = options_.gradient_bits;
-    if (integers && result.model_bits != 32)
-      result.residual_levels = zipml::residual_levels_of(store.samples());
-    result.store_bytes = store.store_bytes();
-    result.label_bytes = store.label_bytes();
-    result.compression = 4.0 * static_cast<double>(store.rows()) * static_cast<double>(store.cols()) /
-                         static_cast<double>(store.store_bytes());
+    if (integers && result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(samples);
+    result.store_bytes = samples.store_bytes;
+    result.label_bytes = store.targets().bytes();
+    result.compression = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
+                         static_cast<double>(samples.store_bytes);
     result.seconds_quantize = seconds_quantize;
     result.optimum_loss = optimum_;
 
-    const zipml::LabelMap labels = Loss{}.label_map(store.label_statistics());
+    const zipml::LabelMap labels = Loss{}.label_map(store.targets().statistics(0));
     const auto watch = [&](const zipml::EpochEvent& event) {
       if (options_.records_losses) result.losses.push_back(objective_(event.weights, event.intercept));
       if (options_.quiet) return;
@@ -144,7 +120,7 @@ class Experiment {
                                                : zipml::Safety::warn,
         .threads = options_.threads,
         .isa = options_.isa};
-    const zipml::Fit fit = sgd_.fit(store, fit_options, watch);
+    const zipml::Fit fit = sgd_.fit(store, estimator, fit_options, watch);
     result.isa = fit.isa;
     result.samples_moved = fit.samples_moved;
     result.model_moved = fit.model_moved;

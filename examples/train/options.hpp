@@ -4,7 +4,9 @@
 #include <cstdint>
 #include <optional>
 #include <string>
+#include <string_view>
 #include <zipml/base/buffer.hpp>
+#include <zipml/estimators/representation.hpp>
 
 struct Options {
   std::string file;  // empty: the generated set
@@ -46,6 +48,34 @@ struct Options {
   bool quiet = false;           // no epoch is shown
   bool needs_optimum = true;    // else there is no excess
   bool records_losses = false;  // Result::losses
+
+  /// How samples are represented at a width. Fitted levels that integers are to multiply are one table for all columns.
+  zipml::Representation representation(int width, const std::string& kind) const {
+    const auto named = [](std::string_view name, const auto& names) {
+      return zipml::detail::index_of(name, names);
+    };
+    zipml::Representation result;
+    result.estimator = static_cast<zipml::EstimatorKind>(named(kind, zipml::detail::estimator_names));
+    result.bits = width;
+    if (result.estimator == zipml::EstimatorKind::full) return result;
+    result.outliers = outliers;
+    if (result.estimator == zipml::EstimatorKind::naive)
+      result.rounding = static_cast<zipml::RoundingKind>(named(rounding, zipml::detail::rounding_names));
+    result.levels = static_cast<zipml::LevelsKind>(named(levels, zipml::detail::levels_names));
+    const bool integers = model_bits != 0 && model_bits != 32;
+    if (result.levels == zipml::LevelsKind::optimal && integers && result.summed() == 1 &&
+        result.rounding == zipml::RoundingKind::stochastic)
+      result.levels = zipml::LevelsKind::optimal_shared;
+    return result;
+  }
+  /// Takes a representation apart into these options.
+  void take(const zipml::Representation& chosen) {
+    estimator = zipml::to_string(chosen.estimator);
+    bits = chosen.bits;
+    levels = zipml::to_string(chosen.levels);
+    rounding = zipml::to_string(chosen.rounding);
+    outliers = chosen.outliers;
+  }
 };
 
 /// Parses the command line. Prints help or version and exits 0, or a usage error and exits 2.

@@ -14,19 +14,15 @@ TEST_CASE("recommend finds a representation that keeps its promise, cheapest fir
   double before = 0.0;
   for (const double acceptable : {0.1, 0.01}) {
     const auto best = recommend(train, SquaredLoss{}, NoRegularizer{}, {.excess = acceptable});
-    INFO(best.estimator << " " << best.bits << " " << best.outliers << " " << best.predicted_excess);
+    INFO(to_string(best.representation) << " " << best.predicted_excess);
     CHECK(best.met);
     CHECK(best.predicted_excess <= acceptable);
     CHECK(best.stored_bits >= before);
     before = best.stored_bits;
     // Another seed than the two that were measured may draw worse, rarely four times.
-    const double solved = visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
-      return visit_bits(best.bits, [&](auto b) {
-        const QuantizeOptions options{.seed = 99, .outliers = best.outliers};
-        return realised_solution(quantize<b()>(train, estimator, levels, rounding, options), estimator,
-                                 objective)
-            ->value;
-      });
+    const AnyStore store = quantize(train, best.representation, {.seed = 99});
+    const double solved = visit_estimator(best.representation.estimator, [&](auto estimator) {
+      return realised_solution(store, estimator, objective)->value;
     });
     CHECK(excess(solved, optimum) < 4.0 * acceptable);
   }

@@ -6,7 +6,7 @@
 #include <zipml/eigen.hpp>
 #include <zipml/estimators/estimators.hpp>
 #include <zipml/estimators/requirements.hpp>
-#include <zipml/kernels/scalar.hpp>
+#include <zipml/kernels/isa.hpp>
 #include <zipml/packing/fitted_levels.hpp>
 #include <zipml/packing/packer.hpp>
 #include <zipml/storage/dense_store.hpp>
@@ -38,7 +38,7 @@ struct Logistic {
   LabelMap label_map(const LabelStatistics&) const { return {}; }
 };
 
-const KernelTable scalar{ScalarKernels{}};
+const KernelTable scalar = kernels_of(Isa::scalar);
 
 /// A device on a store, with its labels as they are.
 struct Rig {

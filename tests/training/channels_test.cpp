@@ -15,7 +15,7 @@ namespace {
 
 using namespace zipml;
 
-const KernelTable scalar{ScalarKernels{}};
+const KernelTable scalar = kernels_of(Isa::scalar);
 
 /// n numbers in [-1/2, 1/2], one of them 0.
 Buffer<float> uniform_vector(Index n, std::uint64_t seed) {

@@ -99,12 +99,11 @@ TEST_CASE("the integer path gives the same bits on every instruction set") {
   const Sgd sgd{SquaredLoss{}, L2{1e-3f}, ConstantStep(0.02f)};
   const auto compare = [&](const auto& store, int model_bits, Index batch) {
     const FitOptions options{.epochs = 2, .batch = batch, .model = {model_bits}};
-    const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, double_sampling, options);
-    detail::for_each_kernels([&](auto kernels) {
-      using Kernels = decltype(kernels);
-      if (!available(Kernels::isa)) return;
-      CHECK(same_bits(expected, sgd.fit_on(KernelTable(Kernels{}), store, double_sampling, options)));
-    });
+    const auto expected = sgd.fit_on(kernels_of(Isa::scalar), store, double_sampling, options);
+    for (const Isa isa : all_isas) {
+      if (!available(isa)) continue;
+      CHECK(same_bits(expected, sgd.fit_on(kernels_of(isa), store, double_sampling, options)));
+    }
   };
   for (const int bits : {1, 2, 3, 4, 5, 6, 7, 8})
     compare(visit_bits(bits, [&](auto b) { return quantize<b()>(train, double_sampling); }), 8, 64);
@@ -202,16 +201,15 @@ TEST_CASE("float paths agree between instruction sets within rounding") {
   const Dataset& train = small_skewed().train;
   const Sgd sgd{SquaredLoss{}, NoRegularizer{}, ConstantStep(0.05f)};
   const auto compare = [&](const auto& store, auto estimator) {
-    const auto expected = sgd.fit_on(KernelTable(ScalarKernels{}), store, estimator, {.epochs = 1});
-    detail::for_each_kernels([&](auto kernels) {
-      using Kernels = decltype(kernels);
-      if (!available(Kernels::isa)) return;
-      const auto got = sgd.fit_on(KernelTable(Kernels{}), store, estimator, {.epochs = 1});
+    const auto expected = sgd.fit_on(kernels_of(Isa::scalar), store, estimator, {.epochs = 1});
+    for (const Isa isa : all_isas) {
+      if (!available(isa)) continue;
+      const auto got = sgd.fit_on(kernels_of(isa), store, estimator, {.epochs = 1});
       double worst = 0.0;
       for (Index j = 0; j < train.cols; ++j)
         worst = std::max(worst, std::abs(expected.weights[j] - got.weights[j]));
       CHECK(worst < 1e-4);
-    });
+    }
   };
   compare(quantize<32>(train, full_precision), full_precision);
   compare(quantize<5>(train, naive), naive);
@@ -619,7 +617,7 @@ TEST_CASE("the smallest eigenvalue is that of the realised matrix") {
     if constexpr (decltype(estimator)::corrected) correction = store.bias;
     const SampleView samples = store.samples();
     const MappedTargets no_labels(samples.rows, 1);
-    GradientDevice device(KernelTable(ScalarKernels{}), samples, no_labels, {});
+    GradientDevice device(kernels_of(Isa::scalar), samples, no_labels, {});
     const auto found =
         DefinitenessTest<decltype(estimator)>(device, samples, store.seed()).measure(correction, 0.25, true);
     // An estimate from above, after 24 of 91 steps.

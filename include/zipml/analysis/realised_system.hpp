@@ -6,6 +6,7 @@
 #include <Eigen/QR>
 #include <algorithm>
 #include <optional>
+#include <span>
 
 #include <zipml/analysis/exact_solver.hpp>
 #include <zipml/base/buffer.hpp>
@@ -36,9 +37,8 @@ inline void decode_block(const SampleView& samples, int draw, Index first, Index
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
 /// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
 /// them in double. O(n d^2).
-template <BilinearEstimator Estimator>
-void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
-                     Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
+inline void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
+                            const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
   const Index d = samples.cols;
   const Index n = samples.rows;
   constexpr Index piece = 256;
@@ -50,26 +50,45 @@ void realised_system(const SampleView& samples, Estimator, const Buffer<float>& 
   for (Index first = 0; first < n; first += piece) {
     const Index count = std::min(piece, n - first);
     const Eigen::Map<const Eigen::VectorXf> y(labels.data() + first, count);
-    for (const DrawPair& pair : Estimator::pairs) {
+    for (const DrawPair& pair : pairs) {
       decode_block(samples, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);
       if (pair.margin == pair.sample) {
         product.setZero();
-        product.template selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
-        product.template triangularView<Eigen::StrictlyUpper>() = product.transpose();
+        product.selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
+        product.triangularView<Eigen::StrictlyUpper>() = product.transpose();
       } else {
         decode_block(samples, pair.margin, first, count, margin);
         product.noalias() = rows.transpose() * margin.topRows(count);
       }
       const auto weight = static_cast<double>(pair.weight);
-      matrix += weight * product.template cast<double>();
-      right += weight * (rows.transpose() * y).template cast<double>();
+      matrix += weight * product.cast<double>();
+      right += weight * (rows.transpose() * y).cast<double>();
     }
   }
   matrix /= static_cast<double>(n);
   right /= static_cast<double>(n);
-  if constexpr (Estimator::corrected)
+  if (corrected)
     for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(samples.bias[j]);
+}
+
+template <BilinearEstimator Estimator>
+void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
+                     Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
+  realised_system(samples, Estimator::pairs, Estimator::corrected, labels, matrix, right);
+}
+
+/// The solution of M x = right-hand side, of smallest norm where M is singular, without its value.
+inline RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right) {
+  const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);
+  const Index d = x.size() - 1;
+  RealisedSolution solution;
+  solution.definite =
+      Eigen::LLT<Eigen::MatrixXd>(0.5 * (matrix + matrix.transpose())).info() == Eigen::Success;
+  solution.weights = Buffer<double>(d);
+  for (Index j = 0; j < d; ++j) solution.weights[j] = x(j);
+  solution.intercept = x(d);
+  return solution;
 }
 
 }  // namespace detail
@@ -89,21 +108,20 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   } else if constexpr (!std::is_same_v<R, NoRegularizer>) {
     return std::nullopt;
   }
-  const Index d = store.cols();
+  const SampleView samples = store.samples();
+  require_samples_for(estimator, samples);
+  const L& loss = objective.loss();
+  const LabelMap map = loss.label_map(store.targets().statistics(0));
+  Buffer<float> labels(samples.rows);  // in store order
+  for (Index i = 0; i < samples.rows; ++i) {
+    const auto label = static_cast<double>(store.targets().of(0)[static_cast<std::size_t>(i)]);
+    labels[i] = static_cast<float>(target_of(loss, (label - map.offset) / map.scale));
+  }
   Eigen::MatrixXd matrix;
   Eigen::VectorXd right;
-  Buffer<float> labels(store.rows());  // in store order
-  for (Index i = 0; i < store.rows(); ++i)
-    labels[i] = static_cast<float>(target_of(objective.loss(), objective.label(store.row_id(i))));
-  detail::realised_system(store.samples(), estimator, labels, matrix, right);
-  for (Index j = 0; j < d; ++j) matrix(j, j) += lambda;
-  const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);
-  RealisedSolution solution;
-  solution.definite =
-      Eigen::LLT<Eigen::MatrixXd>(0.5 * (matrix + matrix.transpose())).info() == Eigen::Success;
-  solution.weights = Buffer<double>(d);
-  for (Index j = 0; j < d; ++j) solution.weights[j] = x(j);
-  solution.intercept = x(d);
+  detail::realised_system(samples, estimator, labels, matrix, right);
+  for (Index j = 0; j < samples.cols; ++j) matrix(j, j) += lambda;
+  RealisedSolution solution = detail::solve_realised(matrix, right);
   solution.value = objective(solution.weights.span(), solution.intercept);
   return solution;
 }

@@ -4,13 +4,12 @@
 /// stored bits or an acceptable excess. Needs the exact solver; not part of zipml.hpp.
 
 #include <algorithm>
-#include <string>
+#include <cstdint>
 
 #include <zipml/analysis/realised_system.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
-#include <zipml/base/visit_bits.hpp>
-#include <zipml/estimators/quantize.hpp>
+#include <zipml/estimators/any_store.hpp>
 #include <zipml/io/dataset.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -24,12 +23,11 @@ struct RecommendOptions {
 };
 
 /// A representation and what it is expected to do.
+///
+///     const auto best = zipml::recommend(data);
+///     const auto store = zipml::quantize(data, best.representation);
 struct Recommendation {
-  std::string estimator;        ///< name of the estimator: "naive" (with nearest rounding), "sum-code", ...
-  std::string rounding;         ///< "nearest" or "stochastic"
-  std::string levels;           ///< "uniform", "optimal" or, with nearest rounding, "lloyd-max"
-  int bits = 0;                 ///< of one draw
-  double outliers = 0.0;        ///< QuantizeOptions::outliers
+  Representation representation;
   double stored_bits = 0.0;     ///< as measured on the sample
   double predicted_excess = 0;  ///< of the solution on all rows
   bool met = false;             ///< whether that is acceptable; else the best within the budget
@@ -37,38 +35,7 @@ struct Recommendation {
   int measured = 0;             ///< representations that were tried
 };
 
-/// Calls f(estimator, levels policy, rounding) with those that were recommended and returns its result, one
-/// type for all.
-///
-///     const auto model = zipml::visit_representation(best, [&](auto estimator, auto levels, auto rounding) {
-///       return zipml::visit_bits(best.bits, [&](auto b) {
-///         const zipml::QuantizeOptions options{.outliers = best.outliers};
-///         return sgd.fit(zipml::quantize<b()>(data, estimator, levels, rounding, options)).model;
-///       });
-///     });
-template <class F>
-auto visit_representation(const Recommendation& best, F&& f) {
-  const bool fitted = best.levels != uniform_levels.name;
-  if (best.estimator == naive.name)
-    return fitted ? f(naive, lloyd_max_levels, nearest) : f(naive, uniform_levels, nearest);
-  if (best.estimator == sum_code.name)
-    return fitted ? f(sum_code, optimal_levels, stochastic) : f(sum_code, uniform_levels, stochastic);
-  if (best.estimator != variance_corrected.name)
-    throw Error("this representation is never recommended", "naive, variance-corrected or sum-code",
-                "'" + best.estimator + "'");
-  return fitted ? f(variance_corrected, optimal_levels, stochastic)
-                : f(variance_corrected, uniform_levels, stochastic);
-}
-
 namespace detail {
-
-struct Representation {
-  int estimator;  // 0 nearest, 1 variance-corrected, 2 sum code
-  bool fitted;    // levels: lloyd-max or optimal instead of uniform
-  int bits;
-  double outliers;
-  double stored_bits() const { return bits + (estimator == 2 ? 1.0 : 0.0) + 48.0 * outliers; }
-};
 
 /// Every candidate, in the order of the bits that it may store at most; uniform levels first, since they have
 /// integer kernels at every width.
@@ -76,11 +43,19 @@ inline List<Representation> candidate_representations() {
   List<Representation> all;
   for (int bits = 2; bits <= 8; ++bits)
     for (const bool fitted : {false, true})
-      for (int estimator = 0; estimator <= 2; ++estimator)
-        for (const double outliers : {0.0, 0.001, 0.003, 0.01})
-          all.push_back({estimator, fitted, bits, outliers});
-  std::stable_sort(all.begin(), all.end(), [](const Representation& a, const Representation& b) {
-    return a.stored_bits() < b.stored_bits();
+      for (const EstimatorKind estimator :
+           {EstimatorKind::naive, EstimatorKind::variance_corrected, EstimatorKind::sum_code})
+        for (const double outliers : {0.0, 0.001, 0.003, 0.01}) {
+          const bool rounds_nearest = estimator == EstimatorKind::naive;
+          const LevelsKind levels = !fitted          ? LevelsKind::uniform
+                                    : rounds_nearest ? LevelsKind::lloyd_max
+                                                     : LevelsKind::optimal;
+          all.push_back({estimator, bits, levels,
+                         rounds_nearest ? RoundingKind::nearest : RoundingKind::stochastic, outliers});
+        }
+  const auto most_bits = [](const Representation& r) { return r.code_bits() + 48.0 * r.outliers; };
+  std::stable_sort(all.begin(), all.end(), [&](const Representation& a, const Representation& b) {
+    return most_bits(a) < most_bits(b);
   });
   return all;
 }
@@ -143,47 +118,36 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
 
   Recommendation best;
   int tried = 0;
-  const auto measure = [&](const detail::Representation& candidate, auto estimator, auto policy,
-                           auto rounding) {
+  bool found = false;
+  const auto measure = [&](const Representation& candidate) {
+    const bool random = candidate.rounding == RoundingKind::stochastic;
     double worst = 0.0;
     double stored = 0.0;
-    for (std::uint64_t seed = options.seed; seed <= options.seed + (rounding.stochastic ? 1 : 0); ++seed) {
-      const QuantizeOptions quantization{.seed = seed, .outliers = candidate.outliers};
-      const auto store = visit_bits(candidate.bits, [&](auto b) {
-        return quantize<b()>(measured, estimator, policy, rounding, quantization);
+    for (std::uint64_t seed = options.seed; seed <= options.seed + (random ? 1 : 0); ++seed) {
+      const AnyStore store = quantize(measured, candidate, {.seed = seed});
+      const auto solution = visit_estimator(candidate.estimator, [&](auto estimator) {
+        return realised_solution(store, estimator, objective);
       });
-      const auto solution = realised_solution(store, estimator, objective);
       if (!solution) throw Error("recommend needs an exact optimum", "no penalty or l2", R::name);
       if (!solution->definite) return;
-      stored = store.stored_bits();
+      stored = store.samples().stored_bits;
       worst = std::max(worst, excess(solution->value, optimum->value));
     }
-    const double predicted = rounding.stochastic ? worst * share : worst;
-    if (stored > options.stored_bits || (best.bits > 0 && predicted >= best.predicted_excess)) return;
-    best.estimator = estimator.name;
-    best.rounding = rounding.name;
-    best.levels = policy.name;
-    best.bits = candidate.bits;
-    best.outliers = candidate.outliers;
+    const double predicted = random ? worst * share : worst;
+    if (stored > options.stored_bits || (found && predicted >= best.predicted_excess)) return;
+    found = true;
+    best.representation = candidate;
     best.stored_bits = stored;
     best.predicted_excess = predicted;
     best.met = predicted <= options.excess;
   };
-  for (const auto& candidate : detail::candidate_representations()) {
-    if (candidate.bits + (candidate.estimator == 2 ? 1 : 0) > options.stored_bits) continue;
+  for (const Representation& candidate : detail::candidate_representations()) {
+    if (candidate.code_bits() > options.stored_bits) continue;
     ++tried;
-    if (candidate.fitted) {
-      if (candidate.estimator == 0) measure(candidate, naive, lloyd_max_levels, nearest);
-      if (candidate.estimator == 1) measure(candidate, variance_corrected, optimal_levels, stochastic);
-      if (candidate.estimator == 2) measure(candidate, sum_code, optimal_levels, stochastic);
-    } else {
-      if (candidate.estimator == 0) measure(candidate, naive, uniform_levels, nearest);
-      if (candidate.estimator == 1) measure(candidate, variance_corrected, uniform_levels, stochastic);
-      if (candidate.estimator == 2) measure(candidate, sum_code, uniform_levels, stochastic);
-    }
+    measure(candidate);
     if (best.met) break;
   }
-  if (best.bits == 0)
+  if (!found)
     throw Error("no representation within the budget gives a convex problem",
                 "more stored bits, more rows, or a ridge penalty",
                 number_text(options.stored_bits) + " stored bits");

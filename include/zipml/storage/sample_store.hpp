@@ -36,7 +36,7 @@ class FreshSamples {
 };
 
 /// A store of fresh draws: what `samples()` shows is epoch 0; training draws from what `fresh()` makes for it, so
-/// that the store stays as it is and several fits may use it at once.
+/// that the store stays as it is and several fits may use it at once. (Null: its draws are frozen after all.)
 template <class S>
 concept FreshStore = SampleStore<S> && requires(const S store) {
   { store.fresh()->samples() } -> std::convertible_to<SampleView>;

@@ -3,6 +3,7 @@
 /// Room storage: targets, the labels of one model or of several, apart from the samples that they belong to.
 
 #include <cstdint>
+#include <initializer_list>
 #include <span>
 
 #include <zipml/base/random.hpp>
@@ -41,6 +42,8 @@ class Targets {
   /// rows or one is not finite.
   Targets(const RowPlacement& placement, std::span<const float> labels)
       : Targets(placement, std::span<const std::span<const float>>(&labels, 1)) {}
+  Targets(const RowPlacement& placement, std::initializer_list<std::span<const float>> labels)
+      : Targets(placement, std::span<const std::span<const float>>(labels.begin(), labels.size())) {}
   /// The same of several models.
   Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
       : rows_(placement.rows()),

@@ -1,0 +1,144 @@
+#pragma once
+/// \file
+/// Room estimators: samples in a representation that was chosen at run time.
+
+#include <cstdint>
+#include <memory>
+#include <span>
+#include <utility>
+
+#include <zipml/estimators/quantize.hpp>
+#include <zipml/estimators/representation.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// A store of any representation, without its type: what programs hold whose users choose. Copies share the samples.
+/// Fits take the estimator as an argument:
+///
+///     const zipml::AnyStore store = zipml::quantize(data, zipml::parse_representation("naive:2,lloyd-max"));
+///     const auto fit = zipml::visit_estimator(store.representation().estimator,
+///                                             [&](auto estimator) { return zipml::Sgd{}.fit(store, estimator); });
+class AnyStore {
+ public:
+  template <SampleStore Store>
+  AnyStore(Store store, const Representation& representation)
+      : representation_(representation),
+        owner_(std::make_shared<const Store>(std::move(store))),
+        access_(&access_of<Store>) {}
+
+  const Representation& representation() const { return representation_; }
+  SampleView samples() const { return access_->samples(owner_.get()); }
+  const Targets& targets() const { return header().targets(); }
+  const Standardization& standardization() const { return header().standardization(); }
+  std::uint64_t seed() const { return header().seed(); }
+  KernelTable kernels(Isa isa) const { return access_->kernels(owner_.get(), isa); }
+  /// Samples that are rounded anew for each epoch, or null where draws are frozen.
+  std::unique_ptr<FreshSamples> fresh() const { return access_->fresh(owner_.get()); }
+
+  const StoreHeader& header() const { return access_->header(owner_.get()); }
+  Index rows() const { return header().rows(); }
+  Index cols() const { return header().cols(); }
+
+ private:
+  struct Access {
+    const StoreHeader& (*header)(const void*);
+    SampleView (*samples)(const void*);
+    KernelTable (*kernels)(const void*, Isa);
+    std::unique_ptr<FreshSamples> (*fresh)(const void*);
+  };
+  template <class Store>
+  static const Store& as(const void* owner) {
+    return *static_cast<const Store*>(owner);
+  }
+  template <class Store>
+  static constexpr Access access_of{[](const void* owner) -> const StoreHeader& { return as<Store>(owner); },
+                                    [](const void* owner) { return as<Store>(owner).samples(); },
+                                    [](const void* owner, Isa isa) { return as<Store>(owner).kernels(isa); },
+                                    [](const void* owner) -> std::unique_ptr<FreshSamples> {
+                                      if constexpr (FreshStore<Store>) return as<Store>(owner).fresh();
+                                      (void)owner;
+                                      return nullptr;
+                                    }};
+
+  Representation representation_;
+  std::shared_ptr<const void> owner_;
+  const Access* access_;
+};
+
+namespace detail {
+
+/// The visitor from a representation to types: f(estimator, levels policy, rounding).
+template <class F>
+auto visit_types(const Representation& representation, const F& f) {
+  return visit_estimator(representation.estimator, [&](auto estimator) {
+    using Estimator = decltype(estimator);
+    if constexpr (std::is_same_v<Estimator, Naive>) {
+      if (representation.rounding == RoundingKind::nearest) {
+        if (representation.levels == LevelsKind::lloyd_max) return f(naive, lloyd_max_levels, nearest);
+        if (representation.levels == LevelsKind::optimal) return f(naive, optimal_levels, nearest);
+        if (representation.levels == LevelsKind::optimal_shared)
+          return f(naive, shared_optimal_levels, nearest);
+        return f(naive, uniform_levels, nearest);
+      }
+    }
+    if (representation.levels == LevelsKind::optimal) return f(estimator, optimal_levels, stochastic);
+    if constexpr (Estimator::Encoding::summed == 1)
+      if (representation.levels == LevelsKind::optimal_shared)
+        return f(estimator, shared_optimal_levels, stochastic);
+    return f(estimator, uniform_levels, stochastic);
+  });
+}
+
+/// The kernels of every width of an encoding.
+template <class Encoding, class Decoder>
+KernelSource kernels_of_width(int bits) {
+  KernelSource source = nullptr;
+  visit_code_bits<1, 8>(bits, [&](auto b) {
+    if constexpr (Encoding::stored_bits(b()) <= 9 || Encoding::summed == 1)
+      source = kernels_of_representation<b(), Encoding, Decoder>;
+  });
+  return source;
+}
+
+}  // namespace detail
+
+/// Packs samples in a representation that is known at run time; `fresh` draws anew for each epoch, from samples that
+/// must outlive the store. What options say of outliers, the representation overrules. O(n d draws). Throws Error when
+/// the parts of the representation do not go together, and as quantize<bits> does.
+///
+///     const auto store = zipml::quantize(data, {.bits = 3, .outliers = 0.003});
+inline AnyStore quantize(const MatrixView& features, std::span<const float> labels,
+                         const Representation& representation, QuantizeOptions options = {},
+                         bool fresh = false) {
+  representation.check();
+  options.outliers = representation.outliers;
+  return detail::visit_types(representation, [&](auto estimator, auto policy, auto rounding) {
+    using Estimator = decltype(estimator);
+    if constexpr (std::is_same_v<Estimator, FullPrecision>) {
+      return AnyStore(
+          StoreFor<Estimator, DenseStore>(DenseStore(features, labels, options.standardize, options.seed),
+                                          detail::kernels_of_dense_rows),
+          representation);
+    } else {
+      using Encoding = typename Estimator::Encoding;
+      using Decoder = typename decltype(policy)::Decoder;
+      const KernelSource kernels = detail::kernels_of_width<Encoding, Decoder>(representation.bits);
+      if constexpr (rounding.stochastic)
+        if (fresh)
+          return AnyStore(
+              StoreFor<Estimator, FreshPackedStore<Encoding, Decoder>>(
+                  pack_fresh<Encoding>(features, labels, policy, representation.bits, options), kernels),
+              representation);
+      return AnyStore(
+          StoreFor<Estimator, PackedStore<Encoding, Decoder>>(
+              pack<Encoding>(features, labels, policy, rounding, representation.bits, options), kernels),
+          representation);
+    }
+  });
+}
+inline AnyStore quantize(const Dataset& data, const Representation& representation,
+                         const QuantizeOptions& options = {}, bool fresh = false) {
+  return quantize(data.features(), data.labels.span(), representation, options, fresh);
+}
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,490 @@
+// The seams of training: samples in memory of somebody else, estimators and losses of a user's own, a start and a
+// linear term, several models over one reading, several workers.
+
+#include <Eigen/LU>
+#include <condition_variable>
+#include <cstring>
+#include <mutex>
+#include <thread>
+#include <vector>
+#include <zipml/analysis/realised_system.hpp>
+#include <zipml/zipml.hpp>
+
+#include "catch.hpp"
+
+using namespace zipml;
+
+namespace {
+
+const Dataset& small_skewed() {
+  static const Dataset train = skewed({.rows = 6'000, .test_rows = 0}).train;
+  return train;
+}
+
+bool same_bits(const Fit& a, const Fit& b) {
+  return a.weights.size() == b.weights.size() &&
+         std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "codes in memory that zipml does not own train to the bits of the store that they were copied from") {
+  const Dataset& train = small_skewed();
+  const auto store = quantize<3>(train, variance_corrected, {.outliers = 0.003});
+  // As a mapped file would hold them: one piece of memory, the owner of which knows nothing of zipml.
+  const SampleView from = store.samples();
+  const auto codes = static_cast<std::size_t>(from.layout.bytes());
+  const auto d = static_cast<std::size_t>(from.cols);
+  auto memory = std::make_shared<std::vector<unsigned char>>(codes + 64 + 3 * d * sizeof(float));
+  std::memcpy(memory->data(), from.codes, codes);
+  auto* floats = reinterpret_cast<float*>(memory->data() + (codes + 64) / 64 * 64);
+  std::memcpy(floats, from.levels.offset, d * sizeof(float));
+  std::memcpy(floats + d, from.levels.step, d * sizeof(float));
+  SampleView view = from;
+  view.codes = memory->data();
+  view.levels.offset = floats;
+  view.levels.step = floats + d;
+  view.owner = memory;
+  const SampleSet set(view, store.targets(), store.standardization(), store.seed());
+  view = {};
+  memory.reset();  // the set keeps it
+  for (const int model_bits : {32, 8}) {
+    const FitOptions options{.epochs = 2, .model = {model_bits}};
+    CHECK(same_bits(Sgd{}.fit(set, variance_corrected, options), Sgd{}.fit(store, options)));
+  }
+  // What such samples lack shows when training begins.
+  CHECK_THROWS_AS(Sgd{}.fit(set, double_sampling), Error);
+  SampleView without = set.samples();
+  without.bias = nullptr;
+  CHECK_THROWS_AS(Sgd{}.fit(SampleSet(without, store.targets(), store.standardization()), variance_corrected),
+                  Error);
+  CHECK_THROWS_AS(SampleSet(set.samples(), Targets{}, store.standardization()), Error);
+}
+
+TEST_CASE("float32 rows of somebody else, with a distance of their own, train as those of a store") {
+  const Dataset& train = small_skewed();
+  const auto store = quantize<32>(train, full_precision);
+  const Index stride = train.cols + 7;
+  Buffer<float> rows(train.rows * stride);
+  for (Index i = 0; i < train.rows; ++i) std::copy_n(store.row(i), train.cols, rows.data() + i * stride);
+  SampleView view = store.samples();
+  view.values = rows.data();
+  view.stride = stride;
+  const SampleSet set(view, store.targets(), store.standardization(), store.seed());
+  CHECK(same_bits(Sgd{}.fit(set, full_precision, {.epochs = 2}), Sgd{}.fit(store, {.epochs = 2})));
+}
+
+namespace {
+
+/// An estimator as a user writes one: (l'(z0) + l'(z1)) / 2 q2 with three draws.
+struct ThreeDraws {
+  static constexpr const char* name = "three-draws";
+  static constexpr int draws = 3;
+  static constexpr unsigned margin_draws = 0b011, sample_draws = 0b100;
+  static constexpr bool corrected = false, needs_affine_loss = true, needs_stochastic = true;
+  using Encoding = SeparateDraws<3>;
+
+  template <class L>
+  double residuals(const L& loss, DrawLists<const float> z, std::span<const float> y,
+                   DrawLists<float> r) const {
+    for (std::size_t i = 0; i < y.size(); ++i)
+      r[2][i] = 0.5f * (loss.derivative(z[0][i], y[i]) + loss.derivative(z[1][i], y[i]));
+    return 0.0;
+  }
+};
+static_assert(GradientEstimator<ThreeDraws> && !BilinearEstimator<ThreeDraws>);
+
+/// The same as a table of pairs.
+struct ThreeDrawsTable {
+  static constexpr const char* name = "three-draws-table";
+  static constexpr int draws = 3;
+  static constexpr std::array<DrawPair, 2> pairs{{{0, 2, 0.5f}, {1, 2, 0.5f}}};
+  static constexpr bool corrected = false, needs_affine_loss = true, needs_stochastic = true;
+  using Encoding = SeparateDraws<3>;
+};
+
+}  // namespace
+
+TEST_CASE("an estimator of fifteen lines with three draws trains, without a bias of its rounding") {
+  const Dataset& train = small_skewed();
+  const Objective objective(train);
+  const auto store = quantize<5>(train, ThreeDraws{}, {.outliers = 0.003});
+  CHECK(store.stored_bits() > 8.0);
+  const double optimum = Sgd{}.fit(quantize<32>(train, full_precision)).quantized_loss;
+  for (const int model_bits : {32, 8})
+    for (const Index batch : {1, 64}) {
+      const FitOptions options{.batch = batch, .model = {model_bits}};
+      const Fit fit = Sgd{}.fit(store, options);
+      INFO(model_bits << " bits, batch " << batch);
+      CHECK(fit.success());
+      CHECK(objective(fit.weights.span(), fit.intercept) < 1.05 * optimum);
+      // The table says the same; it has single rows, the realised system and the test of definiteness besides.
+      const Fit table = Sgd{}.fit(store, ThreeDrawsTable{}, options);
+      CHECK(table.success());
+      CHECK(table.smallest_eigenvalue.has_value());
+      CHECK(objective(table.weights.span(), table.intercept) < 1.05 * optimum);
+      if (batch == 64) CHECK(std::fabs(table.weights[3] - fit.weights[3]) < 0.01);
+    }
+  const auto solution = realised_solution(store, ThreeDrawsTable{}, objective);
+  REQUIRE(solution);
+  CHECK(solution->value < 1.05 * optimum);
+}
+
+namespace {
+
+/// A user's squared loss without the half: slope 2.
+struct DoubledSquares {
+  static constexpr const char* name = "doubled-squares";
+  static constexpr bool classifies = false;
+  static constexpr float slope = 2.0f;
+  double value(double z, double y) const { return (z - y) * (z - y); }
+  float derivative(float z, float y) const { return 2.0f * (z - y); }
+  LabelMap label_map(const LabelStatistics& labels) const { return SquaredLoss{}.label_map(labels); }
+};
+
+/// A smooth loss that is not affine.
+struct Logistic {
+  static constexpr const char* name = "logistic";
+  static constexpr bool classifies = true;
+  static constexpr float curvature = 0.25f;
+  double value(double z, double y) const { return std::log1p(std::exp(-y * z)); }
+  float derivative(float z, float y) const { return -y / (1.0f + std::exp(y * z)); }
+  LabelMap label_map(const LabelStatistics& labels) const { return LeastSquaresSvm{}.label_map(labels); }
+};
+static_assert(BoundedCurvature<Logistic> && !AffineLoss<Logistic>);
+
+}  // namespace
+
+TEST_CASE("a loss of slope 2 trains to its optimum under every estimator: twice the loss, half the step") {
+  const Dataset& train = small_skewed();
+  const Objective one(train, SquaredLoss{}, L2(0.02f));
+  const Objective two(train, DoubledSquares{}, L2(0.04f));
+  CHECK(exact_solution(two)->value == Approx(2.0 * exact_solution(one)->value).epsilon(1e-12));
+  const auto check = [&](const auto& store) {
+    const auto estimator = typename std::remove_cvref_t<decltype(store)>::DefaultEstimator{};
+    INFO(estimator.name);
+    if constexpr (std::remove_cvref_t<decltype(store)>::draws > 1 || requires { store.bias; })
+      CHECK(realised_solution(store, estimator, two)->value ==
+            Approx(2.0 * realised_solution(store, estimator, one)->value).epsilon(1e-12));
+    for (const FitOptions& options :
+         {FitOptions{.epochs = 3}, FitOptions{.epochs = 3, .model = {8}}, FitOptions{.epochs = 2, .batch = 1},
+          FitOptions{.epochs = 2, .model = {8}, .gradient = {8}},
+          FitOptions{.epochs = 2, .safety = Safety::ridge},
+          FitOptions{.epochs = 2, .safety = Safety::shrink}}) {
+      const Fit half = Sgd{SquaredLoss{}, L2(0.02f)}.fit(store, options);
+      const Fit whole = Sgd{DoubledSquares{}, L2(0.04f)}.fit(store, options);
+      CHECK(whole.step == 0.5 * half.step);
+      // Powers of two change no bit.
+      CHECK(same_bits(half, whole));
+      CHECK(whole.quantized_loss == Approx(2.0 * half.quantized_loss).epsilon(1e-6));
+      CHECK(whole.added_ridge == Approx(2.0 * half.added_ridge));
+      CHECK(whole.status == half.status);
+    }
+  };
+  check(quantize<32>(train, full_precision));
+  check(quantize<4>(train, naive, uniform_levels, nearest));
+  check(quantize<2>(train, variance_corrected));
+  check(quantize<4>(train, variance_corrected, {.outliers = 0.003}));
+  check(quantize<4>(train, sum_code));
+  check(quantize<2>(train, double_sampling));
+  check(quantize<5>(train, symmetrized));
+}
+
+TEST_CASE("the automatic step follows the curvature bound of a loss that is not affine") {
+  const Dataset classes = two_class({.rows = 6'000, .test_rows = 0}).train;
+  const auto store = quantize<32>(classes, full_precision);
+  const Fit logistic = Sgd{Logistic{}}.fit(store);
+  CHECK(logistic.step == Approx(4.0 * Sgd{LeastSquaresSvm{}}.fit(store).step));
+  CHECK(logistic.success());
+  CHECK(accuracy(logistic.model, classes.features(), classes.labels.data()) > 0.75);
+}
+
+TEST_CASE("a linear term moves the solution to where the gradient is its negative") {
+  const Dataset& train = small_skewed();
+  const Index d = train.cols;
+  Eigen::MatrixXd matrix;
+  Eigen::VectorXd right;
+  const auto full = quantize<32>(train, full_precision);
+  const Objective objective(train);
+  Buffer<float> labels(train.rows);
+  for (Index i = 0; i < train.rows; ++i) labels[i] = static_cast<float>(objective.label(full.row_id(i)));
+  Buffer<double> term(d + 1);
+  for (Index j = 0; j <= d; ++j) term[j] = 0.02 * static_cast<double>(j % 5) - 0.04;
+  const auto check = [&](const auto& store, auto estimator, const FitOptions& plain) {
+    detail::realised_system(store.samples(), estimator, labels, matrix, right);
+    Eigen::VectorXd shifted = right;
+    for (Index j = 0; j <= d; ++j) shifted(j) -= term[j];
+    const Eigen::VectorXd x = matrix.partialPivLu().solve(shifted);
+    FitOptions options = plain;
+    options.linear_term = std::as_const(term).span();
+    const Fit fit = Sgd{}.fit(store, estimator, options);
+    CHECK(fit.status == Status::completed);
+    double squares = 0.0;
+    for (Index j = 0; j < d; ++j) squares += std::pow(fit.weights[j] - x(j), 2.0);
+    CHECK(std::sqrt(squares) < 0.05 * x.norm());
+    CHECK(fit.intercept == Approx(x(d)).margin(0.02));
+  };
+  const auto packed = quantize<6>(train, variance_corrected, {.outliers = 0.003});
+  check(full, full_precision, {.epochs = 60});
+  check(packed, variance_corrected, {.epochs = 60});
+  check(packed, variance_corrected, {.epochs = 60, .model = {8}, .gradient = {8}});
+  check(packed, variance_corrected, {.epochs = 40, .batch = 1});
+  CHECK_THROWS_AS(Sgd{}.fit(packed, {.linear_term = std::as_const(term).span().first(3)}), Error);
+}
+
+TEST_CASE("training goes on from a start") {
+  const Dataset& train = small_skewed();
+  const auto store = quantize<6>(train, variance_corrected);
+  const Objective objective(train);
+  const Fit first = Sgd{}.fit(store, {.epochs = 20});
+  Buffer<double> start(train.cols + 1);
+  std::copy(first.weights.begin(), first.weights.end(), start.begin());
+  start[train.cols] = first.intercept;
+  const Fit none = Sgd{}.fit(store, {.epochs = 0, .start = std::as_const(start).span()});
+  CHECK(same_bits(none, first));
+  const Fit on = Sgd{}.fit(store, {.epochs = 1, .start = std::as_const(start).span()});
+  const Fit anew = Sgd{}.fit(store, {.epochs = 1});
+  CHECK(objective(on.weights.span(), on.intercept) < 0.99 * objective(anew.weights.span(), anew.intercept));
+  start[2] = std::nan("");
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.start = std::as_const(start).span()}), Error);
+}
+
+TEST_CASE("three models over one reading have the bits of three fits") {
+  const Dataset& train = small_skewed();
+  const Index n = train.rows;
+  std::vector<std::vector<float>> labels(3);
+  for (Index i = 0; i < n; ++i) {
+    const auto at = static_cast<std::size_t>(i);
+    labels[0].push_back(train.labels[i]);
+    labels[1].push_back(train.values[i * train.cols] - 0.5f * train.labels[i]);
+    labels[2].push_back(100.0f * train.values[i * train.cols + 3] + static_cast<float>(at % 7));
+  }
+  const std::vector<std::span<const float>> lists(labels.begin(), labels.end());
+  const auto check = [&](const auto& store, auto estimator, const FitOptions& options) {
+    INFO(estimator.name << ", " << options.model.bits << " bits, batch " << options.batch);
+    const Targets all(store.placement(), lists);
+    const Sgd sgd{SquaredLoss{}, L2(1e-3f)};
+    const List<Fit> together = sgd.fit_models(store, all, estimator, options);
+    REQUIRE(together.size() == 3);
+    for (std::size_t m = 0; m < 3; ++m) {
+      const List<Fit> alone = sgd.fit_models(store, Targets(store.placement(), lists[m]), estimator, options);
+      CHECK(same_bits(together[m], alone[0]));
+      CHECK(together[m].status == alone[0].status);
+      CHECK(std::equal(alone[0].model.weights.begin(), alone[0].model.weights.end(),
+                       together[m].model.weights.begin()));
+    }
+  };
+  const QuantizeOptions outliers{.outliers = 0.003};
+  const auto corrected = quantize<3>(train, variance_corrected, outliers);
+  const auto two = quantize<4>(train, double_sampling);
+  for (const Index batch : {1, 5, 64, 3000}) {
+    check(corrected, variance_corrected, {.epochs = 2, .batch = batch, .model = {8}});
+    check(two, double_sampling, {.epochs = 2, .batch = batch, .model = {8}});
+    check(two, symmetrized, {.epochs = 1, .batch = batch, .model = {4}, .gradient = {8}});
+    check(corrected, variance_corrected, {.epochs = 2, .batch = batch});
+  }
+  check(quantize<4>(train, naive, {.scaling = Scaling::row_range}), naive, {.epochs = 2, .model = {8}});
+  check(quantize<4>(train, variance_corrected, shared_optimal_levels), variance_corrected,
+        {.epochs = 2, .model = {8}});
+  check(quantize<3>(train, naive, optimal_levels), naive, {.epochs = 2});
+  check(quantize<32>(train, full_precision), full_precision, {.epochs = 2});
+}
+
+TEST_CASE("one of several models diverges or is stopped; the others train on") {
+  const Dataset& train = small_skewed();
+  const auto store = quantize<4>(train, naive);
+  std::vector<float> small(train.labels.begin(), train.labels.end());
+  std::vector<float> other = small;
+  for (float& y : other) y = -2.0f * y + 1.0f;
+  const std::vector<std::span<const float>> lists{small, other};
+  const Targets both(store.placement(), lists);
+  const Sgd sgd;
+  const auto stop_second = [](const EpochEvent& event) {
+    return event.model == 1 && event.epoch == 2 ? Flow::stop : Flow::go_on;
+  };
+  const List<Fit> fits = sgd.fit_models(store, both, naive, {.epochs = 5}, stop_second);
+  CHECK(fits[0].epochs == 5);
+  CHECK(fits[1].epochs == 2);
+  CHECK(fits[1].status == Status::stopped);
+  CHECK(same_bits(fits[0], sgd.fit(store, {.epochs = 5})));
+}
+
+namespace {
+
+/// Workers in threads of one process.
+class Meeting {
+ public:
+  explicit Meeting(int workers) : workers_(workers), messages_(static_cast<std::size_t>(workers)) {}
+
+  class Worker : public Reducer {
+   public:
+    Worker(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
+    int workers() const override { return meeting_.workers_; }
+    int rank() const override { return rank_; }
+    float largest(float mine) override {
+      float all = 0.0f;
+      exchange(std::span<float>(&mine, 1),
+               [&all](std::span<const float> other) { all = std::max(all, other[0]); });
+      return all;
+    }
+    void sum(std::span<std::int32_t> mine) override { add(mine); }
+    void sum(std::span<float> mine) override { add(mine); }
+    void sum(std::span<double> mine) override { add(mine); }
+    List<Message> gather(const Message& mine) override {
+      meeting_.messages_[static_cast<std::size_t>(rank_)] = &mine;
+      meeting_.wait();
+      List<Message> all;
+      for (const void* message : meeting_.messages_) all.push_back(*static_cast<const Message*>(message));
+      meeting_.wait();
+      return all;
+    }
+
+   private:
+    template <class T>
+    void add(std::span<T> mine) {
+      std::vector<T> total(mine.size());
+      exchange(mine, [&total](std::span<const T> other) {
+        for (std::size_t i = 0; i < other.size(); ++i) total[i] += other[i];
+      });
+      std::copy(total.begin(), total.end(), mine.begin());
+    }
+    template <class T, class F>
+    void exchange(std::span<T> mine, const F& take) {
+      meeting_.messages_[static_cast<std::size_t>(rank_)] = mine.data();
+      meeting_.wait();
+      for (const void* other : meeting_.messages_) take({static_cast<const T*>(other), mine.size()});
+      meeting_.wait();
+    }
+    Meeting& meeting_;
+    int rank_;
+  };
+
+ private:
+  void wait() {
+    std::unique_lock lock(mutex_);
+    const int round = round_;
+    if (++here_ == workers_) {
+      here_ = 0;
+      ++round_;
+      all_here_.notify_all();
+    } else {
+      all_here_.wait(lock, [&] { return round_ != round; });
+    }
+  }
+  int workers_;
+  std::vector<const void*> messages_;
+  std::mutex mutex_;
+  std::condition_variable all_here_;
+  int here_ = 0;
+  int round_ = 0;
+};
+
+template <class Store>
+std::vector<Fit> fit_by_workers(const Store& store, FitOptions options, int workers) {
+  Meeting meeting(workers);
+  std::vector<Fit> fits(static_cast<std::size_t>(workers));
+  std::vector<std::thread> threads;
+  for (int rank = 0; rank < workers; ++rank)
+    threads.emplace_back([&, rank] {
+      Meeting::Worker worker(meeting, rank);
+      FitOptions mine = options;
+      mine.reducer = &worker;
+      fits[static_cast<std::size_t>(rank)] = Sgd{}.fit(store, mine);
+    });
+  for (std::thread& thread : threads) thread.join();
+  return fits;
+}
+
+}  // namespace
+
+TEST_CASE("workers that share every batch and add integers train the very bits of one worker") {
+  const Dataset& train = small_skewed();
+  const auto check = [&](const auto& store, const FitOptions& options) {
+    INFO(options.batch << " rows, " << store.stored_bits() << " bits");
+    const Fit one = Sgd{}.fit(store, options);
+    for (const int workers : {2, 3})
+      for (const Fit& fit : fit_by_workers(store, options, workers)) {
+        CHECK(same_bits(fit, one));
+        CHECK(fit.status == one.status);
+        CHECK(fit.quantized_loss == Approx(one.quantized_loss).epsilon(1e-9));
+      }
+  };
+  for (const Index batch : {8, 64, 100, 2000}) {
+    check(quantize<3>(train, variance_corrected), {.epochs = 2, .batch = batch, .model = {8}});
+    check(quantize<4>(train, symmetrized), {.epochs = 2, .batch = batch, .model = {4}});
+  }
+}
+
+TEST_CASE("workers whose sums are floats, or whose gradients travel in few bits, end near one worker") {
+  const Dataset& train = small_skewed();
+  const Objective objective(train);
+  const auto store = quantize<6>(train, variance_corrected, {.outliers = 0.003});
+  const Channel two_bits{.bits = 2, .error_feedback = true};
+  for (const FitOptions& options : {FitOptions{}, FitOptions{.model = {8}}, FitOptions{.gradient = {8}},
+                                    FitOptions{.model = {8}, .gradient = two_bits},
+                                    FitOptions{.model = two_bits, .gradient = two_bits}}) {
+    const Fit one = Sgd{}.fit(store, options);
+    const double expected = objective(one.weights.span(), one.intercept);
+    const std::vector<Fit> fits = fit_by_workers(store, options, 2);
+    CHECK(same_bits(fits[0], fits[1]));
+    CHECK(objective(fits[0].weights.span(), fits[0].intercept) == Approx(expected).epsilon(0.01));
+  }
+}
+
+TEST_CASE("the receiving end of a channel makes of its messages what the sending end has left") {
+  const Index n = 300;
+  for (const Stream stream : {Stream::model, Stream::gradient})
+    for (const Channel& channel :
+         {Channel{}, Channel{1}, Channel{4}, Channel{.bits = 2, .scaling = ChannelScaling::norm},
+          Channel{.bits = 8, .scaling = ChannelScaling::block, .block = 64},
+          Channel{.bits = 3, .nearest = true}, Channel{.bits = 2, .error_feedback = true},
+          Channel{.bits = 8, .levels = ChannelLevels::optimal, .refit = 2},
+          Channel{.bits = 3, .levels = ChannelLevels::optimal, .refit = 2}}) {
+      ChannelEncoder encoder(channel, n, Random(3), stream);
+      ChannelDecoder decoder(channel, n, stream);
+      for (std::uint64_t row = 0; row < 5; ++row) {
+        Buffer<float> v(padded(n)), got(padded(n));
+        for (Index j = 0; j < n && row != 3; ++j)
+          v[j] = static_cast<float>(
+              normals(Random(9).words(Stream::generated, 0, static_cast<std::uint32_t>(j), row))[0]);
+        const Message& message = encoder.send(kernels_of(Isa::scalar), row, v.data());
+        if (!channel.rounds()) continue;
+        decoder.receive(message, got.data());
+        CHECK(std::equal(v.begin(), v.end(), got.begin()));
+      }
+    }
+}
+
+TEST_CASE("columns, doubles and blocks of matrices pack to the codes of contiguous float32 rows") {
+  const Index n = 300, d = 21;
+  Eigen::MatrixXd doubles(n, d);
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < d; ++j)
+      doubles(i, j) = static_cast<double>(static_cast<float>(uniform24(Random(4).word(
+          Stream::generated, 0, static_cast<std::uint32_t>(j), static_cast<std::uint64_t>(i)))));
+  const RowMajorMatrix rows = doubles.cast<float>();
+  const Eigen::MatrixXf columns = rows;
+  Eigen::MatrixXf large(n, 2 * d);
+  large << columns, columns;
+  const Eigen::VectorXd y = Eigen::VectorXd::LinSpaced(n, 0.0, 1.0);
+  const auto expected = quantize<3>(rows, y.cast<float>(), variance_corrected, {.outliers = 0.02});
+  const auto same = [&](const auto& store) {
+    return std::equal(store.codes().begin(), store.codes().end(), expected.codes().begin()) &&
+           store.outliers.count() == expected.outliers.count() && store.bias[4] == expected.bias[4] &&
+           std::equal(store.labels().begin(), store.labels().end(), expected.labels().begin());
+  };
+  const QuantizeOptions options{.outliers = 0.02};
+  CHECK(same(quantize<3>(columns, y, variance_corrected, options)));
+  CHECK(same(quantize<3>(doubles, y, variance_corrected, options)));
+  CHECK(same(
+      quantize<3>(Eigen::Matrix<double, -1, -1, Eigen::RowMajor>(doubles), y, variance_corrected, options)));
+  CHECK(same(quantize<3>(large.rightCols(d), y, variance_corrected, options)));
+  CHECK(same(quantize<3>(2.0f * columns - columns, y, variance_corrected, options)));
+  const auto fitted = quantize<3>(rows, y, naive, optimal_levels);
+  const auto other = quantize<3>(doubles, y, naive, optimal_levels);
+  CHECK(std::equal(fitted.codes().begin(), fitted.codes().end(), other.codes().begin()));
+  const DenseStore dense = quantize<32>(doubles, y, full_precision);
+  const DenseStore same_rows = quantize<32>(rows, y, full_precision);
+  for (Index i = 0; i < n; i += 17) CHECK(std::equal(dense.row(i), dense.row(i) + d, same_rows.row(i)));
+}
