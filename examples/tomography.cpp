@@ -248,22 +248,27 @@ void write_csv(const std::string& path, const std::vector<Image>& images) {
     throw zipml::Error(zipml::Place{path}, "cannot write", "space", "none left");
 }
 
-/// The phantom and its images side by side.
+/// The phantom and its images side by side, with their errors and what training moved.
 void write_png(const std::string& path, Index size, const std::vector<Image>& images) {
-  Gnuplot picture(path, 260 * static_cast<int>(images.size()), 300, "pngcairo");
+  Gnuplot picture(path, 200 * static_cast<int>(images.size()), 250, "pngcairo");
   std::FILE* plot = picture.stream();
-  std::fprintf(
-      plot,
-      "set multiplot layout 1,%zu\nunset tics\nunset colorbox\nset palette gray\nset cbrange [0:0.5]\n"
-      "set size ratio 1\nset xrange [-0.5:%td.5]\nset yrange [%td.5:-0.5]\nset lmargin 0.5\nset rmargin "
-      "0.5\n",
-      images.size(), size - 1, size - 1);
-  for (const Image& image : images) {
-    char title[120];
-    std::snprintf(title, sizeof title, image.stored_bits > 0.0 ? "%s: %.1f %%" : "%s", image.title.c_str(),
-                  100.0 * image.error);
-    std::fprintf(plot, "set title %s noenhanced\nplot '-' matrix with image notitle\n",
-                 Gnuplot::quoted(title).c_str());
+  std::fprintf(plot,
+               "set termoption font 'sans-serif,10'\nset multiplot\nunset tics\nunset colorbox\nunset border\n"
+               "set palette gray\nset cbrange [0:0.5]\nset xrange [-0.5:%td.5]\nset yrange [%td.5:-0.5]\n"
+               "set bmargin at screen 0.02\nset tmargin at screen 0.78\n",
+               size - 1, size - 1);
+  for (std::size_t k = 0; k < images.size(); ++k) {
+    const Image& image = images[k];
+    char lines[80] = "";
+    if (image.stored_bits > 0.0)
+      std::snprintf(lines, sizeof lines, "\nerror %.1f %%, %.0f MB moved", 100.0 * image.error,
+                    1e-6 * image.moved_bytes);
+    std::fprintf(plot,
+                 "set lmargin at screen %g\nset rmargin at screen %g\nset label 1 \"%s%s\" at graph 0.5,1.20 "
+                 "center noenhanced\nplot '-' matrix with image notitle\n",
+                 (static_cast<double>(k) + 0.025) / static_cast<double>(images.size()),
+                 (static_cast<double>(k) + 0.975) / static_cast<double>(images.size()), image.title.c_str(),
+                 lines);
     for (Index i = 0; i < size; ++i) {
       for (Index j = 0; j < size; ++j)
         std::fprintf(plot, "%.4g ", image.pixels[static_cast<std::size_t>(i * size + j)]);
