@@ -16,6 +16,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <regex>
 #include <string>
 #include <system_error>
@@ -171,7 +172,7 @@ void plot_panel(Chart& chart, const Panel& panel, double read_gb_per_s) {
                               {"avx2", "AVX2", colour::blue, 9},
                               {"avx-vnni", "AVX-VNNI", colour::green, 11},
                               {"avx512", "AVX-512", colour::vermilion, 7},
-                              {"eigen-native", "Eigen loop", colour::black, 6}};
+                              {"eigen-native", "Eigen loop", colour::black, 2}};
   if (!std::isnan(read_gb_per_s)) {
     char name[64];
     std::snprintf(name, sizeof name, "memory bandwidth, %.3g GB/s", read_gb_per_s);
@@ -181,11 +182,13 @@ void plot_panel(Chart& chart, const Panel& panel, double read_gb_per_s) {
                .symbol = 0,
                .dashed = true});
   }
-  for (const Line& line : panel.lines) {
+  for (const Line& line : std::views::reverse(panel.lines)) {  // Eigen, the first one, on top
     const auto* const style =
         std::find_if(std::begin(styles), std::end(styles), [&](const Style& s) { return line.isa == s.isa; });
     const bool known = style != std::end(styles);
-    Chart::Curve integers{known ? style->name : line.isa, known ? style->colour : colour::purple, {},
+    Chart::Curve integers{known ? style->name : line.isa,
+                          known ? style->colour : colour::purple,
+                          {},
                           known ? style->symbol : 13};
     Chart::Curve float32 = integers;
     for (const auto& [bits, run] : line.runs)

@@ -286,7 +286,8 @@ std::vector<Chart::Point> frontier(const std::vector<Row>& rows, const Family& f
 }
 
 /// The frontier of every family; `float32` is the excess in per cent that SGD on float32 has, or 0.
-void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title, double float32) {
+void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title,
+               double float32) {
   std::vector<Chart::Curve> curves;
   double low = float32 > 0.0 ? float32 : 0.1, high = 2.0;
   double left = rows.front().stored_bits.mean(), right = left;
@@ -300,11 +301,13 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
     curves.push_back(std::move(curve));
   }
   Gnuplot picture(path, 820, 480);
-  std::fprintf(picture.stream(),
-               "set xlabel 'stored bits per value' offset 0,0.3 tc rgb '%s'\nset format y '%%g %%%%'\nset xtics 1\n",
-               colour::grey);
+  std::fprintf(
+      picture.stream(),
+      "set xlabel 'stored bits per value' offset 0,0.3 tc rgb '%s'\nset format y '%%g %%%%'\nset xtics 1\n",
+      colour::grey);
   Chart chart(picture, {105.0, 70.0, 800.0, 425.0}, {left - 0.25, 0.5 * low, right + 0.4, 2.0 * high});
-  chart.head(title, "excess over the exact optimum, with the best levels at every width");
+  chart.head(title, "excess over the exact optimum at the best levels and outliers, mean of " +
+                        std::to_string(rows.front().solved.count) + " draws");
   chart.add_level(1.0, "1 %");
   chart.add_level(0.1, "0.1 %");
   if (float32 > 0.0) chart.add_level(float32, "excess of SGD on float32", true);

@@ -80,7 +80,7 @@ class Chart {
     std::string name;  // empty: none is written
     const char* colour = colour::black;
     std::vector<Point> points{};
-    int symbol = 7;    // gnuplot's point type; 0: none
+    int symbol = 7;  // gnuplot's point type; 0: none
     bool dashed = false;
   };
 
@@ -105,21 +105,21 @@ class Chart {
 
   /// A horizontal line with its name on it, preferably at its right end.
   void add_level(double y, const std::string& name, bool dashed = false) {
-    levels_.push_back({name, dashed ? colour::grey : colour::light, {{values_.left, y}, {values_.right, y}}, 0,
-                       dashed});
+    levels_.push_back(
+        {name, dashed ? colour::grey : colour::light, {{values_.left, y}, {values_.right, y}}, 0, dashed});
   }
 
   void draw() {
     std::FILE* const plot = picture_.stream();
     const double width = picture_.width(), height = picture_.height();
-    std::fprintf(plot,
-                 "set margins screen %.4f, screen %.4f, screen %.4f, screen %.4f\nset xrange [%g:%g]\n"
-                 "set yrange [%g:%g]\nset logscale y\n%sset border 3 lc rgb '%s'\nset tics nomirror out scale "
-                 "0.5\n"
-                 "set mytics 1\nunset key\n",
-                 area_.left / width, area_.right / width, area_.bottom / height, area_.top / height,
-                 values_.left, values_.right, values_.bottom, values_.top, log_x_ ? "set logscale x 2\n" : "",
-                 colour::grey);
+    std::fprintf(
+        plot,
+        "set margins screen %.4f, screen %.4f, screen %.4f, screen %.4f\nset xrange [%g:%g]\n"
+        "set yrange [%g:%g]\nset logscale y\n%sset border 3 lc rgb '%s'\nset tics nomirror out scale "
+        "0.5\n"
+        "set mytics 1\nunset key\n",
+        area_.left / width, area_.right / width, area_.bottom / height, area_.top / height, values_.left,
+        values_.right, values_.bottom, values_.top, log_x_ ? "set logscale x 2\n" : "", colour::grey);
     for (const Curve& level : levels_) place_on(level);
     for (const Curve& curve : curves_)
       if (!curve.name.empty()) place_beside(curve);
@@ -153,9 +153,7 @@ class Chart {
             area_.bottom + (area_.top - area_.bottom) * fraction(p.y, values_.bottom, values_.top, true)};
   }
 
-  static double text_width(const std::string& text) {
-    return 0.58 * font * static_cast<double>(text.size());
-  }
+  static double text_width(const std::string& text) { return 0.58 * font * static_cast<double>(text.size()); }
 
   /// The part of the line from a to b in the box, over the length of the line (Liang, Barsky 1984).
   static double inside(const Point& a, const Point& b, const Box& box) {
@@ -184,7 +182,8 @@ class Chart {
   double covered(const Box& box) const {
     double cost = 0.0;
     for (const Box& other : names_)
-      if (box.left < other.right && other.left < box.right && box.bottom < other.top && other.bottom < box.top)
+      if (box.left < other.right && other.left < box.right && box.bottom < other.top &&
+          other.bottom < box.top)
         cost += 2000.0;
     for (const auto* curves : {&curves_, &levels_})
       for (const Curve& curve : *curves)
@@ -193,8 +192,7 @@ class Chart {
           if (inside(from, to, box) > 0.0 || inside(to, to, box) > 0.0)
             cost += curves == &curves_ ? 1000.0 : 200.0;
         }
-    if (box.left < area_.left || box.right > area_.right || box.bottom < area_.bottom ||
-        box.top > area_.top)
+    if (box.left < area_.left || box.right > area_.right || box.bottom < area_.bottom || box.top > area_.top)
       cost += 5000.0;
     return cost;
   }
