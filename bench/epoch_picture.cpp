@@ -219,7 +219,7 @@ void write_svg(const std::string& path, const Measured& measured, long columns) 
     include(measured.wall(1.0));
     include(measured.wall(32.0));
   }
-  Gnuplot picture(path, 860, 420);
+  Gnuplot picture(path, 960, 500);
   std::fprintf(picture.stream(),
                "set multiplot\nset xtics (1, 2, 3, 4, '' 5, 6, '' 7, 8, 'float32' 32)\nset format y '%%g'\n"
                "set xlabel 'stored bits per value' offset 0,0.3 tc rgb '%s'\n",
@@ -227,7 +227,7 @@ void write_svg(const std::string& path, const Measured& measured, long columns) 
   const double width = picture.width() / static_cast<double>(panels.size());
   for (std::size_t k = 0; k < panels.size(); ++k) {
     const double left = width * static_cast<double>(k);
-    Chart chart(picture, {left + 60.0, 70.0, left + width - 25.0, 365.0}, {0.9, low / 1.3, 36.0, high * 1.6},
+    Chart chart(picture, {left + 60.0, 70.0, left + width - 25.0, 445.0}, {0.9, low / 1.3, 36.0, high * 1.6},
                 true);
     chart.head(panels[k]->title, "values per ns, " + std::to_string(columns) + " columns");
     plot_panel(chart, *panels[k], panels[k] == &measured.memory ? measured.read_gb_per_s : NAN);

@@ -84,7 +84,8 @@ class Chart {
     bool dashed = false;
   };
 
-  static constexpr int font = 16;  // pixels
+  static constexpr int font = 16;        // pixels
+  static constexpr double symbol = 5.0;  // half a symbol, pixels
 
   /// `area` in pixels of the picture from its lower left corner, `values` at its edges.
   Chart(Gnuplot& picture, const Box& area, const Box& values, bool log_x = false)
@@ -153,7 +154,7 @@ class Chart {
             area_.bottom + (area_.top - area_.bottom) * fraction(p.y, values_.bottom, values_.top, true)};
   }
 
-  static double text_width(const std::string& text) { return 0.58 * font * static_cast<double>(text.size()); }
+  static double text_width(const std::string& text) { return 0.6 * font * static_cast<double>(text.size()); }
 
   /// The part of the line from a to b in the box, over the length of the line (Liang, Barsky 1984).
   static double inside(const Point& a, const Point& b, const Box& box) {
@@ -171,6 +172,7 @@ class Chart {
     return std::max(0.0, to - from);
   }
 
+  /// Whether the lines from a to b and from c to d meet.
   static bool cross(const Point& a, const Point& b, const Point& c, const Point& d) {
     const auto side = [](const Point& p, const Point& q, const Point& r) {
       return (q.x - p.x) * (r.y - p.y) - (q.y - p.y) * (r.x - p.x) > 0.0;
@@ -180,6 +182,7 @@ class Chart {
 
   /// How much a name in this box would cover, in thousands for curves and names.
   double covered(const Box& box) const {
+    const Box wide{box.left - symbol, box.bottom - symbol, box.right + symbol, box.top + symbol};
     double cost = 0.0;
     for (const Box& other : names_)
       if (box.left < other.right && other.left < box.right && box.bottom < other.top &&
@@ -189,7 +192,7 @@ class Chart {
       for (const Curve& curve : *curves)
         for (std::size_t k = 0; k < curve.points.size(); ++k) {
           const Point to = pixel(curve.points[k]), from = k > 0 ? pixel(curve.points[k - 1]) : to;
-          if (inside(from, to, box) > 0.0 || inside(to, to, box) > 0.0)
+          if (inside(from, to, box) > 0.0 || (curve.symbol > 0 && inside(to, to, wide) > 0.0))
             cost += curves == &curves_ ? 1000.0 : 200.0;
         }
     if (box.left < area_.left || box.right > area_.right || box.bottom < area_.bottom || box.top > area_.top)
@@ -197,12 +200,17 @@ class Chart {
     return cost;
   }
 
+  /// Curves other than its own, their symbols and names that the line from a to b meets.
   double crossings(const Point& a, const Point& b, const Curve& own) const {
-    double count = 0.0;
+    int count = 0;
     for (const Curve& curve : curves_)
-      for (std::size_t k = 1; k < curve.points.size() && &curve != &own; ++k)
-        count += cross(a, b, pixel(curve.points[k - 1]), pixel(curve.points[k])) ? 1.0 : 0.0;
-    for (const Box& name : names_) count += inside(a, b, name) > 0.0 ? 1.0 : 0.0;
+      for (std::size_t k = 0; k < curve.points.size() && &curve != &own; ++k) {
+        const Point p = pixel(curve.points[k]);
+        if (k > 0 && cross(a, b, pixel(curve.points[k - 1]), p)) ++count;
+        if (inside(a, b, {p.x - symbol, p.y - symbol, p.x + symbol, p.y + symbol}) > 0.0) ++count;
+      }
+    for (const Box& name : names_)
+      if (inside(a, b, name) > 0.0) ++count;
     return count;
   }
 
