@@ -1,5 +1,5 @@
-// The picture of epoch_bench: values per ns against stored bits, one line per instruction set, from memory
-// beside the wall that reading puts there, and from the second-level cache.
+// The picture of epoch_bench: values per ns against stored bits, one curve per instruction set, from memory
+// under the wall that its bandwidth is, and from the second-level cache.
 //
 //     cmake --build build --target epoch_picture
 //         runs epoch_bench (ZIPML_BENCH_MB as there), writes build/epochs.json, epochs.csv and epochs.svg
@@ -16,6 +16,7 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
+#include <ranges>
 #include <regex>
 #include <string>
 #include <system_error>
@@ -64,8 +65,8 @@ struct Panel {
 };
 
 struct Measured {
-  Panel memory{.where = "memory", .title = "from memory"};
-  Panel cache{.where = "cache", .title = "from the second-level cache"};
+  Panel memory{.where = "memory", .title = "epochs from memory"};
+  Panel cache{.where = "cache", .title = "epochs from the second-level cache"};
   double read_gb_per_s = NAN;
 
   double wall(double stored_bits) const { return read_gb_per_s * 8.0 / stored_bits; }
@@ -159,42 +160,44 @@ void write_csv(const std::string& path, const Measured& measured) {
     throw zipml::Error(zipml::Place{path}, "cannot write", "space", "none left");
 }
 
-/// The commands and data of one panel. In cache there is no wall.
-void plot_panel(std::FILE* plot, const Panel& panel, double read_gb_per_s) {
+/// One panel: integers at 1 to 8 bits as a curve, float32 as a point of its own. In cache there is no wall.
+void plot_panel(Chart& chart, const Panel& panel, double read_gb_per_s) {
   struct Style {
     const char* isa;
+    const char* name;
     const char* colour;
-    int point;
+    int symbol;
   };
-  constexpr Style styles[] = {{"scalar", "#888888", 4},
-                              {"avx2", "#56b4e9", 5},
-                              {"avx-vnni", "#009e73", 9},
-                              {"avx512", "#d55e00", 7},
-                              {"eigen-native", "#000000", 6}};
-  constexpr Style other{"", "#cc79a7", 13};
-  std::fprintf(plot, "set title %s noenhanced\nplot ", Gnuplot::quoted(panel.title).c_str());
-  const char* comma = "";
-  for (const Line& line : panel.lines) {
-    const Style* style =
+  constexpr Style styles[] = {{"scalar", "scalar", colour::grey, 5},
+                              {"avx2", "AVX2", colour::blue, 9},
+                              {"avx-vnni", "AVX-VNNI", colour::green, 11},
+                              {"avx512", "AVX-512", colour::vermilion, 7},
+                              {"eigen-native", "Eigen loop", colour::black, 2}};
+  if (!std::isnan(read_gb_per_s)) {
+    char name[64];
+    std::snprintf(name, sizeof name, "memory bandwidth, %.3g GB/s", read_gb_per_s);
+    chart.add({.name = name,
+               .colour = colour::black,
+               .points = {{1.0, read_gb_per_s * 8.0}, {32.0, read_gb_per_s * 8.0 / 32.0}},
+               .symbol = 0,
+               .dashed = true});
+  }
+  for (const Line& line : std::views::reverse(panel.lines)) {  // Eigen, the first one, on top
+    const auto* const style =
         std::find_if(std::begin(styles), std::end(styles), [&](const Style& s) { return line.isa == s.isa; });
-    if (style == std::end(styles)) style = &other;
-    const bool eigen = line.isa == "eigen-native";
-    std::fprintf(plot, "%s'-' using 1:2 with %s lw 2 pt %d ps %g lc rgb '%s' title '%s'", comma,
-                 eigen ? "points" : "linespoints", style->point, eigen ? 1.5 : 0.8, style->colour,
-                 eigen ? "Eigen loop" : line.isa.c_str());
-    comma = ", ";
-  }
-  if (!std::isnan(read_gb_per_s))
-    std::fprintf(plot, "%s'-' using 1:2 with lines lw 2 dt 2 lc rgb '#000000' title 'reading, %.3g GB/s'",
-                 comma, read_gb_per_s);
-  std::fprintf(plot, "\n");
-  for (const Line& line : panel.lines) {
+    const bool known = style != std::end(styles);
+    Chart::Curve integers{known ? style->name : line.isa,
+                          known ? style->colour : colour::purple,
+                          {},
+                          known ? style->symbol : 13};
+    Chart::Curve float32 = integers;
     for (const auto& [bits, run] : line.runs)
-      std::fprintf(plot, "%.9g %.9g\n", run.stored_bits, run.values_per_ns);
-    std::fprintf(plot, "e\n");
+      (bits == 32 ? float32 : integers).points.push_back({run.stored_bits, run.values_per_ns});
+    if (!integers.points.empty()) float32.name.clear();
+    chart.add(std::move(integers));
+    chart.add(std::move(float32));
   }
-  if (!std::isnan(read_gb_per_s))
-    std::fprintf(plot, "1 %.9g\n32 %.9g\ne\n", read_gb_per_s * 8.0, read_gb_per_s * 8.0 / 32.0);
+  chart.draw();
 }
 
 /// The panels share their axes, so that heights compare.
@@ -216,21 +219,20 @@ void write_svg(const std::string& path, const Measured& measured, long columns) 
     include(measured.wall(1.0));
     include(measured.wall(32.0));
   }
-  Gnuplot picture(path);
-  std::FILE* plot = picture.stream();
-  std::fprintf(
-      plot,
-      "set multiplot layout 1,%zu title 'Epochs of SGD, %ld columns: integers at 1 to 8 bits, float32 "
-      "at 32' noenhanced\n"
-      "set logscale x 2\nset logscale y\nset grid\nset xrange [0.9:36]\nset yrange [%g:%g]\n"
-      "set xtics (1, 2, 3, 4, 5, 6, 7, 8, 32)\nset format y '%%g'\n"
-      "set xlabel 'stored bits per value'\n"
-      "set ylabel 'values per ns, each in a dot product and an accumulation'\n"
-      "set key below Left reverse maxrows 3 samplen 3\nset bmargin 8\n",
-      panels.size(), columns, low / 1.3, high * 1.3);
-  for (const Panel* panel : panels)
-    plot_panel(plot, *panel, panel == &measured.memory ? measured.read_gb_per_s : NAN);
-  std::fprintf(plot, "unset multiplot\n");
+  Gnuplot picture(path, 960, 500);
+  std::fprintf(picture.stream(),
+               "set multiplot\nset xtics (1, 2, 3, 4, '' 5, 6, '' 7, 8, 'float32' 32)\nset format y '%%g'\n"
+               "set xlabel 'stored bits per value' offset 0,0.3 tc rgb '%s'\n",
+               colour::grey);
+  const double width = picture.width() / static_cast<double>(panels.size());
+  for (std::size_t k = 0; k < panels.size(); ++k) {
+    const double left = width * static_cast<double>(k);
+    Chart chart(picture, {left + 60.0, 70.0, left + width - 25.0, 445.0}, {0.9, low / 1.3, 36.0, high * 1.6},
+                true);
+    chart.head(panels[k]->title, "values per ns, " + std::to_string(columns) + " columns");
+    plot_panel(chart, *panels[k], panels[k] == &measured.memory ? measured.read_gb_per_s : NAN);
+  }
+  std::fprintf(picture.stream(), "unset multiplot\n");
   picture.finish();
 }
 

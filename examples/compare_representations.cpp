@@ -6,8 +6,9 @@
 
 #include <cmath>
 #include <cstdio>
+#include <filesystem>
+#include <map>
 #include <string>
-#include <tuple>
 #include <vector>
 #include <zipml/analysis/realised_system.hpp>
 #include <zipml/zipml.hpp>
@@ -131,6 +132,15 @@ class Comparison {
 
   double optimum() const { return optimum_.value; }
 
+  /// Excess of SGD on the samples in float32; 0 without epochs.
+  double float32() const {
+    if (options_.epochs == 0) return 0.0;
+    const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::L2(options_.l2)};
+    const auto fit = sgd.fit(zipml::quantize<32>(data_, zipml::full_precision), zipml::full_precision,
+                             {.epochs = options_.epochs});
+    return excess(objective_(fit.weights.span(), fit.intercept));
+  }
+
  private:
   double excess(double value) const { return zipml::excess(value, optimum_.value); }
 
@@ -239,42 +249,70 @@ void write_csv(const std::string& path, const std::vector<Row>& rows) {
   close_or_die(file, path);
 }
 
-/// Excess against stored bits, one line per representation and share of outliers, drawn by gnuplot.
-void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title) {
-  Gnuplot picture(path);
-  std::FILE* plot = picture.stream();
-  using Line = std::tuple<std::string, std::string, double>;  // representation, levels, outliers
-  std::vector<Line> lines;
+/// What the picture draws of a row: a family of representations, with its colour and symbol.
+struct Family {
+  const char* name;
+  const char* representation;
+  bool with_outliers, without;
+  const char* colour;
+  int symbol;
+  bool has(const Row& r) const {
+    return r.name == representation && (r.outliers > 0.0 ? with_outliers : without);
+  }
+};
+constexpr Family families[] = {
+    {"double sampling", "double-sampling", true, true, colour::blue, 9},
+    {"sum code", "sum-code", true, true, colour::green, 5},
+    {"variance-corrected", "variance-corrected", false, true, colour::vermilion, 6},
+    {"variance-corrected, outliers apart", "variance-corrected", true, false, colour::vermilion, 7},
+    {"nearest", "nearest", true, true, colour::black, 11}};
+
+/// The lowest excess of a family at every width, in per cent against stored bits, over levels and shares of
+/// outliers, of the rows whose draws were all definite. It ends with the first point below `floor`.
+std::vector<Chart::Point> frontier(const std::vector<Row>& rows, const Family& family, double floor) {
+  std::map<int, Chart::Point> best;
   for (const Row& r : rows) {
-    const Line line{r.name, r.levels, r.outliers};
-    if (std::find(lines.begin(), lines.end(), line) == lines.end()) lines.push_back(line);
+    if (!family.has(r) || r.indefinite > 0 || !std::isfinite(r.solved.mean())) continue;
+    const Chart::Point point{r.stored_bits.mean(), 100.0 * std::max(r.solved.mean(), 1e-9)};
+    const auto [at, added] = best.try_emplace(r.bits, point);
+    if (!added && point.y < at->second.y) at->second = point;
   }
-  std::fprintf(plot,
-               "set logscale y\nset grid\n"
-               "set xlabel 'stored bits per value'\nset ylabel 'excess over the exact optimum (%%)'\n"
-               "set format y '%%g'\nset key outside right\nset title %s noenhanced\nplot ",
-               Gnuplot::quoted(title).c_str());
-  const std::vector<std::string> names{"naive", "nearest", "double-sampling", "sum-code",
-                                       "variance-corrected"};
-  const char* const colours[] = {"#888888", "#e69f00", "#56b4e9", "#009e73", "#d55e00"};
-  for (std::size_t k = 0; k < lines.size(); ++k) {
-    const auto& [name, levels, outliers] = lines[k];
-    const auto which = static_cast<std::size_t>(std::find(names.begin(), names.end(), name) - names.begin());
-    std::fprintf(
-        plot, "%s'-' using 1:2 with linespoints lw 2 pt %d lc rgb '%s' dt %d title '%s, %s, %g %% outliers'",
-        k > 0 ? ", " : "",
-        3 * static_cast<int>(which) + (levels == "uniform"          ? 4
-                                       : levels == "optimal-shared" ? 6
-                                                                    : 5),
-        colours[which], outliers > 0.0 ? 1 : 2, name.c_str(), levels.c_str(), 100.0 * outliers);
+  std::vector<Chart::Point> points;
+  for (const auto& [bits, point] : best) {
+    points.push_back(point);
+    if (point.y < floor) break;
   }
-  std::fprintf(plot, "\n");
-  for (const Line& line : lines) {
-    for (const Row& r : rows)
-      if (Line{r.name, r.levels, r.outliers} == line)
-        std::fprintf(plot, "%g %g\n", r.stored_bits.mean(), 100.0 * std::max(r.solved.mean(), 1e-7));
-    std::fprintf(plot, "e\n");
+  return points;
+}
+
+/// The frontier of every family; `float32` is the excess in per cent that SGD on float32 has, or 0.
+void write_svg(const std::string& path, const std::vector<Row>& rows, const std::string& title,
+               double float32) {
+  std::vector<Chart::Curve> curves;
+  double low = float32 > 0.0 ? float32 : 0.1, high = 2.0;
+  double left = rows.front().stored_bits.mean(), right = left;
+  for (const Family& family : families) {
+    Chart::Curve curve{family.name, family.colour, frontier(rows, family, float32), family.symbol,
+                       !family.with_outliers};
+    for (const Chart::Point& p : curve.points) {
+      low = std::min(low, p.y), high = std::max(high, p.y);
+      left = std::min(left, p.x), right = std::max(right, p.x);
+    }
+    curves.push_back(std::move(curve));
   }
+  Gnuplot picture(path, 820, 480);
+  std::fprintf(
+      picture.stream(),
+      "set xlabel 'stored bits per value' offset 0,0.3 tc rgb '%s'\nset format y '%%g %%%%'\nset xtics 1\n",
+      colour::grey);
+  Chart chart(picture, {105.0, 70.0, 800.0, 425.0}, {left - 0.25, 0.5 * low, right + 0.4, 2.0 * high});
+  chart.head(title, "excess over the exact optimum at the best levels and outliers, mean of " +
+                        std::to_string(rows.front().solved.count) + " draws");
+  chart.add_level(1.0, "1 %");
+  chart.add_level(0.1, "0.1 %");
+  if (float32 > 0.0) chart.add_level(float32, "excess of SGD on float32", true);
+  for (Chart::Curve& curve : curves) chart.add(std::move(curve));
+  chart.draw();
   picture.finish();
 }
 
@@ -287,8 +325,14 @@ void compare(const Options& options, const zipml::Dataset& data) {
       comparison.optimum(), options.seeds, options.epochs, zipml::name_of(zipml::active_isa()));
   const auto rows = comparison.rows();
   print(rows, comparison.biases());
+  const double float32 = 100.0 * comparison.float32();
+  if (float32 > 0.0) std::printf("\nSGD on float32: excess %.4f %%\n", float32);
   if (!options.csv.empty()) write_csv(options.csv, rows);
-  if (!options.svg.empty()) write_svg(options.svg, rows, data.source);
+  if (options.svg.empty()) return;
+  const std::string title = std::filesystem::path(data.source).stem().string() + ": " +
+                            std::to_string(data.rows) + " rows x " + std::to_string(data.cols) +
+                            " columns, " + options.loss;
+  write_svg(options.svg, rows, title, float32);
 }
 
 void run(const Options& options) {
@@ -334,6 +378,7 @@ int main(int argc, char** argv) {
   app.add_option("--seeds", options.seeds, "draws of everything")->check(CLI::Range(1, 1000));
   app.add_option("--epochs", options.epochs, "of SGD; 0 solves only")->check(CLI::Range(0, 100'000));
   app.add_option("--csv", options.csv, "write the table to this file");
-  app.add_option("--svg", options.svg, "draw it, with gnuplot");
+  app.add_option("--svg", options.svg,
+                 "draw the lowest excess of every representation against stored bits, with gnuplot");
   return run_program("compare_representations", app, argc, argv, [&options] { run(options); });
 }

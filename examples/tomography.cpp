@@ -248,22 +248,27 @@ void write_csv(const std::string& path, const std::vector<Image>& images) {
     throw zipml::Error(zipml::Place{path}, "cannot write", "space", "none left");
 }
 
-/// The phantom and its images side by side.
+/// The phantom and its images side by side, with their errors and what training moved.
 void write_png(const std::string& path, Index size, const std::vector<Image>& images) {
-  Gnuplot picture(path, 260 * static_cast<int>(images.size()), 300, "pngcairo");
+  Gnuplot picture(path, 200 * static_cast<int>(images.size()), 250, "pngcairo");
   std::FILE* plot = picture.stream();
   std::fprintf(
       plot,
-      "set multiplot layout 1,%zu\nunset tics\nunset colorbox\nset palette gray\nset cbrange [0:0.5]\n"
-      "set size ratio 1\nset xrange [-0.5:%td.5]\nset yrange [%td.5:-0.5]\nset lmargin 0.5\nset rmargin "
-      "0.5\n",
-      images.size(), size - 1, size - 1);
-  for (const Image& image : images) {
-    char title[120];
-    std::snprintf(title, sizeof title, image.stored_bits > 0.0 ? "%s: %.1f %%" : "%s", image.title.c_str(),
-                  100.0 * image.error);
-    std::fprintf(plot, "set title %s noenhanced\nplot '-' matrix with image notitle\n",
-                 Gnuplot::quoted(title).c_str());
+      "set termoption font 'sans-serif,10'\nset multiplot\nunset tics\nunset colorbox\nunset border\n"
+      "set palette gray\nset cbrange [0:0.5]\nset xrange [-0.5:%td.5]\nset yrange [%td.5:-0.5]\n"
+      "set bmargin at screen 0.02\nset tmargin at screen 0.78\n",
+      size - 1, size - 1);
+  for (std::size_t k = 0; k < images.size(); ++k) {
+    const Image& image = images[k];
+    char title[80];
+    std::snprintf(title, sizeof title, image.stored_bits > 0.0 ? "%s: %.0f MB moved\\nerror %.1f %%" : "%s",
+                  image.title.c_str(), 1e-6 * image.moved_bytes, 100.0 * image.error);
+    std::fprintf(
+        plot,
+        "set lmargin at screen %g\nset rmargin at screen %g\nset label 1 \"%s\" at graph 0.5,1.20 center "
+        "noenhanced\nplot '-' matrix with image notitle\n",
+        (static_cast<double>(k) + 0.025) / static_cast<double>(images.size()),
+        (static_cast<double>(k) + 0.975) / static_cast<double>(images.size()), title);
     for (Index i = 0; i < size; ++i) {
       for (Index j = 0; j < size; ++j)
         std::fprintf(plot, "%.4g ", image.pixels[static_cast<std::size_t>(i * size + j)]);
@@ -277,19 +282,19 @@ void write_png(const std::string& path, Index size, const std::vector<Image>& im
 
 void run(const Options& options) {
   const Reconstruction reconstruction(options);
-  std::vector<Image> images;
+  std::vector<Image> images, shown{{.title = "phantom", .pixels = reconstruction.truth(), .status = {}}};
   for (const int bits : options.bits) {
     images.push_back(reconstruction.run(bits, std::to_string(bits) + " bits", {}, {}));
-    if (bits > 8) continue;
-    const zipml::Channel channel{.bits = bits, .error_feedback = true};
-    images.push_back(reconstruction.run(bits, std::to_string(bits) + " bits, all three", channel, channel));
+    if (bits <= 8) {
+      const zipml::Channel channel{.bits = bits, .error_feedback = true};
+      images.push_back(reconstruction.run(bits, std::to_string(bits) + " bits, all three", channel, channel));
+    }
+    shown.push_back(images.back());
+    shown.back().title = std::to_string(bits) + " bits";
   }
   print(options, reconstruction.data(), images);
   if (!options.csv.empty()) write_csv(options.csv, images);
-  if (!options.png.empty()) {
-    images.insert(images.begin(), {.title = "phantom", .pixels = reconstruction.truth(), .status = {}});
-    write_png(options.png, options.size, images);
-  }
+  if (!options.png.empty()) write_png(options.png, options.size, shown);
 }
 
 }  // namespace
@@ -313,7 +318,9 @@ int main(int argc, char** argv) {
   app.add_option("--noise", options.noise, "standard deviation over the largest projection")
       ->check(CLI::Range(0.0, 1.0));
   app.add_option("--seed", options.seed, "of noise and rounding");
-  app.add_option("--png", options.png, "phantom and images side by side, drawn by gnuplot");
+  app.add_option(
+      "--png", options.png,
+      "phantom and images side by side, matrix, model and gradient in these bits, drawn by gnuplot");
   app.add_option("--csv", options.csv, "the table");
   return run_program("tomography", app, argc, argv, [&] { run(options); });
 }
