@@ -47,7 +47,7 @@ constexpr bool is_later_plane(int width) {
   }
   return later;
 }
-static_assert(is_later_plane<AnyCode>(1) && is_later_plane<AnyCode>(2) && !is_later_plane<AnyCode>(8));
+static_assert(is_later_plane<AnyCode>(1) && !is_later_plane<AnyCode>(8));
 
 /// Calls f with the width of a code that is one plane, as visit_plane does, and with 0 for codes that do not
 /// fit a byte: 9 bits, or 8 and a draw's.
