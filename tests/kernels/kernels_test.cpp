@@ -828,8 +828,8 @@ TEST_CASE("rows are decoded to the values of the levels in every policy") {
                 const float t = levels.entries != nullptr ? entries[code] : static_cast<float>(code);
                 const float value = levels.tables != nullptr ? tables[j * count + code]
                                     : levels.step != nullptr
-                                        ? AffineDecoder::value_of(offset[j], step[j], t)
-                                        : AffineDecoder::value_of(levels.row_offset, levels.row_step, t);
+                                        ? CodeLevels::affine_value(offset[j], step[j], t)
+                                        : CodeLevels::affine_value(levels.row_offset, levels.row_step, t);
                 REQUIRE(expected[j] == value);
               }
               for (Index j = cols; j < padded_cols; ++j) REQUIRE(expected[j] == 0.0f);

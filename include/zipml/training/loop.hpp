@@ -59,8 +59,7 @@ class TrainingLoop {
                  .seed = seed_,
                  .team = &team_,
                  .reducer = options.reducer}),
-        measuring_(kernels, samples_, targets_,
-                   {.models = models(), .team = &team_, .reducer = options.reducer}),
+        measuring_(kernels, samples_, targets_, {.models = models(), .team = &team_}),
         batch_(std::min(options.batch, samples_.rows)),
         order_(samples_.rows, batch_, seed_),
         padded_(padded(samples_.cols)),
@@ -186,7 +185,9 @@ class TrainingLoop {
   ThreadTeam team_;
   MappedTargets targets_;
   GradientDevice device_;
-  GradientDevice measuring_;  // with exact channels, for what is told of the samples
+  // With exact channels, for what is measured on the samples. Every worker measures all of them, so that steps and
+  // corrections have the same bits for any number of workers.
+  GradientDevice measuring_;
   Index batch_;
   VisitingOrder order_;
   Index padded_;

@@ -222,8 +222,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
-    return losses_on(measuring, samples_, estimator_, sgd_.loss_, slope(), correction, x, intercepts,
-                     options_.reducer);
+    return losses_on(measuring, samples_, estimator_, sgd_.loss_, slope(), correction, x, intercepts);
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {
     return zipml::in_original_units<L>(fit.weights.span(), fit.intercept, *problem_.standardization,

@@ -26,7 +26,7 @@ inline bool has_diverged(float residual, float largest_gradient) {
 template <GradientEstimator Estimator, class L>
 List<double> losses_on(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
                        const L& loss, double slope, const Buffer<float>& correction, const float* x,
-                       const float* intercepts, Reducer* reducer) {
+                       const float* intercepts) {
   const auto models = static_cast<std::size_t>(device.models());
   List<double> total(models);
   constexpr Index piece = 4096;
@@ -40,7 +40,6 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
       }
     }
   }
-  if (reducer != nullptr) reducer->sum(std::span<double>(total));
   for (std::size_t m = 0; m < models; ++m) {
     const float* of_model = x + static_cast<Index>(m) * padded(samples.cols);
     double surplus = 0.0;  // x' diag(correction) x
