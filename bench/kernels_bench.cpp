@@ -48,7 +48,7 @@ template <class T, class Sum>
 void packed(const KernelTable& kernels, benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
-  const PlaneList planes = store.planes(0);
+  const PlaneList planes = store.samples().planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<T> model(columns);
   Buffer<T> residuals(rows);
@@ -71,7 +71,7 @@ void shared_table(const KernelTable& kernels, benchmark::State& state, int bits,
   using Clock = std::chrono::steady_clock;
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
-  const PlaneList planes = store.planes(0);
+  const PlaneList planes = store.samples().planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<std::uint8_t> entries(1 << bits);
   for (Index k = 0; k < entries.size(); ++k)
@@ -111,7 +111,7 @@ void shared_table(const KernelTable& kernels, benchmark::State& state, int bits,
 void column_tables(const KernelTable& kernels, benchmark::State& state, int bits, bool accumulate) {
   const auto store = bench::packed<SeparateDraws<1>>(rows, columns, bits);
   const PackedView view{store.codes().data(), store.layout()};
-  const PlaneList planes = store.planes(0);
+  const PlaneList planes = store.samples().planes(0);
   const GroupRange groups{0, rows / group_rows};
   Buffer<float> tables(columns << bits);
   for (Index k = 0; k < tables.size(); ++k) tables[k] = static_cast<float>(k % 7);

@@ -69,9 +69,9 @@ class Experiment {
   Result run_width(int bits, const std::string& estimator) {
     const zipml::Representation representation = options_.representation(bits, estimator);
     const auto start = Clock::now();
-    const zipml::AnyStore store =
-        zipml::quantize(train_, representation, {.seed = options_.seed, .threads = options_.threads},
-                        options_.fresh && representation.estimator != zipml::EstimatorKind::full);
+    const zipml::AnyStore store = zipml::quantize(
+        train_, representation, {.seed = options_.seed, .threads = options_.threads, .isa = options_.isa},
+        options_.fresh && representation.estimator != zipml::EstimatorKind::full);
     const double seconds = seconds_since(start);
     return zipml::visit_estimator(representation.estimator,
                                   [&](auto kind) { return train(store, kind, seconds); });

@@ -6,7 +6,7 @@
 namespace {
 
 /// What no single option can check: combinations that make no sense, and options that follow from others.
-void reconcile(Options& options, const CLI::App& app) {
+void reconcile(Options& options, const CLI::App& app, const std::string& representation) {
   const bool bits_given = app.count("--bits") > 0;
   const bool estimator_given = app.count("--estimator") > 0;
   const auto usage = [](const std::string& text) { throw CLI::ValidationError(text); };
@@ -18,6 +18,15 @@ void reconcile(Options& options, const CLI::App& app) {
     usage("--rows sizes the generated set: leave out FILE");
   }
   if (options.file == "-" && options.test_file == "-") usage("FILE and --test cannot both be standard input");
+  if (!representation.empty()) {
+    for (const char* name : {"--bits", "--estimator", "--levels", "--rounding", "--outliers", "--sweep"})
+      if (app.count(name) > 0) usage(std::string("--representation says it all: leave out ") + name);
+    try {
+      options.take(zipml::parse_representation(representation));
+    } catch (const zipml::Error& error) {
+      usage(std::string("--representation: ") + error.what());
+    }
+  }
   if (options.choose) {
     for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
       if (app.count(name) > 0)
@@ -99,6 +108,10 @@ Options parse_options(int argc, char** argv) {
                  "bits of one draw of a sample's value: 1 to 8, 32 for float32, or auto: the fewest that do, "
                  "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
+  std::string representation;
+  app.add_option("--representation", representation,
+                 "in one text: NAME:BITS[,LEVELS][,ROUNDING][,outliers=SHARE], as in naive:2,lloyd-max")
+      ->always_capture_default(false);
   app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
   app.add_option(
          "--levels", options.levels,
@@ -164,7 +177,7 @@ Options parse_options(int argc, char** argv) {
     if (app.count("--step") > 0) options.step = step;
     options.choose = bits == "auto";
     if (!options.choose) options.bits = std::stoi(bits);
-    reconcile(options, app);
+    reconcile(options, app, representation);
   } catch (const CLI::ParseError& error) {
     const bool asked =
         error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);  // --help, --version

@@ -511,6 +511,20 @@ TEST_CASE("train --json: values follow from the options and from each other") {
   CHECK(given["seed"] == 18446744073709551615ull);
 }
 
+TEST_CASE("train --representation: one text in the place of five options") {
+  const Json apart = json_of(small + Arguments{"--bits", "2", "--levels", "lloyd-max", "--outliers", "0.01"});
+  const Json whole = json_of(small + Arguments{"--representation", "naive:2,lloyd-max,outliers=0.01"});
+  for (const char* key : {"bits", "estimator", "levels", "rounding", "outliers", "stored_bits", "train_loss"})
+    CHECK(whole[key] == apart[key]);
+  CHECK(json_of(small + Arguments{"--representation", "full"})["bits"] == 32);
+  const Run both = train(small + Arguments{"--representation", "naive:2", "--bits", "3"});
+  CHECK(both.code == 2);
+  CHECK(holds(both.err, "leave out --bits"));
+  const Run wrong = train(small + Arguments{"--representation", "niave:2"});
+  CHECK(wrong.code == 2);
+  CHECK(holds(wrong.err, "variance-corrected"));
+}
+
 TEST_CASE("train --bits auto: chooses what keeps the excess, and says so") {
   const Run run =
       train({"--rows", "20000", "--bits", "auto", "--excess", "0.01", "--json", "--epochs", "20"});

@@ -7,6 +7,7 @@
 #include <span>
 #include <utility>
 
+#include <zipml/base/visit_bits.hpp>
 #include <zipml/estimators/quantize.hpp>
 #include <zipml/estimators/representation.hpp>
 
@@ -92,12 +93,12 @@ auto visit_types(const Representation& representation, const F& f) {
 /// The kernels of every width of an encoding.
 template <class Encoding, class Decoder>
 KernelSource kernels_of_width(int bits) {
-  KernelSource source = nullptr;
-  visit_code_bits<1, 8>(bits, [&](auto b) {
-    if constexpr (Encoding::stored_bits(b()) <= 9 || Encoding::summed == 1)
-      source = kernels_of_representation<b(), Encoding, Decoder>;
+  return visit_bits(bits, [](auto b) -> KernelSource {
+    if constexpr (Encoding::summed > 1 && Encoding::stored_bits(b()) > 9)
+      return nullptr;  // Representation::check refuses it
+    else
+      return kernels_of_representation<b(), Encoding, Decoder>;
   });
-  return source;
 }
 
 }  // namespace detail

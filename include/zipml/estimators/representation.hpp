@@ -12,6 +12,12 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+// g++ 12 takes scoped enumerators for names that hide others.
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic push
+#pragma GCC diagnostic ignored "-Wshadow"
+#endif
+
 /// The estimators of the menu.
 enum class EstimatorKind {
   full,
@@ -26,6 +32,10 @@ enum class EstimatorKind {
 /// The levels policies of the library.
 enum class LevelsKind { uniform, optimal, optimal_shared, lloyd_max };
 enum class RoundingKind { stochastic, nearest };
+
+#if defined(__GNUC__) && !defined(__clang__)
+#pragma GCC diagnostic pop
+#endif
 
 namespace detail {
 

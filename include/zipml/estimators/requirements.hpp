@@ -34,7 +34,7 @@ void require_samples_for(const Estimator& estimator, const SampleView& samples) 
   if (samples.draws < Estimator::draws)
     throw Error(std::string("the samples hold too few draws for ") + estimator.name,
                 std::to_string(Estimator::draws), std::to_string(samples.draws));
-  if (Estimator::corrected && samples.bias == nullptr)
+  if (Estimator::corrected && samples.bias == nullptr && samples.cols > 0)
     throw Error(std::string("the samples hold no bias terms for ") + estimator.name,
                 "samples that were packed for a corrected estimator", "none");
 }

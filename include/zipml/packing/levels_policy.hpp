@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <concepts>
 #include <cstdint>
+#include <string>
 
 #include <zipml/base/error.hpp>
 #include <zipml/base/views.hpp>
@@ -34,6 +35,7 @@ struct QuantizeOptions {
   double outliers = 0.0;
   int threads =
       1;  ///< that share statistics and packing; 0: all of the machine. The same bits for any number
+  std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best. The same bits for any
 
   bool scales_rows() const { return scaling == Scaling::row_range || scaling == Scaling::row_max_abs; }
 };

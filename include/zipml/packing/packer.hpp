@@ -117,6 +117,7 @@ class Packer {
         options_(options),
         bits_(bits),
         by_row_(options.scales_rows()),
+        isa_(active_isa(options.isa)),
         columns_(std::move(columns)),
         levels_(std::move(levels)),
         ranges_(features.cols) {
@@ -311,8 +312,8 @@ class Packer {
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
           }
         }
-        write_group<Encoding>(isa_, reading_.codes, store_.layout(), packer_.bits_, group, base.data(),
-                              ups.data());
+        write_group<Encoding>(packer_.isa_, reading_.codes, store_.layout(), packer_.bits_, group,
+                              base.data(), ups.data());
         if constexpr (Encoding::has_bias)
           if ((group + 1) % chunk_groups == 0 || group + 1 == end_group) close_chunk(group / chunk_groups);
       }
@@ -385,13 +386,13 @@ class Packer {
       const Index readable = all.has_rows() ? (all.rows - 1 - original) * all.stride + d : d;
       bool outside = false;
       if constexpr (Encoding::draws > 1) {
-        outside =
-            round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how, {base, ups, spread});
+        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+                            {base, ups, spread});
       } else if constexpr (Encoding::summed == 1) {
-        outside = round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
                             {base, nullptr, spread});
       } else {
-        outside = round_row(isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
                             {low_.data(), ups, spread});
         for (Index j = 0; j < d; ++j) {
           unsigned count = 0;
@@ -489,13 +490,13 @@ class Packer {
     static constexpr Index known_groups = 8 * block_groups;
     static constexpr Index known_rows = known_groups * group_rows + rows_ahead;
     Index ids_[known_rows] = {};  // original rows
-    Isa isa_ = active_isa();
   };
 
   MatrixView features_;
   QuantizeOptions options_;
   int bits_;
   bool by_row_;
+  Isa isa_;
   Buffer<ColumnStatistics> columns_;
   ColumnLevels levels_;
   UniformColumns uniform_;  // the levels as vectors, where they are uniform and belong to columns
