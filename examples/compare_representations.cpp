@@ -11,6 +11,7 @@
 #include <string>
 #include <vector>
 #include <zipml/analysis/realised_system.hpp>
+#include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
 #include "gnuplot.hpp"
@@ -86,12 +87,8 @@ class Comparison {
     for (const double outliers : options_.outliers)
       for (const int bits : options_.bits)
         for (const std::string& levels : options_.levels) {
-          if (levels == "uniform")
-            add_rows(rows, bits, outliers, zipml::uniform_levels, zipml::uniform_levels);
-          else if (levels == "optimal")
-            add_rows(rows, bits, outliers, zipml::optimal_levels, zipml::lloyd_max_levels);
-          else
-            add_shared_rows(rows, bits, outliers);
+          for (const zipml::Representation& representation : representations(bits, outliers, levels))
+            rows.push_back(row(representation));
           std::fprintf(stderr, "compare_representations: %d bits, outliers %g, %s levels\n", bits, outliers,
                        levels.c_str());
         }
@@ -144,45 +141,49 @@ class Comparison {
  private:
   double excess(double value) const { return zipml::excess(value, optimum_.value); }
 
-  template <class Drawn, class Nearest>
-  void add_rows(std::vector<Row>& rows, int bits, double outliers, Drawn drawn, Nearest near) {
-    using zipml::stochastic;
-    rows.push_back(row("naive", bits, outliers, zipml::naive, drawn, stochastic));
-    rows.push_back(row("nearest", bits, outliers, zipml::naive, near, zipml::nearest));
-    rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, drawn, stochastic));
-    rows.push_back(row("sum-code", bits, outliers, zipml::sum_code, drawn, stochastic));
-    rows.push_back(row("variance-corrected", bits, outliers, zipml::variance_corrected, drawn, stochastic));
+  /// The estimators that levels of this name serve. Lloyd-Max levels are the fitted ones of nearest rounding; means of
+  /// draws are on no shared table.
+  static std::vector<zipml::Representation> representations(int bits, double outliers,
+                                                            const std::string& levels) {
+    using zipml::EstimatorKind, zipml::LevelsKind, zipml::RoundingKind;
+    const LevelsKind drawn = levels == "uniform"   ? LevelsKind::uniform
+                             : levels == "optimal" ? LevelsKind::optimal
+                                                   : LevelsKind::optimal_shared;
+    const bool shared = drawn == LevelsKind::optimal_shared;
+    std::vector<zipml::Representation> all;
+    const auto add = [&](EstimatorKind estimator, LevelsKind kind, RoundingKind rounding) {
+      all.push_back({estimator, bits, kind, rounding, outliers});
+    };
+    add(EstimatorKind::naive, drawn, RoundingKind::stochastic);
+    if (!shared)
+      add(EstimatorKind::naive, drawn == LevelsKind::uniform ? drawn : LevelsKind::lloyd_max,
+          RoundingKind::nearest);
+    add(EstimatorKind::double_sampling, drawn, RoundingKind::stochastic);
+    if (!shared) add(EstimatorKind::sum_code, drawn, RoundingKind::stochastic);
+    add(EstimatorKind::variance_corrected, drawn, RoundingKind::stochastic);
+    return all;
   }
 
-  /// One table for all columns, on the grid of the integer kernels: single draws, and two apart.
-  void add_shared_rows(std::vector<Row>& rows, int bits, double outliers) {
-    const auto levels = zipml::shared_optimal_levels;
-    using zipml::stochastic;
-    rows.push_back(row("naive", bits, outliers, zipml::naive, levels, stochastic));
-    rows.push_back(row("double-sampling", bits, outliers, zipml::double_sampling, levels, stochastic));
-    rows.push_back(row("variance-corrected", bits, outliers, zipml::variance_corrected, levels, stochastic));
-  }
-
-  template <class Estimator, class Policy, class Rounding>
-  Row row(const char* name, int bits, double outliers, Estimator estimator, Policy policy,
-          Rounding rounding) {
-    Row result{.name = name, .levels = policy.name, .bits = bits, .outliers = outliers};
+  Row row(const zipml::Representation& representation) {
+    const bool is_nearest = representation.rounding == zipml::RoundingKind::nearest;
+    Row result{.name = is_nearest ? "nearest" : zipml::to_string(representation.estimator),
+               .levels = zipml::to_string(representation.levels),
+               .bits = representation.bits,
+               .outliers = representation.outliers};
     const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::L2(options_.l2)};
     for (int seed = 1; seed <= options_.seeds; ++seed) {
-      const zipml::QuantizeOptions quantization{.seed = static_cast<std::uint64_t>(seed),
-                                                .outliers = outliers};
-      const auto store = zipml::visit_bits(bits, [&](auto b) {
-        return zipml::quantize<b()>(data_, estimator, policy, rounding, quantization);
-      });
-      result.stored_bits.add(store.stored_bits());
-      const auto solution = zipml::realised_solution(store, estimator, objective_);
-      result.solved.add(excess(solution->value));
-      result.indefinite += solution->definite ? 0 : 1;
-      if (options_.epochs > 0) {
+      const zipml::AnyStore store =
+          zipml::quantize(data_, representation, {.seed = static_cast<std::uint64_t>(seed)});
+      result.stored_bits.add(store.samples().stored_bits);
+      zipml::visit_estimator(representation.estimator, [&](auto estimator) {
+        const auto solution = zipml::realised_solution(store, estimator, objective_);
+        result.solved.add(excess(solution->value));
+        result.indefinite += solution->definite ? 0 : 1;
+        if (options_.epochs == 0) return;
         const auto fit = sgd.fit(store, estimator, {.epochs = options_.epochs});
         result.diverged += fit.success() ? 0 : 1;
         result.trained.add(excess(objective_(fit.weights.span(), fit.intercept)));
-      }
+      });
     }
     return result;
   }

@@ -23,6 +23,16 @@ using namespace zipml;
 
 namespace {
 
+/// The bits of one value in one plane, by the definition of the layout.
+int plane_bits(const std::uint8_t* codes, const PlaneLayout& layout, const Plane& plane, Index row,
+               Index col) {
+  const Index in_group = row % group_rows;
+  const Index rows_per_byte = 8 / plane.width;
+  const std::uint8_t byte =
+      codes[layout.offset(plane, row / group_rows) + in_group / rows_per_byte * layout.cols + col];
+  return byte >> (in_group % rows_per_byte * plane.width) & ((1 << plane.width) - 1);
+}
+
 /// Bytes that end 64 bytes, which kernels may read, and `slack` more before a page that nobody may touch.
 class Guarded {
  public:

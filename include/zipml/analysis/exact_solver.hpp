@@ -89,15 +89,11 @@ inline Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double 
 /// d^2 + d^3).
 template <AffineLoss L, Regularizer R>
 std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
-  double lambda = 0.0;
-  double mu = 0.0;
-  if constexpr (requires { objective.regularizer().mu(); }) {
-    // slope / 2 (z - t)^2 with a penalty is (z - t)^2 / 2 with 1 / slope of it.
-    lambda = static_cast<double>(objective.regularizer().lambda()) / static_cast<double>(L::slope);
-    mu = static_cast<double>(objective.regularizer().mu()) / static_cast<double>(L::slope);
-  } else if constexpr (!std::is_same_v<R, NoRegularizer>) {
-    return std::nullopt;
-  }
+  const auto penalty = strengths_of(objective.regularizer());
+  if (!penalty) return std::nullopt;
+  // slope / 2 (z - t)^2 with a penalty is (z - t)^2 / 2 with 1 / slope of it.
+  const double lambda = penalty->l2 / static_cast<double>(L::slope);
+  const double mu = penalty->l1 / static_cast<double>(L::slope);
   const Index d = objective.cols();
   const auto n = static_cast<double>(objective.rows());
   // The intercept is eliminated by centring: c = mean(y) - <mean(a), x>.

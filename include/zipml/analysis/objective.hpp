@@ -38,7 +38,7 @@ class Objective {
   double label(Index i) const { return labels_[i]; }
   /// Value (i, j) as the model sees it.
   double standardised(Index i, Index j) const {
-    return (static_cast<double>(features_(i, j)) - standardization_.mean[j]) / standardization_.scale[j];
+    return standardization_.apply(static_cast<double>(features_(i, j)), j);
   }
 
   /// F at standardised weights x and intercept c.

@@ -101,13 +101,9 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
                                                   const Objective<L, R>& objective) {
   static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
                 "zipml: this store was not quantized for this estimator");
-  double lambda = 0.0;
-  if constexpr (requires { objective.regularizer().mu(); }) {
-    if (objective.regularizer().mu() > 0.0f) return std::nullopt;
-    lambda = static_cast<double>(objective.regularizer().lambda()) / static_cast<double>(L::slope);
-  } else if constexpr (!std::is_same_v<R, NoRegularizer>) {
-    return std::nullopt;
-  }
+  const auto penalty = strengths_of(objective.regularizer());
+  if (!penalty || penalty->l1 > 0.0) return std::nullopt;
+  const double lambda = penalty->l2 / static_cast<double>(L::slope);
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   const L& loss = objective.loss();

@@ -53,7 +53,9 @@ inline List<Representation> candidate_representations() {
           all.push_back({estimator, bits, levels,
                          rounds_nearest ? RoundingKind::nearest : RoundingKind::stochastic, outliers});
         }
-  const auto most_bits = [](const Representation& r) { return r.code_bits() + 48.0 * r.outliers; };
+  const auto most_bits = [](const Representation& r) {
+    return r.code_bits() + Outliers::bits_per_entry * r.outliers;
+  };
   std::stable_sort(all.begin(), all.end(), [&](const Representation& a, const Representation& b) {
     return most_bits(a) < most_bits(b);
   });

@@ -147,7 +147,7 @@ inline TrainTest skewed_columns(const GeneratedOptions& options, const char* sou
     for (Index i = 0; i < data->rows; ++i)
       for (Index j = 0; j < d; ++j) {
         float& value = data->values[i * d + j];
-        value = static_cast<float>((static_cast<double>(value) - map.mean[j]) / map.scale[j]);
+        value = static_cast<float>(map.apply(static_cast<double>(value), j));
       }
   return sets;
 }

@@ -174,7 +174,6 @@ struct Avx2Kernels : Avx2Floats {
 
  private:
   // ---- rounding of model and residuals
-  // ----------------------------------------------------------------------------------
 
   ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how,
                                         const detail::PhiloxPlace& place, std::uint32_t group,

@@ -17,7 +17,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx2Codes : ScalarKernels {
  protected:
   // ---- loads
-  // -----------------------------------------------------------------------------------------------------
 
   /// 32 bytes of a panel. Behind its last column they belong to the next panel, or to the readable bytes
   /// behind the store, and are multiplied by a padded 0 or land in a padded gradient.
@@ -36,7 +35,6 @@ struct Avx2Codes : ScalarKernels {
   }
 
   // ---- codes of a row
-  // ---------------------------------------------------------------------------------------------
 
   /// Bits of 32 columns of row `row` of a group in a plane of width W, where they stand in a code.
   template <int W, int Shift>
@@ -102,7 +100,6 @@ struct Avx2Codes : ScalarKernels {
   }
 
   // ---- sums of rows
-  // ---------------------------------------------------------------------------------------------
 
   /// The sums of eight vectors, in their order.
   ZIPML_INLINE_AVX2 static __m256i row_sums(const __m256i* v) {

@@ -16,7 +16,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx2Floats : Avx2Tables {
  protected:
   // ---- float model
-  // -----------------------------------------------------------------------------------------------
 
   /// The bits times x, added to the sums of the rows: without eight codes in registers at once.
   template <int W>
@@ -139,7 +138,6 @@ struct Avx2Floats : Avx2Tables {
   }
 
   // ---- float model, codes of several planes
-  // ----------------------------------------------------------------------------------
 
   /// The codes of 32 columns of a row as bytes, the bit of a draw's own plane added: put together before they
   /// become floats.
@@ -200,7 +198,6 @@ struct Avx2Floats : Avx2Tables {
   }
 
   // ---- float model, levels by a table for each column
-  // ----------------------------------------------------------------------------------
 
   /// The tables of eight columns. Columns behind d take the first entry, and meet a padded 0 or a padded
   /// gradient.
@@ -266,7 +263,6 @@ struct Avx2Floats : Avx2Tables {
   }
 
   // ---- float32 rows
-  // ----------------------------------------------------------------------------------------------
 
   ZIPML_INLINE_AVX2 static float row_margin(const float* row, Index d, const float* x) {
     __m256 acc[8];

@@ -16,7 +16,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx2Integers : Avx2Codes {
  protected:
   // ---- integer margins
-  // -------------------------------------------------------------------------------------------
 
   /// The bits of a row are multiplied where they stand in their nibble, which saves shifts: values of up to
   /// 8, 12, 15 for W = 1, 2, 4. Pair sums of maddubs that fit int16:
@@ -142,7 +141,6 @@ struct Avx2Integers : Avx2Codes {
   }
 
   // ---- integer accumulation
-  // --------------------------------------------------------------------------------------
 
   static constexpr Index table_groups = 64;
 

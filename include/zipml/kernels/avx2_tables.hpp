@@ -16,7 +16,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx2Tables : Avx2Integers {
  protected:
   // ---- codes of 2 to 4 bits
-  // ----------------------------------------------------------------------------------
 
   /// The table as shuffles read it. 4 bits: the entries. 3 bits: entry of nibble (l h h), the code being 2 h
   /// + l. 2 bits: entries by the lower and by the upper half of a nibble.
@@ -209,7 +208,6 @@ struct Avx2Tables : Avx2Integers {
   }
 
   // ---- codes of 5 to 8 bits: 2 to 16 tables of 16 entries
-  // ----------------------------------------------------------------------------------
 
   /// Codes that the table lacks, of another panel, find its last entry.
   template <int Bits>
@@ -275,7 +273,6 @@ struct Avx2Tables : Avx2Integers {
   }
 
   // ---- all other codes: 1 bit, draw planes
-  // ----------------------------------------------------------------------------------
 
   /// Entries as int32. Behind the last column codes are those of another panel, so that any code finds one.
   struct WideTable {

@@ -169,7 +169,6 @@ struct Avx512Kernels : Avx512Floats {
 
  private:
   // ---- rounding of model and residuals
-  // ----------------------------------------------------------------------------------
 
   template <bool TwoLevel>
   ZIPML_INLINE_AVX512 static void round_blocks(const float* v, Index n, const VectorRounding& how,

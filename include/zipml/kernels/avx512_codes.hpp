@@ -34,7 +34,6 @@ struct Avx512Codes : Avx2Kernels {
   }
 
   // ---- codes in bytes
-  // -----------------------------------------------------------------------------------------------
 
   /// Codes of a group as kernels read them: `width` registers for 64 columns, register k with `width` bits
   /// for each of rows k * 8 / width on, the first of them lowest. Here a plane as it is stored.

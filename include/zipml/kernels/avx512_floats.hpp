@@ -13,7 +13,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx512Floats : Avx512Tables {
  protected:
   // ---- float model
-  // -----------------------------------------------------------------------------------------------
 
   /// The values of the low W bits of each dword.
   template <int W>
@@ -155,7 +154,6 @@ struct Avx512Floats : Avx512Tables {
   }
 
   // ---- float model, codes of several planes
-  // ----------------------------------------------------------------------------------
 
   /// Codes of 64 columns, of one row after the other, as floats.
   struct SixteenOf {
@@ -226,7 +224,6 @@ struct Avx512Floats : Avx512Tables {
   }
 
   // ---- float32 rows
-  // ----------------------------------------------------------------------------------------------
 
   ZIPML_INLINE_AVX512 static float row_margin(const float* row, Index d, const float* x) {
     __m512 acc[4];

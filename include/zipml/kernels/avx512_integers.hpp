@@ -29,7 +29,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx512Integers : Avx512Codes {
  protected:
   // ---- integer margins
-  // -------------------------------------------------------------------------------------------
 
   /// Sums of 16 vectors, in their order. (Arrays are indexed by constants alone: else g++ keeps them in
   /// memory.)
@@ -120,7 +119,6 @@ struct Avx512Integers : Avx512Codes {
   }
 
   // ---- integer accumulation
-  // --------------------------------------------------------------------------------------
 
   static constexpr Index chunk_groups = 64;
   static constexpr Index tile_blocks = 32;  ///< of 64 columns: 8 KB of sums

@@ -14,7 +14,6 @@ namespace zipml::inline ZIPML_ABI {
 struct Avx512Tables : Avx512Integers {
  protected:
   // ---- codes of 2 to 4 bits
-  // ----------------------------------------------------------------------------------
 
   /// The table for shuffles by a code in the low bits of a nibble, whatever the others are.
   template <int Bits>
@@ -116,7 +115,6 @@ struct Avx512Tables : Avx512Integers {
   }
 
   // ---- codes of 5 to 8 bits: tables of 64 bytes in each register
-  // ----------------------------------------------------------------------------------
 
   /// 1, 2 or 4 registers of 64 entries; codes that the table lacks, of another panel, find its last entry.
   template <int Bits>

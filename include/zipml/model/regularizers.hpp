@@ -8,7 +8,9 @@
 #include <cmath>
 #include <concepts>
 #include <limits>
+#include <optional>
 #include <span>
+#include <type_traits>
 
 #include <zipml/base/error.hpp>
 #include <zipml/base/rounded.hpp>
@@ -32,6 +34,12 @@ inline float checked_strength(float value, const char* what) {
 }
 inline float soft_threshold(float v, float t) { return v > t ? v - t : v < -t ? v + t : 0.0f; }
 }  // namespace detail
+
+/// (l2 / 2) |x|^2 + l1 |x|_1, what a penalty is made of that exact solvers know.
+struct PenaltyStrengths {
+  double l2 = 0.0;
+  double l1 = 0.0;
+};
 
 /// No penalty: the one to copy when adding a regularizer.
 struct NoRegularizer {
@@ -120,6 +128,21 @@ class L2Ball {
  private:
   float radius_;
 };
+
+/// The strengths of a penalty that is quadratic, absolute or both; nullopt for others, constraints for instance. A
+/// regularizer of one's own that has `lambda()` and `mu()` says so.
+template <Regularizer R>
+std::optional<PenaltyStrengths> strengths_of(const R& regularizer) {
+  if constexpr (requires {
+                  regularizer.lambda();
+                  regularizer.mu();
+                })
+    return PenaltyStrengths{static_cast<double>(regularizer.lambda()), static_cast<double>(regularizer.mu())};
+  else if constexpr (std::is_same_v<R, NoRegularizer>)
+    return PenaltyStrengths{};
+  else
+    return std::nullopt;
+}
 
 static_assert(Regularizer<NoRegularizer> && Regularizer<ElasticNet> && Regularizer<L1> && Regularizer<L2> &&
               Regularizer<Box> && Regularizer<L2Ball>);

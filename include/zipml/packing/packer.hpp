@@ -174,9 +174,7 @@ class Packer {
   void make_decoder(Store& store) const {
     const Index d = features_.cols;
     const Standardization& map = store.standardization();
-    const auto standardised = [&](double value, Index j) {
-      return static_cast<float>((value - map.mean[j]) / map.scale[j]);
-    };
+    const auto standardised = [&](double value, Index j) { return static_cast<float>(map.apply(value, j)); };
     constexpr int summed = Encoding::summed;
     if constexpr (affine) {
       store.decoder.offset = Buffer<float>(d);
@@ -358,7 +356,7 @@ class Packer {
         const Standardization& map = store_.standardization();
         ColumnStatistics range;
         for (Index j = 0; j < packer_.features_.cols; ++j) {
-          const auto v = static_cast<float>((static_cast<double>(row[j]) - map.mean[j]) / map.scale[j]);
+          const auto v = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
           standardised_[j] = v;
           range.min = j == 0 ? v : std::min(range.min, v);
           range.max = j == 0 ? v : std::max(range.max, v);
@@ -444,7 +442,7 @@ class Packer {
         return;
       }
       const Standardization& map = store_.standardization();
-      const auto exact = static_cast<float>((static_cast<double>(value) - map.mean[j]) / map.scale[j]);
+      const auto exact = static_cast<float>(map.apply(static_cast<double>(value), j));
       kept.push_back({i, j, exact - levels_.value(i, j, code)});
     }
 

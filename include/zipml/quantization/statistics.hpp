@@ -149,6 +149,8 @@ struct Standardization {
   Buffer<double> scale;  ///< d, never 0
 
   Index cols() const { return mean.size(); }
+  /// A value of column j in standardised units.
+  double apply(double value, Index j) const { return (value - mean[j]) / scale[j]; }
 };
 
 /// Standardization to mean 0 and variance 1, from the training rows' statistics.

@@ -44,7 +44,8 @@ class DenseStore : public StoreHeader {
     view.rows = rows();
     view.cols = view.stride = cols();
     view.codes_bytes = view.store_bytes = store_bytes();
-    view.values = values_.data();
+    static constexpr float none = 0.0f;  // rows without columns are float32 rows all the same
+    view.values = values_.empty() ? &none : values_.data();
     return view;
   }
   float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
@@ -61,7 +62,7 @@ class DenseStore : public StoreHeader {
       const float* from = rows_of(row_id(i));
       float* to = values_.data() + i * cols();
       for (Index j = 0; j < cols(); ++j)
-        to[j] = static_cast<float>((static_cast<double>(from[j]) - map.mean[j]) / map.scale[j]);
+        to[j] = static_cast<float>(map.apply(static_cast<double>(from[j]), j));
     }
   }
 

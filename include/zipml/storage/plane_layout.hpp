@@ -94,16 +94,6 @@ struct PlaneLayout {
   }
 };
 
-/// The bits of one value in one plane.
-inline int plane_bits(const std::uint8_t* codes, const PlaneLayout& layout, const Plane& plane, Index row,
-                      Index col) {
-  const Index in_group = row % group_rows;
-  const Index rows_per_byte = 8 / plane.width;
-  const std::uint8_t byte =
-      codes[layout.offset(plane, row / group_rows) + in_group / rows_per_byte * layout.cols + col];
-  return byte >> (in_group % rows_per_byte * plane.width) & ((1 << plane.width) - 1);
-}
-
 namespace detail {
 
 /// Calls f with the width of a plane, 1, 2, 4 or 8, as a constant.

@@ -11,7 +11,7 @@
 #include <span>
 
 #include <zipml/storage/outliers.hpp>
-#include <zipml/storage/plane_layout.hpp>
+#include <zipml/storage/row_codes.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -77,10 +77,10 @@ struct SampleView {
   Index codes_bytes = 0;      ///< what an epoch reads whatever the levels
   Index store_bytes = 0;      ///< and with levels, bias terms and outliers
 
-  const float* values = nullptr;  ///< float32 rows, or null
+  const float* values = nullptr;  ///< float32 rows; null: codes
   Index stride = 0;               ///< floats from one row to the next
 
-  const std::uint8_t* codes = nullptr;  ///< as PlaneLayout says, or null
+  const std::uint8_t* codes = nullptr;  ///< as PlaneLayout says
   PlaneLayout layout;
   CodeLevels levels;
   OutlierView outliers;
@@ -90,7 +90,7 @@ struct SampleView {
 
   std::shared_ptr<const void> owner;  ///< keeps the memory, or null
 
-  bool is_dense() const { return bits == 32; }
+  bool is_dense() const { return values != nullptr; }
   /// Whether margins can be sums of integers: packed, with affine levels or one table for all columns.
   bool has_integer_path() const { return !is_dense() && levels.is_affine(); }
 
@@ -120,12 +120,7 @@ struct SampleView {
   }
 
   /// The code that draw `draw` of value (i, j) is read as; of an outlier, the clipped one. Packed samples only.
-  int code(Index i, Index j, int draw = 0) const {
-    const PlaneList list = planes(draw);
-    int sum = 0;
-    for (int p = 0; p < list.count; ++p) sum += plane_bits(codes, layout, list[p], i, j) << list[p].shift;
-    return sum;
-  }
+  int code(Index i, Index j, int draw = 0) const { return RowCodes(codes, layout, planes(draw), i)[j]; }
   /// Value (i, j) of a draw in standardised units. O(outliers of a block).
   float value(Index i, Index j, int draw = 0) const {
     if (is_dense()) return row(i)[j];
@@ -142,28 +137,18 @@ struct SampleView {
       std::copy_n(row(i), cols, out);
       return;
     }
-    decode_codes(i, draw, out);
+    const RowCodes row_codes(codes, layout, planes(draw), i);
+    std::fill_n(out, cols, 0.0f);
+    for (int p = 0; p < row_codes.count; ++p) {  // plane by plane, so that compilers use vectors
+      const std::uint8_t* bytes = row_codes.bytes[p];
+      const int shift = row_codes.shift[p], mask = row_codes.mask[p], weight = row_codes.weight[p];
+      for (Index j = 0; j < cols; ++j) out[j] += static_cast<float>((bytes[j] >> shift & mask) << weight);
+    }
     levels.decode(i, cols, out);
     if (outliers.empty()) return;
     List<Outlier> found;
     outliers.find(i, 1, found);
     for (const Outlier& outlier : found) out[outlier.column] += outlier.correction;
-  }
-
- private:
-  void decode_codes(Index i, int draw, float* out) const {
-    const PlaneList list = planes(draw);
-    std::fill_n(out, cols, 0.0f);
-    for (int p = 0; p < list.count; ++p) {
-      const Plane& plane = list[p];
-      const Index rows_per_byte = 8 / plane.width;
-      const std::uint8_t* bytes =
-          codes + layout.offset(plane, i / group_rows) + i % group_rows / rows_per_byte * cols;
-      const int shift = static_cast<int>(i % rows_per_byte) * plane.width;
-      const int mask = (1 << plane.width) - 1;
-      for (Index j = 0; j < cols; ++j)
-        out[j] += static_cast<float>((bytes[j] >> shift & mask) << plane.shift);
-    }
   }
 };
 

@@ -198,9 +198,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
 
   SafeCorrection make_safe(GradientDevice& measuring) override {
-    double penalty = 0.0;
-    if constexpr (requires { sgd_.regularizer_.lambda(); })
-      penalty = static_cast<double>(sgd_.regularizer_.lambda());
+    const double penalty = strengths_of(sgd_.regularizer_).value_or(PenaltyStrengths{}).l2;
     return zipml::make_safe(measuring, samples_, estimator_, options_.safety, penalty, slope(),
                             problem_.seed);
   }
