@@ -14,6 +14,7 @@
 #include <span>
 #include <utility>
 
+#include <zipml/estimators/estimator.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/storage/sample_view.hpp>
