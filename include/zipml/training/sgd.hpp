@@ -254,7 +254,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
             diverge(m);
             break;
           }
-          const float s = step_of(epoch, iteration_);
+          const float s = (*step_)(epoch, iteration_);
           rows.descend(s);
           if constexpr (!std::is_same_v<R, NoRegularizer>) rows.settle(x_of(m));
           follow(m, residual, s);

@@ -12,13 +12,13 @@ namespace zipml::inline ZIPML_ABI {
 /// Samples that are float32 rows.
 class FloatRows : public Reader {
  public:
-  using Reader::Reader;
-
   /// They stay in the first-level cache: memory then works on the next rows all the time, a fifth faster than in
   /// turns with the processor.
-  Index pass_rows(Index batch_rows) const override {
-    return rows_of(16 * 1024, 4096, group_rows, batch_rows);
+  FloatRows(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
+      : Reader(kernels, samples, team) {
+    most_rows_ = rows_of(16 * 1024, 4096, group_rows);
   }
+
   bool reads_groups() const override { return false; }
 
   void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
@@ -66,7 +66,6 @@ class DecodedRows : public FloatRows {
   DecodedRows(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
       : FloatRows(kernels, samples, team), decoder_(samples), values_(samples.draws * group_rows * padded_) {}
 
-  Index pass_rows(Index batch_rows) const override { return batch_rows; }
   void begin_pass(const Pass&) override { decoded_ = 0; }
 
  protected:

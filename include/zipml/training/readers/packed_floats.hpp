@@ -20,10 +20,9 @@ namespace zipml::inline ZIPML_ABI {
 /// What the readers of codes in float32 share: residuals are summed, outliers accumulated.
 class PackedFloats : public Reader {
  public:
-  using Reader::Reader;
-
-  Index pass_rows(Index batch_rows) const override {
-    return rows_of(256 * 1024, 4096, group_rows, batch_rows);
+  PackedFloats(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
+      : Reader(kernels, samples, team) {
+    most_rows_ = rows_of(256 * 1024, 4096, group_rows);
   }
 
   void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override {
@@ -39,12 +38,12 @@ class PackedFloats : public Reader {
         outliers[outlier.column] += pinned(of_model[pass.lead + outlier.row] * outlier.correction);
       scale(pass, of_model, sums[m]);
     }
-    const PlaneList planes = samples_.planes(draw);
+    const PlaneList& draw_planes = planes(draw);
     team_.by_columns(pass.count, d_, [&](int part, Share columns) {
       PackedView some = view(part);
       some.codes += columns.first;
       some.width = columns.count;
-      add_rows(pass, planes, some, columns, constant(residuals), sums.floats(columns.first));
+      add_rows(pass, draw_planes, some, columns, constant(residuals), sums.floats(columns.first));
     });
   }
 
@@ -63,9 +62,9 @@ class ColumnTableFloats : public PackedFloats {
   void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
     for (int draw = 0; draw < samples_.draws; ++draw) {
       if ((draws >> draw & 1u) == 0) continue;
-      const PlaneList planes = samples_.planes(draw);
+      const PlaneList& draw_planes = planes(draw);
       by_groups(pass, [&](int part, GroupRange groups, Index slot) {
-        kernels_.margins(view(part), planes, table(0), groups, models_of(batch),
+        kernels_.margins(view(part), draw_planes, table(0), groups, models_of(batch),
                          from_slot(z.block(draw), slot));
       });
       finish(pass, batch, draw, z);
@@ -100,7 +99,7 @@ class AffineFloats : public PackedFloats {
   }
 
   void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
-    const PlaneList base = samples_.base_planes();
+    const PlaneList& base = base_planes();
     // The planes that draws share are read once where several draws are asked for.
     const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
     if (shares) {
@@ -118,7 +117,7 @@ class AffineFloats : public PackedFloats {
         for (int m = 0; m < out.count; ++m)
           for (Index i = 0; i < pass.groups.rows(); ++i) out[m][i] += shared_.of(m, 0)[i];
       } else {
-        multiply(pass, samples_.planes(draw), out);
+        multiply(pass, planes(draw), out);
       }
       if (samples_.levels.scales_rows())
         for (int m = 0; m < out.count; ++m) scale_margins(pass, m, out[m]);

@@ -27,14 +27,12 @@ class PackedIntegers : public Reader {
   PackedIntegers(const KernelTable& kernels, const SampleView& samples, PassTeam& team, int models,
                  FoldedRounding how, const Random& random, Reducer* reducer)
       : Reader(kernels, samples, team), random_(random), reducer_(reducer) {
+    most_rows_ = rows_of(512 * 1024, max_int8_rows, block_rows);
+    residual_levels_ = residual_levels_of(samples);
     how.integers = true;
     if (has_table()) how.most_levels = table_model_levels(samples.planes(0));
     folded_ = FoldedModels(samples.levels.step, samples.levels.offset, d_, models, how,
                            samples.levels.scales_rows());
-  }
-
-  Index pass_rows(Index batch_rows) const override {
-    return rows_of(512 * 1024, max_int8_rows, block_rows, batch_rows);
   }
 
   void begin_batch(BatchModels& batch) override {
@@ -49,7 +47,7 @@ class PackedIntegers : public Reader {
   void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
     const auto models = static_cast<int>(batch.models.size());
     reserve(models, z.slots());
-    const PlaneList base = samples_.base_planes();
+    const PlaneList& base = base_planes();
     // The planes that draws share are read once where several draws are asked for.
     const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
     if (shares) multiply(pass, base, shared_);
@@ -62,7 +60,7 @@ class PackedIntegers : public Reader {
         for (int m = 0; m < models; ++m)
           for (Index i = m * slots_; i < m * slots_ + pass.groups.rows(); ++i) margins_[i] += shared_[i];
       } else {
-        multiply(pass, samples_.planes(draw), margins_);
+        multiply(pass, planes(draw), margins_);
       }
       for (int m = 0; m < models; ++m) {
         float* values = z.of(m, draw);
@@ -77,16 +75,16 @@ class PackedIntegers : public Reader {
   }
 
   void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override {
-    const PlaneList planes = samples_.planes(draw);
+    const PlaneList& draw_planes = planes(draw);
     const int models = r.block(draw).count;
     for (int m = 0; m < models; ++m) round_residuals(pass, draw, m, r.of(m, draw) + pass.lead, sums);
     if (pass.count > 0)
       by_groups(pass, [&](int part, GroupRange groups, Index slot) {
         const ModelBlock<const std::int8_t> residuals{residuals_.data() + slot, slots_, models};
         if (has_table())
-          kernels_.accumulate(view(part), planes, table(), groups, residuals, sums.codes(part));
+          kernels_.accumulate(view(part), draw_planes, table(), groups, residuals, sums.codes(part));
         else
-          kernels_.accumulate(view(part), planes, groups, residuals, sums.codes(part));
+          kernels_.accumulate(view(part), draw_planes, groups, residuals, sums.codes(part));
       });
     sums.close_codes(reducer_);
     for (int m = 0; m < models; ++m) clear_padding(sums.codes()[m]);
@@ -153,7 +151,7 @@ class PackedIntegers : public Reader {
     std::fill_n(slots, pass.lead, std::int8_t{0});
     std::fill(codes + pass.count, slots + pass.groups.rows(), std::int8_t{0});
     team_.step_ahead();
-    const int levels = residual_levels_of(samples_);
+    const int levels = residual_levels_;
     float largest = kernels_.largest(scaled, pass.count);
     if (reducer_ != nullptr) largest = reducer_->largest(largest);
     const float scale = largest / static_cast<float>(levels);
@@ -188,6 +186,7 @@ class PackedIntegers : public Reader {
 
   Random random_;
   Reducer* reducer_;
+  int residual_levels_ = 127;
   FoldedModels folded_;
   Index slots_ = 0;
   Buffer<std::int32_t> margins_;  // m x slots

@@ -61,12 +61,18 @@ class PassSlots {
 class Reader {
  public:
   Reader(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
-      : kernels_(kernels), samples_(samples), team_(team), d_(samples.cols), padded_(padded(d_)) {}
+      : kernels_(kernels), samples_(samples), team_(team), d_(samples.cols), padded_(padded(d_)) {
+    if (samples.is_dense()) return;
+    base_planes_ = samples.base_planes();
+    for (int draw = 0; draw < samples.draws; ++draw) planes_.push_back(samples.planes(draw));
+  }
   virtual ~Reader() = default;
 
   /// Rows worked on together, of a batch of so many: what is found in cache again. The same on every machine,
   /// because residuals are rounded with one scale for a pass.
-  virtual Index pass_rows(Index batch_rows) const = 0;
+  Index pass_rows(Index batch_rows) const {
+    return batch_rows < group_rows ? batch_rows : std::min(batch_rows, most_rows_);
+  }
   /// Whether rows are read in groups of 8.
   virtual bool reads_groups() const { return true; }
 
@@ -92,14 +98,16 @@ class Reader {
 
  protected:
   PackedView view(int part) { return {samples_.codes, samples_.layout, d_, team_.ahead_of(part)}; }
-  /// Rows whose values take so many bytes, at least a unit and whole units.
-  Index rows_of(Index bytes, Index most, Index unit, Index batch_rows) const {
-    if (batch_rows < group_rows) return batch_rows;
+  /// Rows whose values take so many bytes, at least a unit and whole units: once a reader, not once a batch.
+  Index rows_of(Index bytes, Index most, Index unit) const {
     const double row_bytes = static_cast<double>(d_) * samples_.stored_bits / 8.0;
     const auto rows = static_cast<Index>(
         std::min(static_cast<double>(bytes) / std::max(row_bytes, 1e-3), static_cast<double>(most)));
-    return std::min(batch_rows, std::max(rows / unit * unit, unit));
+    return std::max(rows / unit * unit, unit);
   }
+  const PlaneList& planes(int draw) const { return planes_[static_cast<std::size_t>(draw)]; }
+  /// The planes that all draws share.
+  const PlaneList& base_planes() const { return base_planes_; }
   /// work(part, groups, first slot of them).
   template <class Work>
   void by_groups(const Pass& pass, const Work& work) {
@@ -143,6 +151,11 @@ class Reader {
   PassTeam& team_;
   Index d_;
   Index padded_;
+  Index most_rows_ = group_rows;  // of a pass; set by each kind of reader
+
+ private:
+  List<PlaneList> planes_;  // of each draw
+  PlaneList base_planes_;
 };
 
 }  // namespace zipml::inline ZIPML_ABI
