@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room analysis: the exact optimum, in double precision: what every excess is measured against. The one header that needs
-/// more of Eigen than its Core, hence not part of zipml.hpp.
+/// Room analysis: the exact optimum, in double precision: what every excess is measured against. The one
+/// header that needs more of Eigen than its Core, hence not part of zipml.hpp.
 
 #include <Eigen/QR>
 #include <algorithm>
@@ -84,9 +84,9 @@ inline Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double 
 
 }  // namespace detail
 
-/// The exact minimum of an affine loss (least squares, ls-svm) with no penalty, l2, l1 or both; rank-deficient samples get
-/// the solution of smallest norm. nullopt for other regularizers (box, ball), which have no exact solver. O(n
-/// d^2 + d^3).
+/// The exact minimum of an affine loss (least squares, ls-svm) with no penalty, l2, l1 or both;
+/// rank-deficient samples get the solution of smallest norm. nullopt for other regularizers (box, ball),
+/// which have no exact solver. O(n d^2 + d^3).
 template <AffineLoss L, Regularizer R>
 std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   const auto penalty = strengths_of(objective.regularizer());

@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// Room analysis: the problem that a packed store defines, solved exactly: where training on its draws would end if it went
-/// on for ever. Needs more of Eigen than its Core, as exact_solver.hpp does; not part of zipml.hpp.
+/// Room analysis: the problem that a packed store defines, solved exactly: where training on its draws would
+/// end if it went on for ever. Needs more of Eigen than its Core, as exact_solver.hpp does; not part of
+/// zipml.hpp.
 
 #include <Eigen/QR>
 #include <algorithm>

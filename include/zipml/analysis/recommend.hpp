@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room analysis: which representation of the samples a data set wants: measured on a subsample of its rows, for a budget of
-/// stored bits or an acceptable excess. Needs the exact solver; not part of zipml.hpp.
+/// Room analysis: which representation of the samples a data set wants: measured on a subsample of its rows,
+/// for a budget of stored bits or an acceptable excess. Needs the exact solver; not part of zipml.hpp.
 
 #include <algorithm>
 #include <cstdint>

@@ -13,12 +13,13 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// A store of any representation, without its type: what programs hold whose users choose. Copies share the samples.
-/// Fits take the estimator as an argument:
+/// A store of any representation, without its type: what programs hold whose users choose. Copies share the
+/// samples. Fits take the estimator as an argument:
 ///
 ///     const zipml::AnyStore store = zipml::quantize(data, zipml::parse_representation("naive:2,lloyd-max"));
 ///     const auto fit = zipml::visit_estimator(store.representation().estimator,
-///                                             [&](auto estimator) { return zipml::Sgd{}.fit(store, estimator); });
+///                                             [&](auto estimator) { return zipml::Sgd{}.fit(store,
+///                                             estimator); });
 class AnyStore {
  public:
   template <SampleStore Store>
@@ -103,9 +104,9 @@ KernelSource kernels_of_width(int bits) {
 
 }  // namespace detail
 
-/// Packs samples in a representation that is known at run time; `fresh` draws anew for each epoch, from samples that
-/// must outlive the store. What options say of outliers, the representation overrules. O(n d draws). Throws Error when
-/// the parts of the representation do not go together, and as quantize<bits> does.
+/// Packs samples in a representation that is known at run time; `fresh` draws anew for each epoch, from
+/// samples that must outlive the store. What options say of outliers, the representation overrules. O(n d
+/// draws). Throws Error when the parts of the representation do not go together, and as quantize<bits> does.
 ///
 ///     const auto store = zipml::quantize(data, {.bits = 3, .outliers = 0.003});
 inline AnyStore quantize(const MatrixView& features, std::span<const float> labels,

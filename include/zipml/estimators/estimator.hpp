@@ -1,10 +1,11 @@
 #pragma once
 /// \file
-/// Room estimators: what a gradient estimator is, how the draws of samples become a gradient. What one needs of the
-/// loss and of the store is stated by its constants and checked where they meet (estimators/requirements.hpp).
+/// Room estimators: what a gradient estimator is, how the draws of samples become a gradient. What one needs
+/// of the loss and of the store is stated by its constants and checked where they meet
+/// (estimators/requirements.hpp).
 ///
-/// An estimator is one function of the rows of a batch: the margins of its draws go in, residuals for its draws
-/// come out, and the gradient is
+/// An estimator is one function of the rows of a batch: the margins of its draws go in, residuals for its
+/// draws come out, and the gradient is
 ///     g = mean_i sum_draws r_i,draw q_i,draw - (mean_i f_i) bias * x
 /// where f_i, the sum of which the function returns, is what the bias terms of the store are multiplied with.
 
@@ -63,9 +64,9 @@ concept EstimatorFacts = requires {
 
 }  // namespace detail
 
-/// An estimator whose gradient is a sum of pairs, sum_p w_p q_s(p) l'(q_m(p)'x, b), m the draw whose margin is taken
-/// and s the draw that is accumulated: its table `pairs` says all of it, and the training loop, batches of single
-/// rows, the realised system (analysis/realised_system.hpp) and the test of definiteness
+/// An estimator whose gradient is a sum of pairs, sum_p w_p q_s(p) l'(q_m(p)'x, b), m the draw whose margin
+/// is taken and s the draw that is accumulated: its table `pairs` says all of it, and the training loop,
+/// batches of single rows, the realised system (analysis/realised_system.hpp) and the test of definiteness
 /// (training/definiteness.hpp) read it.
 template <class E>
 concept BilinearEstimator = detail::EstimatorFacts<E> && requires {
@@ -73,16 +74,17 @@ concept BilinearEstimator = detail::EstimatorFacts<E> && requires {
   { E::pairs[0] } -> std::convertible_to<DrawPair>;
 };
 
-/// `Encoding` is how quantize() stores samples for it, `draws` how many independent draws it reads, `corrected`
-/// whether the store's bias terms are subtracted, `needs_affine_loss` whether its expectation is the gradient only
-/// for an affine l', `needs_stochastic` whether nearest rounding would leave nothing of it. Then its table of pairs
-/// (BilinearEstimator), or what the table says in other words: masks of the draws whose margins it reads and of
-/// those that it gives residuals for, bit t for draw t, and
+/// `Encoding` is how quantize() stores samples for it, `draws` how many independent draws it reads,
+/// `corrected` whether the store's bias terms are subtracted, `needs_affine_loss` whether its expectation is
+/// the gradient only for an affine l', `needs_stochastic` whether nearest rounding would leave nothing of it.
+/// Then its table of pairs (BilinearEstimator), or what the table says in other words: masks of the draws
+/// whose margins it reads and of those that it gives residuals for, bit t for draw t, and
 ///
-///     double residuals(loss, z, y, r) const;   // z[draw][i], y[i] -> r[draw][i]; returns sum_i f_i, see above
+///     double residuals(loss, z, y, r) const;   // z[draw][i], y[i] -> r[draw][i]; returns sum_i f_i, see
+///     above
 ///
-/// It may also say how the loss of a model is told from margins, `double loss(loss, z, y)` summed over the rows; else
-/// it is that of the first draw whose margin is read.
+/// It may also say how the loss of a model is told from margins, `double loss(loss, z, y)` summed over the
+/// rows; else it is that of the first draw whose margin is read.
 template <class E>
 concept GradientEstimator = BilinearEstimator<E> ||
     (detail::EstimatorFacts<E>&& requires(const E estimator, const detail::AnyLoss& loss,
@@ -115,8 +117,8 @@ constexpr unsigned sample_draws() {
   return mask;
 }
 
-/// The residuals of an estimator from the margins of its draws; returns the sum over the rows of what the correction
-/// is multiplied with: for an affine loss its slope.
+/// The residuals of an estimator from the margins of its draws; returns the sum over the rows of what the
+/// correction is multiplied with: for an affine loss its slope.
 template <GradientEstimator E, class L>
 double estimate(const E& estimator, const L& loss, const DrawLists<const float>& z, std::span<const float> y,
                 const DrawLists<float>& r) {
@@ -151,9 +153,9 @@ constexpr unsigned loss_draws() {
   return margin_draws<E>() & (~margin_draws<E>() + 1u);  // the lowest bit
 }
 
-/// The loss of a model summed over the rows, as an estimator tells it from margins: f itself for full precision, f +
-/// x'Dx/2 in expectation for one rounded draw of an affine loss, from which the loop takes the bias terms of a
-/// corrected store.
+/// The loss of a model summed over the rows, as an estimator tells it from margins: f itself for full
+/// precision, f + x'Dx/2 in expectation for one rounded draw of an affine loss, from which the loop takes the
+/// bias terms of a corrected store.
 template <GradientEstimator E, class L>
 double estimated_loss(const E& estimator, const L& loss, const DrawLists<const float>& z,
                       std::span<const float> y) {

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room estimators: a representation of samples as one value, chosen at run time: estimator, bits, levels, rounding,
-/// outliers. Programs parse it from a text and print it as one; one visitor turns it into types.
+/// Room estimators: a representation of samples as one value, chosen at run time: estimator, bits, levels,
+/// rounding, outliers. Programs parse it from a text and print it as one; one visitor turns it into types.
 
 #include <charconv>
 #include <string>
@@ -66,8 +66,8 @@ inline const char* to_string(EstimatorKind kind) { return detail::estimator_name
 inline const char* to_string(LevelsKind kind) { return detail::levels_names[static_cast<int>(kind)]; }
 inline const char* to_string(RoundingKind kind) { return detail::rounding_names[static_cast<int>(kind)]; }
 
-/// How samples are represented. As text NAME:BITS, then what is not the default: levels, rounding, and the share of
-/// each column's values that is kept exactly.
+/// How samples are represented. As text NAME:BITS, then what is not the default: levels, rounding, and the
+/// share of each column's values that is kept exactly.
 ///
 ///     variance-corrected:4,outliers=0.003        naive:2,lloyd-max,nearest        full
 struct Representation {
@@ -143,8 +143,8 @@ inline std::string to_string(const Representation& representation) {
   return text;
 }
 
-/// Reads what to_string has printed; parts after the bits in any order. Lloyd-Max levels alone mean nearest rounding.
-/// Throws Error with the choices, and when the parts do not go together.
+/// Reads what to_string has printed; parts after the bits in any order. Lloyd-Max levels alone mean nearest
+/// rounding. Throws Error with the choices, and when the parts do not go together.
 ///
 ///     const auto representation = zipml::parse_representation("naive:2,lloyd-max");
 inline Representation parse_representation(std::string_view text) {
@@ -196,7 +196,8 @@ inline Representation parse_representation(std::string_view text) {
 
 /// Calls f with the estimator of this kind and returns its result, one type for all.
 ///
-///     const auto fit = zipml::visit_estimator(kind, [&](auto estimator) { return sgd.fit(store, estimator); });
+///     const auto fit = zipml::visit_estimator(kind, [&](auto estimator) { return sgd.fit(store, estimator);
+///     });
 template <class F>
 auto visit_estimator(EstimatorKind kind, F&& f) {
   switch (kind) {

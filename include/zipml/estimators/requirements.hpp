@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room estimators: which estimator may meet which loss and which store. The concept names are the first line of the
-/// compiler's message when a combination is wrong.
+/// Room estimators: which estimator may meet which loss and which store. The concept names are the first line
+/// of the compiler's message when a combination is wrong.
 
 #include <string>
 
@@ -17,8 +17,8 @@ template <class Estimator, class L>
 concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> &&
     (!Estimator::needs_affine_loss || AffineLoss<L>);
 
-/// A store has to hold as many independent draws as the estimator reads. One that does not say how many at compile
-/// time is asked when training begins (require_samples_for).
+/// A store has to hold as many independent draws as the estimator reads. One that does not say how many at
+/// compile time is asked when training begins (require_samples_for).
 template <class Estimator, class Store>
 concept StoreHasEnoughDraws = GradientEstimator<Estimator> && SampleStore<Store> &&(
     !requires { Store::draws; } || requires { requires Store::draws >= Estimator::draws; });

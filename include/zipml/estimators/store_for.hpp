@@ -33,8 +33,8 @@ inline KernelTable kernels_of_dense_rows(Isa isa) {
 
 }  // namespace detail
 
-/// A store together with the gradient estimator that it was packed for, which `Sgd::fit` then uses, and the kernels
-/// that it takes. The width is no part of the type: stores of all widths are one.
+/// A store together with the gradient estimator that it was packed for, which `Sgd::fit` then uses, and the
+/// kernels that it takes. The width is no part of the type: stores of all widths are one.
 template <class Estimator, SampleStore Store>
 class StoreFor : public Store {
  public:

@@ -30,7 +30,7 @@ struct GradientFrame {
   float* sums;          ///< float sums, or null; 0 afterwards
   std::int32_t* codes;  ///< integer sums where `sums` is null; 0 afterwards
   float code_scale;
-  const float* step;      ///< null: values are what they are
+  const float* step;      ///< null: no scaling
   const float* offset;    ///< where `step` is not null
   const float* outliers;  ///< added after the steps, or null
   const float* diagonal;  ///< or null

@@ -85,7 +85,7 @@ constexpr int residual_levels(const PlaneList& planes) {
   return levels;
 }
 
-/// Memory that will be needed next: batches come in random order, which no processor foresees, but the loop
+/// Memory that will be needed next: batches come in random order, which no prefetcher follows, but the loop
 /// knows the next one. Kernels ask for a line now and then while they work on this one.
 struct Ahead {
   const char* next = nullptr;

@@ -36,8 +36,8 @@ concept AffineLoss = Loss<L> && requires {
   { L::slope } -> std::convertible_to<float>;
 };
 
-/// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived from the
-/// samples follow it.
+/// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived
+/// from the samples follow it.
 template <class L>
 concept BoundedCurvature = AffineLoss<L> ||(Loss<L>&& requires {
   { L::curvature } -> std::convertible_to<float>;

@@ -129,8 +129,8 @@ class L2Ball {
   float radius_;
 };
 
-/// The strengths of a penalty that is quadratic, absolute or both; nullopt for others, constraints for instance. A
-/// regularizer of one's own that has `lambda()` and `mu()` says so.
+/// The strengths of a penalty that is quadratic, absolute or both; nullopt for others, constraints for
+/// instance. A regularizer of one's own that has `lambda()` and `mu()` says so.
 template <Regularizer R>
 std::optional<PenaltyStrengths> strengths_of(const R& regularizer) {
   if constexpr (requires {

@@ -18,7 +18,7 @@ concept StepSize = requires(const S step, int epoch, Index iteration) {
   { step(epoch, iteration) } -> std::convertible_to<float>;
 };
 
-/// What the samples of a store tell about safe steps; see training/curvature.hpp, which measures it.
+/// Measurements on samples that safe steps depend on (training/curvature.hpp).
 struct Curvature {
   double mean_norm = 0.0;        ///< E |q|^2, with the variance of the rounding: of the samples as stored
   double weighted_norm = 0.0;    ///< E |q|^4 / E |q|^2: what bounds a step on single rows
@@ -94,12 +94,12 @@ class StepDecay {
   int every_;
 };
 
-/// The default: a constant step that is safe for losses of l'' <= c with batches of B rows, 1 / (c (L + R / B)), L the
-/// top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored, so that
-/// rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q q' (Bach,
-/// Moulines, NIPS 2013, for B = 1), with R measured along the columns. The mean norm in its place diverges
-/// where a column is rare: one-hot columns of a standardised file reach 180. Where the variance of the
-/// rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
+/// The default: a constant step that is safe for losses of l'' <= c with batches of B rows, 1 / (c (L + R /
+/// B)), L the top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored,
+/// so that rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q
+/// q' (Bach, Moulines, NIPS 2013, for B = 1), with R measured along the columns. The mean norm in its place
+/// diverges where a column is rare: one-hot columns of a standardised file reach 180. Where the variance of
+/// the rounding is subtracted, or two draws are multiplied, its noise stays while the curvature that damps it
 /// goes: R is multiplied by Curvature::noise_gain.
 ///
 /// Channels that round model and gradient stochastically, with relative variances m and g, add noise as large

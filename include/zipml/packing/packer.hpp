@@ -331,7 +331,7 @@ class Packer {
     }
 
    private:
-    /// Rows are read in the order of the store, which no processor foresees. (In line: for g++ 12 a function
+    /// Rows are read in the order of the store, which no prefetcher follows. (In line: for g++ 12 a function
     /// that only prefetches does nothing, and its calls are dropped.)
     ZIPML_ALWAYS_INLINE void look_ahead(Index original) const {
       if (!packer_.features_.has_rows()) return;
@@ -522,8 +522,8 @@ ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack(const Matrix
   return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
 }
 
-/// A packed store whose values are drawn anew for each epoch of a fit, from samples that must outlive it and its
-/// copies: the paper's sampling (ZipML 2017, section 2.2). What it shows is epoch 0, the codes of `pack`.
+/// A packed store whose values are drawn anew for each epoch of a fit, from samples that must outlive it and
+/// its copies: the paper's sampling (ZipML 2017, section 2.2). What it shows is epoch 0, the codes of `pack`.
 template <class Encoding, class Decoder>
 class FreshPackedStore : public PackedStore<Encoding, Decoder> {
  public:
@@ -556,8 +556,8 @@ class FreshPackedStore : public PackedStore<Encoding, Decoder> {
   std::shared_ptr<const Packer> packer_;
 };
 
-/// The store of fresh draws. Training on it approaches the true optimum instead of the solution that one set of
-/// draws defines; each epoch pays for reading and rounding the float32 samples.
+/// The store of fresh draws. Training on it approaches the true optimum instead of the solution that one set
+/// of draws defines; each epoch pays for reading and rounding the float32 samples.
 template <class Encoding, LevelsPolicy Policy>
 ZIPML_NOINLINE FreshPackedStore<Encoding, typename Policy::Decoder> pack_fresh(
     const MatrixView& features, std::span<const float> labels, const Policy& policy, int bits,

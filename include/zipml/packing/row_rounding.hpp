@@ -22,7 +22,7 @@ namespace zipml::inline ZIPML_ABI {
 /// Vectors of d columns are padded to a multiple of this.
 inline constexpr Index column_piece = 64;
 
-/// What belongs to each of d columns: values outside are told. Padded, with entries that nothing is
+/// Accepted range per column; values outside it are reported. Padded, with entries that nothing is
 /// outside of.
 struct ColumnRanges {
   ColumnRanges() = default;

@@ -7,8 +7,8 @@
 ///     SeparateDraws<1>    the draw                      b
 ///     CorrectedDraw       the draw; per column mean     b
 ///                         variance of the rounding
-///     SeparateDraws<k>    each draw                     b + k planes (2^b - 1 intervals, a bit for each draw)
-///     SummedDraws<k>      the mean of the draws, or     b + log2 k (k (2^b - 1) + 1 possible sums)
+///     SeparateDraws<k>    each draw                     b + k planes (2^b - 1 intervals, a bit for each
+///     draw) SummedDraws<k>      the mean of the draws, or     b + log2 k (k (2^b - 1) + 1 possible sums)
 ///                         their multiset
 ///
 /// All draws of a value v lie on its two neighbouring levels. ZipML 2017, section 2.2, states "log2 k more

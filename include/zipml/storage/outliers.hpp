@@ -26,7 +26,8 @@ struct Outlier {
 
 /// Outliers of samples, in store order, in memory that somebody else owns.
 ///
-/// Blocks hold block_rows_of(cols) rows, the last one fewer; `first` has an entry for each block and one for the end.
+/// Blocks hold block_rows_of(cols) rows, the last one fewer; `first` has an entry for each block and one for
+/// the end.
 struct OutlierView {
   Index cols = 0;
   Index entries = 0;  ///< those that bridge long gaps included
@@ -39,7 +40,8 @@ struct OutlierView {
   }
   bool empty() const { return entries == 0; }
 
-  /// Replaces `out` by the outliers of the rows [begin, begin + count), in store order. O(entries of the blocks).
+  /// Replaces `out` by the outliers of the rows [begin, begin + count), in store order. O(entries of the
+  /// blocks).
   void find(Index begin, Index count, List<Outlier>& out) const {
     out.clear();
     if (empty() || count <= 0) return;

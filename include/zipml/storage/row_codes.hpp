@@ -8,8 +8,8 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Where the codes of one row stand: code_j = sum over planes of (bytes[j] >> shift & mask) << weight. Kernels read up
-/// to 63 bytes behind column d of each panel.
+/// Where the codes of one row stand: code_j = sum over planes of (bytes[j] >> shift & mask) << weight.
+/// Kernels read up to 63 bytes behind column d of each panel.
 struct RowCodes {
   RowCodes(const std::uint8_t* codes, const PlaneLayout& layout, const PlaneList& planes, Index row)
       : count(planes.count) {

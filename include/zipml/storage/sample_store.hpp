@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Room storage: what a store of samples is to those who train on it, and what every store of this library shares.
+/// Room storage: what a store of samples is to those who train on it, and what every store of this library
+/// shares.
 
 #include <concepts>
 #include <cstdint>
@@ -14,9 +15,10 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// What training asks of a store: samples, their targets, the seed of its random choices, and the map between the
-/// user's columns and those of the samples. A store may also say at compile time how many `draws` it holds and
-/// whether it `has_bias` terms; then a wrong estimator does not compile, else it is an Error when training begins.
+/// What training asks of a store: samples, their targets, the seed of its random choices, and the map between
+/// the user's columns and those of the samples. A store may also say at compile time how many `draws` it
+/// holds and whether it `has_bias` terms; then a wrong estimator does not compile, else it is an Error when
+/// training begins.
 template <class S>
 concept SampleStore = requires(const S store) {
   { store.samples() } -> std::convertible_to<SampleView>;
@@ -35,16 +37,17 @@ class FreshSamples {
   virtual void draw(int epoch) = 0;
 };
 
-/// A store of fresh draws: what `samples()` shows is epoch 0; training draws from what `fresh()` makes for it, so
-/// that the store stays as it is and several fits may use it at once. (Null: its draws are frozen after all.)
+/// A store of fresh draws: what `samples()` shows is epoch 0; training draws from what `fresh()` makes for
+/// it, so that the store stays as it is and several fits may use it at once. (Null: its draws are frozen
+/// after all.)
 template <class S>
 concept FreshStore = SampleStore<S> && requires(const S store) {
   { store.fresh()->samples() } -> std::convertible_to<SampleView>;
   store.fresh()->draw(0);
 };
 
-/// Samples with their targets, wherever their memory is: what to train on codes that lie in a mapped file, or in
-/// an array of one's own.
+/// Samples with their targets, wherever their memory is: what to train on codes that lie in a mapped file, or
+/// in an array of one's own.
 ///
 ///     const zipml::SampleSet set{view, targets, zipml::identity_standardization(d)};
 ///     const auto fit = zipml::Sgd{}.fit(set, zipml::variance_corrected);

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room storage: samples as training reads them, codes or float32 rows, in memory that somebody else owns. Stores
-/// of this library, a mapped file and an array of the user's are the same behind it.
+/// Room storage: samples as training reads them, codes or float32 rows, in memory that somebody else owns.
+/// Stores of this library, a mapped file and an array of the user's are the same behind it.
 
 #include <algorithm>
 #include <bit>
@@ -62,10 +62,10 @@ struct CodeLevels {
   }
 };
 
-/// n rows and d columns of samples: float32 rows (`values`), or codes. Promised by whoever makes one: codes and
-/// float32 rows have 64 readable bytes behind their last, which are finite as floats; rows of the last group
-/// behind the last row have code 0; everything stays where it is and as it is for as long as `owner` lives or, where
-/// that is null, for as long as the view is used.
+/// n rows and d columns of samples: float32 rows (`values`), or codes. Promised by whoever makes one: codes
+/// and float32 rows have 64 readable bytes behind their last, which are finite as floats; rows of the last
+/// group behind the last row have code 0; everything stays where it is and as it is for as long as `owner`
+/// lives or, where that is null, for as long as the view is used.
 ///
 ///     zipml::SampleView view = store.samples();
 struct SampleView {
@@ -119,7 +119,8 @@ struct SampleView {
     return std::as_bytes(std::span(codes + offset, static_cast<std::size_t>(bytes)));
   }
 
-  /// The code that draw `draw` of value (i, j) is read as; of an outlier, the clipped one. Packed samples only.
+  /// The code that draw `draw` of value (i, j) is read as; of an outlier, the clipped one. Packed samples
+  /// only.
   int code(Index i, Index j, int draw = 0) const { return RowCodes(codes, layout, planes(draw), i)[j]; }
   /// Value (i, j) of a draw in standardised units. O(outliers of a block).
   float value(Index i, Index j, int draw = 0) const {

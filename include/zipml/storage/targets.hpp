@@ -12,8 +12,8 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Where the rows of the user's data lie in a store: a keyed permutation of (seed, n), so that a file sorted by
-/// label cannot hurt training, and stores of one seed have the same batches.
+/// Where the rows of the user's data lie in a store: a keyed permutation of (seed, n), so that a file sorted
+/// by label cannot hurt training, and stores of one seed have the same batches.
 class RowPlacement {
  public:
   RowPlacement() = default;
@@ -34,12 +34,13 @@ class RowPlacement {
 
 /// n targets of each of m models, in store order and in the user's units.
 ///
-///     zipml::Targets targets(store.placement(), {by_year, by_price});   // one list of n labels for each model
+///     zipml::Targets targets(store.placement(), {by_year, by_price});   // one list of n labels for each
+///     model
 class Targets {
  public:
   Targets() = default;
-  /// The labels of one model, in the order of the user's rows. Throws Error when their number is not that of the
-  /// rows or one is not finite.
+  /// The labels of one model, in the order of the user's rows. Throws Error when their number is not that of
+  /// the rows or one is not finite.
   Targets(const RowPlacement& placement, std::span<const float> labels)
       : Targets(placement, std::span<const std::span<const float>>(&labels, 1)) {}
   Targets(const RowPlacement& placement, std::initializer_list<std::span<const float>> labels)

@@ -22,7 +22,7 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// What a channel's scale is: the levels reach from -scale to scale.
+/// The scale of a channel: its levels reach from -scale to scale.
 enum class ChannelScaling {
   max,    ///< the largest magnitude of the vector
   norm,   ///< its 2-norm, with as many levels: E |Q(v) - v|^2 <= min(n / (4 s^2), sqrt(n) / s) |v|^2 for s
@@ -47,7 +47,7 @@ struct Channel {
   ChannelScaling scaling = ChannelScaling::max;
   bool nearest = false;  ///< instead of stochastic rounding: deterministic, biased
   Index block = 256;     ///< entries of a block, a multiple of 8
-  /// What rounding has lost is made up for by what is sent next: the loss of a gradient is added to the next
+  /// The next message makes up for what rounding has lost: the loss of a gradient is added to the next
   /// gradient (Seide et al. 2014); of a model, its distance from what the device has is sent (Richtarik et
   /// al. 2021), which gets small as the model comes to rest. Rounds to the nearest level, for then less is
   /// lost than sent; what stochastic rounding loses at few bits grows from vector to vector (2 bits: training
@@ -111,7 +111,7 @@ struct Channels {
   Channel gradient = {};
 };
 
-/// What has moved through a channel.
+/// Bytes that have moved through a channel.
 struct Traffic {
   double payload_bytes = 0.0;
   double scale_bytes = 0.0;
@@ -119,8 +119,8 @@ struct Traffic {
   double bytes() const { return payload_bytes + scale_bytes; }
 };
 
-/// A vector on its way, as it would travel between machines: a code for each entry, a scale for all of them or for
-/// each block, and the table of levels where they are fitted. Empty codes: the values themselves.
+/// A vector on its way, as it would travel between machines: a code for each entry, a scale for all of them
+/// or for each block, and the table of levels where they are fitted. Empty codes: the values themselves.
 struct Message {
   Buffer<std::int8_t> codes;  ///< d, padded; of fitted levels the index in the table
   Buffer<float> scales;
@@ -130,7 +130,8 @@ struct Message {
   bool rounded() const { return values.empty(); }
 };
 
-/// The receiving end of a channel: makes of each message, in their order, the bits that ChannelEncoder::send has left.
+/// The receiving end of a channel: makes of each message, in their order, the bits that ChannelEncoder::send
+/// has left.
 class ChannelDecoder {
  public:
   /// For vectors of d entries; `stream` says what travels, the model or gradients.
@@ -148,7 +149,7 @@ class ChannelDecoder {
       for (Index j = 0; j < d_; ++j) out[j] = kept_[j] += out[j];
   }
 
-  /// What the codes of a message stand for, blocks of `size` entries with a scale each.
+  /// Writes the values of the codes of a message, blocks of `size` entries with a scale each.
   static void write(const Message& message, Index size, Index d, float* out) {
     for (Index k = 0; k < message.scales.size(); ++k) {
       const Index end = std::min(k * size + size, d);

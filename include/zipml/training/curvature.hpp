@@ -28,9 +28,9 @@ inline Buffer<float> first_rows(const SampleView& samples) {
 
 }  // namespace detail
 
-/// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a strided selection; top eigenvalue by
-/// a dozen steps of the power method on the first rows (a random sample of the data). A 1 is appended to each
-/// row for the intercept. O(values).
+/// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a
+/// strided selection; top eigenvalue by a dozen steps of the power method on the first rows (a random sample
+/// of the data). A 1 is appended to each row for the intercept. O(values).
 inline Curvature measure_curvature(const SampleView& samples) {
   constexpr Index norm_values = Index{1} << 24;
   Curvature curvature;
@@ -85,8 +85,8 @@ inline Curvature measure_curvature(const SampleView& samples) {
   return curvature;
 }
 
-/// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the mean of 1 / (lambda + floor)
-/// (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
+/// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the
+/// mean of 1 / (lambda + floor) (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
 inline double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor) {
   const Random random(seed);
   const Index d = samples.cols;

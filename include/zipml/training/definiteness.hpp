@@ -33,9 +33,9 @@ struct QuadraticForm {
 
 }  // namespace detail
 
-/// The realised matrix of a bilinear estimator, M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(correction) with the
-/// intercept as column d, by one reading of the samples of a device for each product. The device has exact channels
-/// and must outlive this; its correction is that of the matrix.
+/// The realised matrix of a bilinear estimator, M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(correction)
+/// with the intercept as column d, by one reading of the samples of a device for each product. The device has
+/// exact channels and must outlive this; its correction is that of the matrix.
 template <BilinearEstimator Estimator>
 class RealisedMatrix {
  public:
@@ -74,7 +74,7 @@ class RealisedMatrix {
   Buffer<float> g_;
 };
 
-/// What is known of the problem that an estimator defines on a store.
+/// Definiteness of the problem that an estimator defines on samples.
 struct Definiteness {
   double smallest_eigenvalue = 0.0;  ///< of M + penalty, an estimate from above
   double scale = 1.0;                ///< of the largest eigenvalue; float sums leave an error of 1e-5 of it
@@ -114,8 +114,8 @@ inline Buffer<double> rounding_variance(const SampleView& samples) {
 
 }  // namespace detail
 
-/// Measures the definiteness of one estimator on the samples that a device reads, which has exact channels and must
-/// outlive this.
+/// Measures the definiteness of one estimator on the samples that a device reads, which has exact channels
+/// and must outlive this.
 template <BilinearEstimator Estimator>
 class DefinitenessTest {
  public:
@@ -125,10 +125,10 @@ class DefinitenessTest {
         variance_(detail::rounding_variance(samples)),
         random_(seed) {}
 
-  /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the first
-  /// rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite, since fewer
-  /// rows are the harder case. `correction` is the diagonal that the estimator subtracts; `to_the_end` asks for the
-  /// eigenvalue itself where its sign would do. O(24 rows d).
+  /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the
+  /// first rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite,
+  /// since fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts;
+  /// `to_the_end` asks for the eigenvalue itself where its sign would do. O(24 rows d).
   ZIPML_NOINLINE Definiteness measure(const Buffer<float>& correction, double penalty,
                                       bool to_the_end = false) {
     matrix_.set_correction(correction);
@@ -165,8 +165,8 @@ class DefinitenessTest {
     }
   }
 
-  /// The largest share t in [0, 1] of a correction that leaves M + penalty I positive semidefinite, 0.9 of it to be
-  /// on the safe side: by bisection on t, a measurement each.
+  /// The largest share t in [0, 1] of a correction that leaves M + penalty I positive semidefinite, 0.9 of it
+  /// to be on the safe side: by bisection on t, a measurement each.
   double safe_share(const Buffer<float>& correction, double penalty) {
     double low = 0.0;
     double high = 1.0;

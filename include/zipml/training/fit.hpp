@@ -40,8 +40,9 @@ struct FitOptions {
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
   /// Standardised weights to begin with, d + 1 for each model, the intercept last; empty: 0.
   std::span<const double> start = {};
-  /// A linear term l of the objective, <l, x> + l_d c with the intercept's entry last: d + 1 entries for each model, in
-  /// standardised units; empty: none. The model store adds it, so that it travels through no channel.
+  /// A linear term l of the objective, <l, x> + l_d c with the intercept's entry last: d + 1 entries for each
+  /// model, in standardised units; empty: none. The model store adds it, so that it travels through no
+  /// channel.
   std::span<const double> linear_term = {};
   /// Where the gradients of several workers meet, each of which runs this fit; null: there is one.
   Reducer* reducer = nullptr;

@@ -26,8 +26,8 @@ struct FoldedRounding {
   int most_levels = 127;   ///< that the kernels' budget allows, see table_model_levels
 };
 
-/// u, or Q(u), of the models of a batch, and what comes with it. All vectors are padded to model_padding. Models
-/// are rounded with the same random numbers, so that each trains to the bits that it would have alone.
+/// u, or Q(u), of the models of a batch, and what comes with it. All vectors are padded to model_padding.
+/// Models are rounded with the same random numbers, so that each trains to the bits that it would have alone.
 class FoldedModels {
  public:
   FoldedModels() = default;

@@ -1,10 +1,10 @@
 #pragma once
 /// \file
-/// Room training: the gradient device of the ZipML computation model (ZipML 2017, section 2): it receives models,
-/// reads a batch of samples, and returns a gradient for each model. An estimator sees margins and gives residuals
-/// in standardised units; a reader (training/readers/) multiplies the samples with them; the device receives
-/// models and sends gradients through their channels, cuts batches into passes, looks ahead in memory, and lets
-/// workers meet.
+/// Room training: the gradient device of the ZipML computation model (ZipML 2017, section 2): it receives
+/// models, reads a batch of samples, and returns a gradient for each model. An estimator sees margins and
+/// gives residuals in standardised units; a reader (training/readers/) multiplies the samples with them; the
+/// device receives models and sends gradients through their channels, cuts batches into passes, looks ahead
+/// in memory, and lets workers meet.
 
 #include <algorithm>
 #include <cmath>
@@ -51,7 +51,7 @@ class MappedTargets {
   Buffer<float> values_;
 };
 
-/// What a device is built for.
+/// Options of a device.
 struct DeviceOptions {
   int models = 1;
   Channels channels = {};
@@ -64,8 +64,8 @@ struct DeviceOptions {
 /// add_pass); then descend for each model, or end_batch for the gradient itself. O(rows d) a batch.
 class GradientDevice {
  public:
-  /// What `samples` shows, team and reducer must outlive the device; `targets` is what labels() gives. Throws Error
-  /// for channels out of range.
+  /// What `samples` shows, team and reducer must outlive the device; `targets` is what labels() gives. Throws
+  /// Error for channels out of range.
   ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const SampleView& samples,
                                 const MappedTargets& targets, const DeviceOptions& options)
       : kernels_(kernels),
@@ -97,9 +97,9 @@ class GradientDevice {
   GradientDevice(const GradientDevice&) = delete;
   GradientDevice& operator=(const GradientDevice&) = delete;
 
-  /// Subtracts diagonal_j x_j, times the factor that the estimator gives, from the gradient of every batch: the
-  /// bias terms of the samples, or what is left of them when they are shrunk; a negative entry is a ridge. Empty:
-  /// nothing.
+  /// Subtracts diagonal_j x_j, times the factor that the estimator gives, from the gradient of every batch:
+  /// the bias terms of the samples, or what is left of them when they are shrunk; a negative entry is a
+  /// ridge. Empty: nothing.
   void set_correction(const Buffer<float>& diagonal) {
     correction_ = Buffer<float>(diagonal.empty() ? 0 : padded_);
     std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
@@ -107,9 +107,9 @@ class GradientDevice {
     scaled_correction_ = Buffer<float>();
   }
 
-  /// Receives the models, `stride` floats apart (d standardised weights each, padded with 0 to model_padding; read
-  /// until descend or end_batch), and their intercepts, for the rows [first, first + count). `batch` counts the
-  /// batches of a fit: the row of the random numbers.
+  /// Receives the models, `stride` floats apart (d standardised weights each, padded with 0 to model_padding;
+  /// read until descend or end_batch), and their intercepts, for the rows [first, first + count). `batch`
+  /// counts the batches of a fit: the row of the random numbers.
   ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, const float* intercepts,
                                   std::uint64_t batch) {
     first_ = next_ = first;
@@ -141,8 +141,8 @@ class GradientDevice {
     begin_batch(first, count, x, &intercept, batch);
   }
 
-  /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch to
-  /// begin, as many of them as a pass takes are prefetched.
+  /// Rows that will be worked on after this batch, or after some more: during the last pass of the next batch
+  /// to begin, as many of them as a pass takes are prefetched.
   void announce(Index first, Index count) {
     announced_first_ = first;
     announced_count_ = count;
@@ -184,8 +184,8 @@ class GradientDevice {
     return {targets_.of(model) + pass_.first, static_cast<std::size_t>(pass_.count)};
   }
 
-  /// Forms the margins of the draws of a mask, z_i = <a_i, x> + c, for every model. Planes that draws share are
-  /// read once.
+  /// Forms the margins of the draws of a mask, z_i = <a_i, x> + c, for every model. Planes that draws share
+  /// are read once.
   ZIPML_NOINLINE void margins(unsigned draws) {
     if (pass_.count > 0) reader_->margins(pass_, batch_, draws, margins_);
   }
@@ -197,8 +197,8 @@ class GradientDevice {
   DrawLists<float> residuals_of(int model = 0) {
     return {residuals_.of(model, 0) + pass_.lead, residuals_.slots(), pass_.count};
   }
-  /// Adds sum_i r_i a_i over the rows of the pass for the draws of a mask and every model, r the residuals that
-  /// were written. These must be finite. They are overwritten.
+  /// Adds sum_i r_i a_i over the rows of the pass for the draws of a mask and every model, r the residuals
+  /// that were written. These must be finite. They are overwritten.
   ZIPML_NOINLINE void accumulate(unsigned draws) {
     for (int draw = 0; draw < samples_.draws; ++draw)
       if ((draws >> draw & 1u) != 0 && (pass_.count > 0 || integer_))
@@ -216,9 +216,9 @@ class GradientDevice {
     accumulate(sample_draws<Estimator>());
   }
 
-  /// x -= step * g for one model, with the mean gradient g of the batch as it arrives; x, padded to model_padding,
-  /// may be the model that the batch began with. Each model once a batch, in their order. Returns the mean
-  /// gradient of the intercept.
+  /// x -= step * g for one model, with the mean gradient g of the batch as it arrives; x, padded to
+  /// model_padding, may be the model that the batch began with. Each model once a batch, in their order.
+  /// Returns the mean gradient of the intercept.
   ZIPML_NOINLINE float descend(int m, float step, float* x) {
     ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
     if (!encoder.rounds()) {
@@ -241,8 +241,8 @@ class GradientDevice {
   /// Largest magnitude of the last gradient, to detect divergence.
   float largest() const { return largest_; }
 
-  /// Writes the mean gradient of the batch (d values, padded to model_padding) as it arrives and returns that of
-  /// the intercept.
+  /// Writes the mean gradient of the batch (d values, padded to model_padding) as it arrives and returns that
+  /// of the intercept.
   float end_batch(float* gradient, int m = 0) {
     std::fill_n(gradient, padded_, 0.0f);
     return descend(m, -1.0f, gradient);
@@ -256,7 +256,7 @@ class GradientDevice {
     for (ChannelEncoder& encoder : from_device_) encoder.count(batches);
   }
 
-  /// What has moved through the channels of a model so far.
+  /// Bytes that have moved through the channels of a model so far.
   const Traffic& model_traffic(int m = 0) const { return to_device_[static_cast<std::size_t>(m)].traffic(); }
   const Traffic& gradient_traffic(int m = 0) const {
     return from_device_[static_cast<std::size_t>(m)].traffic();
@@ -310,7 +310,8 @@ class GradientDevice {
     return static_cast<float>(sums.residuals / static_cast<double>(count));
   }
 
-  /// The correction times a factor, or null. The factor is the slope of an affine loss, the same in every batch.
+  /// The correction times a factor, or null. The factor is the slope of an affine loss, the same in every
+  /// batch.
   const float* correction_for(double factor) {
     if (correction_.empty() || factor == 0.0) return nullptr;
     const auto rounded = static_cast<float>(factor);
@@ -323,7 +324,8 @@ class GradientDevice {
     return scaled_correction_.data();
   }
 
-  /// Replaces `sent` by the sum of what the messages of all workers bring; returns the sum of their residuals.
+  /// Replaces `sent` by the sum of what the messages of all workers bring; returns the sum of their
+  /// residuals.
   float receive_from_all(int m, const Message& message, float residual, float* sent) {
     const List<Message> messages = reducer_->gather(message);
     Buffer<float> received(padded_);
@@ -339,8 +341,8 @@ class GradientDevice {
     return static_cast<float>(sum);
   }
 
-  /// Prefetches the rows [first, first + count) while this pass is worked on: batches come in random order, which
-  /// no processor foresees.
+  /// Prefetches the rows [first, first + count) while this pass is worked on: batches come in random order,
+  /// which the hardware prefetcher does not follow.
   void look_ahead(Index first, Index count) {
     samples_.outliers.prefetch(first, count);
     const auto memory = samples_.memory_of(first, count);

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room training: what the residuals of a batch add up to over its rows, before steps, offsets and outliers are put
-/// together to a gradient.
+/// Room training: what the residuals of a batch add up to over its rows, before steps, offsets and outliers
+/// are put together to a gradient.
 
 #include <algorithm>
 #include <cstdint>
@@ -72,7 +72,8 @@ class GradientSums {
     sums.has_floats = true;
   }
 
-  /// Adds what other workers have summed in floats. On the integer path the codes are shared pass by pass already.
+  /// Adds what other workers have summed in floats. On the integer path the codes are shared pass by pass
+  /// already.
   void reduce(Reducer* reducer, bool integers) {
     if (reducer == nullptr) return;
     if (!integers) reducer->sum(floats_.span());

@@ -1,8 +1,8 @@
 #pragma once
 /// \file
-/// Room training: the loop of a fit without its types: what visits rows, takes steps, notifies observers and judges.
-/// Loss, estimator, penalty and step rule come in through a few functions that are called once a batch or less
-/// (sgd.hpp), so that all of this is compiled once.
+/// Room training: the loop of a fit without its types: what visits rows, takes steps, notifies observers and
+/// judges. Loss, estimator, penalty and step rule come in through a few functions that are called once a
+/// batch or less (sgd.hpp), so that all of this is compiled once.
 
 #include <algorithm>
 #include <chrono>
@@ -28,7 +28,7 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// What a fit trains on. All of it must outlive the fit.
+/// Samples, targets and units of a fit. All of it must outlive the fit.
 struct Problem {
   SampleView samples;
   const Targets* targets;
@@ -139,7 +139,8 @@ class TrainingLoop {
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
-  /// Gets ready for visit_rows: batches of one row without the device. False where the estimator has no such way.
+  /// Gets ready for visit_rows: batches of one row without the device. False where the estimator has no such
+  /// way.
   virtual bool use_single_rows(const Buffer<float>& /*correction*/) { return false; }
   /// The rows of a run, one a batch; `next` is the run after it.
   virtual void visit_rows(RowRange /*run*/, RowRange /*next*/, int /*epoch*/) {}
@@ -147,8 +148,8 @@ class TrainingLoop {
 
   int models() const { return problem_.targets->models(); }
   bool trains(std::size_t m) const { return trains_[m] != 0; }
-  /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the intercept, which
-  /// the mean residual moves.
+  /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the
+  /// intercept, which the mean residual moves.
   void follow(std::size_t m, float residual, float s) {
     if (!trains(m)) {
       forget(m);
@@ -185,8 +186,8 @@ class TrainingLoop {
   ThreadTeam team_;
   MappedTargets targets_;
   GradientDevice device_;
-  // With exact channels, for what is measured on the samples. Every worker measures all of them, so that steps and
-  // corrections have the same bits for any number of workers.
+  // With exact channels, for what is measured on the samples. Every worker measures all of them, so that
+  // steps and corrections have the same bits for any number of workers.
   GradientDevice measuring_;
   Index batch_;
   VisitingOrder order_;

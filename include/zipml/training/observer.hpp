@@ -27,7 +27,8 @@ struct EpochEvent {
   int model = 0;   ///< of several models that are trained together
 };
 
-/// An observer's answer; one that returns nothing goes on. Of several models it is the event's one that stops.
+/// An observer's answer; one that returns nothing goes on. Of several models it is the event's one that
+/// stops.
 enum class Flow { go_on, stop };
 
 /// Anything callable with an EpochEvent that returns nothing or a Flow.

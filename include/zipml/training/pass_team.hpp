@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// Room training: who works on a pass over some rows, and what memory is asked for meanwhile: batches come in
-/// random order, which no processor foresees, but the loop knows the next one.
+/// Room training: threads that share a pass over some rows, and the memory that is prefetched meanwhile:
+/// batches come in random order, which the hardware prefetcher does not follow, but the loop knows the next
+/// one.
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/thread_team.hpp>
@@ -15,7 +16,7 @@ namespace zipml::inline ZIPML_ABI {
 class PassTeam {
  public:
   /// `team`, or null for the calling thread alone, must outlive this. Passes over fewer than `worth_sharing`
-  /// values are not shared: short work is done before another thread has heard of it (epoch_bench,
+  /// values are not shared: waking a thread costs more than a short pass (epoch_bench,
   /// threads:2/...).
   PassTeam(ThreadTeam* team, Index worth_sharing)
       : team_(team), worth_sharing_(worth_sharing), ahead_(static_cast<std::size_t>(size())) {}
@@ -54,7 +55,7 @@ class PassTeam {
     }
     lines_of_a_step_ = bytes / parts / (64 * 32);
   }
-  /// What the kernels of thread `part` look ahead to.
+  /// Memory that the kernels of thread `part` prefetch.
   Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }
 
   /// The O(d) steps of a batch look ahead as well, a 32nd each: memory is to have work all the time.

@@ -10,12 +10,12 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Brings the workers of a fit together. Each trains on the same store with the same options and takes its share
-/// of the rows of every pass, so that each call happens on every worker, in the same order and with spans of the
-/// same size; each ends with the same values everywhere.
+/// Brings the workers of a fit together. Each trains on the same store with the same options and takes its
+/// share of the rows of every pass, so that each call happens on every worker, in the same order and with
+/// spans of the same size; each ends with the same values everywhere.
 ///
-/// Where margins are integers the sums of a pass are integers with one agreed scale, so that any number of workers
-/// trains the bits of one, but for outliers, whose corrections are floats.
+/// Where margins are integers the sums of a pass are integers with one agreed scale, so that any number of
+/// workers trains the bits of one, but for outliers, whose corrections are floats.
 class Reducer {
  public:
   virtual ~Reducer() = default;

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room training: rows of any samples as padded float32 rows, one at a time: what batches too small for the kernels
-/// of groups read.
+/// Room training: rows of any samples as padded float32 rows, one at a time: what batches too small for the
+/// kernels of groups read.
 
 #include <algorithm>
 #include <cstddef>
@@ -36,7 +36,8 @@ class RowDecoder {
   RowDecoder(RowDecoder&&) = default;
   RowDecoder& operator=(RowDecoder&&) = default;
 
-  /// Row i of a draw, padded with 0 to model_padding: in `values`, which has that room, or where it stands. O(d).
+  /// Row i of a draw, padded with 0 to model_padding: in `values`, which has that room, or where it stands.
+  /// O(d).
   const float* read(const KernelTable& kernels, Index i, int draw, float* values) const {
     const SampleView& samples = *samples_;
     if (samples.is_dense()) {

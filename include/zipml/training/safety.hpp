@@ -1,6 +1,7 @@
 #pragma once
 /// \file
-/// Room training: the correction that a fit subtracts, after a look at whether the problem that it leaves is convex.
+/// Room training: the correction that a fit subtracts, after a look at whether the problem that it leaves is
+/// convex.
 
 #include <algorithm>
 #include <optional>
@@ -10,8 +11,8 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// What a fit knows of its correction. Of a loss of slope s the gradient is s (M x - ...), M the realised matrix;
-/// `correction` belongs to M.
+/// The correction of a fit, and what was measured of it. Of a loss of slope s the gradient is s (M x - ...),
+/// M the realised matrix; `correction` belongs to M.
 struct SafeCorrection {
   Buffer<float> correction;  ///< d, or empty
   bool indefinite = false;
@@ -21,8 +22,9 @@ struct SafeCorrection {
   double added_ridge = 0.0;                   ///< that Safety::ridge has added to s M
 };
 
-/// The correction of an estimator on the samples that `device` reads, which has exact channels. `penalty` is that of
-/// the regularizer's quadratic part, `slope` of the loss. O(24 n d), seven times more where a correction is shrunk.
+/// The correction of an estimator on the samples that `device` reads, which has exact channels. `penalty` is
+/// that of the regularizer's quadratic part, `slope` of the loss. O(24 n d), seven times more where a
+/// correction is shrunk.
 template <GradientEstimator Estimator>
 SafeCorrection make_safe(GradientDevice& device, const SampleView& samples, const Estimator&, Safety safety,
                          double penalty, double slope, std::uint64_t seed) {

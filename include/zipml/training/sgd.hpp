@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room training: the training loop: minibatch stochastic (proximal) gradient descent on any samples, with any
-/// estimator, loss, regularizer and step size.
+/// Room training: the training loop: minibatch stochastic (proximal) gradient descent on any samples, with
+/// any estimator, loss, regularizer and step size.
 
 #include <algorithm>
 #include <array>
@@ -77,9 +77,10 @@ inline Curvature curvature_for(const SampleView& samples, const FitOptions& opti
 
 }  // namespace detail
 
-/// x <- prox(x - step * (g + l)), c <- c - step * (mean residual + l_c), g the estimator's gradient of a batch, l the
-/// linear term. The model store keeps x in float32 (ZipML 2017, section 2); batches are ranges of store rows, visited
-/// in a fresh random order each epoch. One epoch costs one reading of the samples and O(d) float work per batch.
+/// x <- prox(x - step * (g + l)), c <- c - step * (mean residual + l_c), g the estimator's gradient of a
+/// batch, l the linear term. The model store keeps x in float32 (ZipML 2017, section 2); batches are ranges
+/// of store rows, visited in a fresh random order each epoch. One epoch costs one reading of the samples and
+/// O(d) float work per batch.
 ///
 ///     const auto fit = zipml::Sgd{zipml::SquaredLoss{}, zipml::L2{1e-4f}}.fit(store, {.epochs = 20});
 template <Loss L = SquaredLoss, Regularizer R = NoRegularizer, class Step = AutomaticStep>
@@ -123,8 +124,8 @@ class Sgd {
     return std::move(train(kernels, store, store.targets(), estimator, options, observers...)[0]);
   }
 
-  /// Trains a model for each target over one reading of the samples an epoch. Every model has the bits that it would
-  /// have alone on the integer path, and on float paths within one instruction set.
+  /// Trains a model for each target over one reading of the samples an epoch. Every model has the bits that
+  /// it would have alone on the integer path, and on float paths within one instruction set.
   ///
   ///     const zipml::Targets both(store.placement(), {first, second});
   ///     const auto fits = zipml::Sgd{}.fit_models(store, both, zipml::variance_corrected);

@@ -62,8 +62,8 @@ class SingleRows {
   static constexpr bool is_sample(std::size_t draw) { return detail::is_sample<Estimator>(draw); }
 
  public:
-  /// `labels` are mapped for the loss, one for each row; `correction` is empty or has d entries, for a loss of slope 1,
-  /// and is copied. The others must outlive this.
+  /// `labels` are mapped for the loss, one for each row; `correction` is empty or has d entries, for a loss
+  /// of slope 1, and is copied. The others must outlive this.
   SingleRows(const KernelTable& kernels, const SampleView& samples, const float* labels,
              const Buffer<float>& correction)
       : kernels_(kernels),
@@ -77,7 +77,7 @@ class SingleRows {
   }
 
   /// The rows to come: [first, first + count). The memory of `next_count` rows from `next` on, where the run
-  /// after that begins, is asked for meanwhile.
+  /// after that begins, is prefetched meanwhile.
   void begin_run(Index first, Index count, Index next, Index next_count) {
     samples_.outliers.find(first, count, outliers_);
     first_ = first;

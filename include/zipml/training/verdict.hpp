@@ -21,8 +21,9 @@ inline bool has_diverged(float residual, float largest_gradient) {
   return !(std::fabs(residual) < runaway) || !(largest_gradient < runaway * runaway);
 }
 
-/// Mean loss of each model as the estimator tells it from the samples of `device`, which has exact channels; models
-/// padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One reading.
+/// Mean loss of each model as the estimator tells it from the samples of `device`, which has exact channels;
+/// models padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One
+/// reading.
 template <GradientEstimator Estimator, class L>
 List<double> losses_on(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
                        const L& loss, double slope, const Buffer<float>& correction, const float* x,
@@ -51,9 +52,9 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
   return total;
 }
 
-/// Writes status and advice. A model that is worse than none, on the very samples that it was trained on, is no
-/// success, nor is one whose corrected loss is far below zero: it has followed a direction of negative curvature.
-/// `value` and `value_of_zero` are quantized losses, with the linear term where there is one.
+/// Writes status and advice. A model that is worse than none, on the very samples that it was trained on, is
+/// no success, nor is one whose corrected loss is far below zero: it has followed a direction of negative
+/// curvature. `value` and `value_of_zero` are quantized losses, with the linear term where there is one.
 inline void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term, bool indefinite) {
   const bool worse =
       !(value <=

@@ -18,9 +18,9 @@ struct RowRange {
   Index count = 0;
 };
 
-/// Epochs visit *runs* of rows in a fresh random order: batches, and of batches below 64 rows as many as make 64, one
-/// after the other. Rows of a store are in random order already; a processor fetches ahead what is read in line, and
-/// waits for every row that is not. At least 64 runs make an epoch.
+/// Epochs visit *runs* of rows in a fresh random order: batches, and of batches below 64 rows as many as make
+/// 64, one after the other. Rows of a store are in random order already; a processor fetches ahead what is
+/// read in line, and waits for every row that is not. At least 64 runs make an epoch.
 class VisitingOrder {
  public:
   VisitingOrder(Index rows, Index batch, std::uint64_t seed)

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room training: rows of float32: samples in full precision, and a few packed rows that are decoded first, for
-/// batches too small for the kernels of groups. Nothing is folded; outliers are values like others.
+/// Room training: rows of float32: samples in full precision, and a few packed rows that are decoded first,
+/// for batches too small for the kernels of groups. Nothing is folded; outliers are values like others.
 
 #include <zipml/base/vector_math.hpp>
 #include <zipml/training/readers/reader.hpp>
@@ -12,8 +12,8 @@ namespace zipml::inline ZIPML_ABI {
 /// Samples that are float32 rows.
 class FloatRows : public Reader {
  public:
-  /// They stay in the first-level cache: memory then works on the next rows all the time, a fifth faster than in
-  /// turns with the processor.
+  /// They stay in the first-level cache: memory then works on the next rows all the time, a fifth faster than
+  /// in turns with the processor.
   FloatRows(const KernelTable& kernels, const SampleView& samples, PassTeam& team)
       : Reader(kernels, samples, team) {
     most_rows_ = rows_of(16 * 1024, 4096, group_rows);

@@ -1,15 +1,15 @@
 #pragma once
 /// \file
-/// Room training: codes multiplied with models in float32: affine levels, which are folded into the model, and
-/// tables of levels, one for each column.
+/// Room training: codes multiplied with models in float32: affine levels, which are folded into the model,
+/// and tables of levels, one for each column.
 ///
-/// Affine levels: a_ij = o_j + s_j (p_i + t_i k_ij) with codes k (p_i = 0, t_i = 1 unless rows are scaled; entries
-/// of a table in the place of k where all columns share one), u = s x:
+/// Affine levels: a_ij = o_j + s_j (p_i + t_i k_ij) with codes k (p_i = 0, t_i = 1 unless rows are scaled;
+/// entries of a table in the place of k where all columns share one), u = s x:
 ///     z_i = <o, x> + p_i sum(u) + t_i <k_i, u> + c
 ///     g_j = o_j sum_i r_i + s_j (sum_i r_i p_i + sum_i t_i r_i k_ij)
 ///
-/// Outliers add correction * x_j to the margin of their row and r_i * correction to the gradient of their column,
-/// in store order.
+/// Outliers add correction * x_j to the margin of their row and r_i * correction to the gradient of their
+/// column, in store order.
 
 #include <zipml/base/vector_math.hpp>
 #include <zipml/training/folded_model.hpp>

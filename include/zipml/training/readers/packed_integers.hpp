@@ -1,10 +1,10 @@
 #pragma once
 /// \file
-/// Room training: codes multiplied with int8 models and int8 residuals, exact sums in int32. Affine levels as in
-/// packed_floats.hpp, but u is replaced by Q(u) = scale * int8 and x by x^ = Q(u) / s *everywhere*, offsets and
-/// outliers included, so that the margin is that of one rounded model; likewise t_i r_i by integers in -R .. R times
-/// one scale for a pass. E x^ = x and E r^ = r, hence the gradient stays unbiased (ZipML 2017, section 2.3:
-/// independent roundings of sample, model and gradient).
+/// Room training: codes multiplied with int8 models and int8 residuals, exact sums in int32. Affine levels as
+/// in packed_floats.hpp, but u is replaced by Q(u) = scale * int8 and x by x^ = Q(u) / s *everywhere*,
+/// offsets and outliers included, so that the margin is that of one rounded model; likewise t_i r_i by
+/// integers in -R .. R times one scale for a pass. E x^ = x and E r^ = r, hence the gradient stays unbiased
+/// (ZipML 2017, section 2.3: independent roundings of sample, model and gradient).
 
 #include <cstdint>
 #include <limits>
@@ -138,7 +138,8 @@ class PackedIntegers : public Reader {
     }
   }
 
-  /// Rounds the residuals of a model for the rows of the pass and adds up what does not go through the kernels.
+  /// Rounds the residuals of a model for the rows of the pass and adds up what does not go through the
+  /// kernels.
   void round_residuals(const Pass& pass, int draw, int m, const float* r, GradientSums& sums) {
     const bool scales_rows = samples_.levels.scales_rows();
     const float* scaled = r;

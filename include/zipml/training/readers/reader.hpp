@@ -26,7 +26,7 @@ struct Pass {
   std::span<const Outlier> outliers = {};
 };
 
-/// What belongs to a batch, for every model of it.
+/// The models of a batch.
 struct BatchModels {
   struct Model {
     const float* x = nullptr;  ///< as it has arrived: padded, finite where training goes well
@@ -37,8 +37,8 @@ struct BatchModels {
   bool needs_model = false;  ///< the model behind the margins will be asked for (Reader::model)
 };
 
-/// Where margins and residuals of a pass lie: [model][draw][slot], a slot for each row of the groups that hold the
-/// pass, the first row of the pass in slot Pass::lead.
+/// Where margins and residuals of a pass lie: [model][draw][slot], a slot for each row of the groups that
+/// hold the pass, the first row of the pass in slot Pass::lead.
 class PassSlots {
  public:
   PassSlots() = default;
@@ -80,7 +80,8 @@ class Reader {
   virtual void begin_pass(const Pass&) {}
   /// z_i = <a_i, x> + c for the draws of a mask and every model.
   virtual void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) = 0;
-  /// sums += sum_i r_i a_i with the values of one draw. What is behind the rows of the pass in `r` may be changed.
+  /// sums += sum_i r_i a_i with the values of one draw. Entries of `r` behind the rows of the pass may be
+  /// changed.
   virtual void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) = 0;
   /// The model that the margins are those of.
   virtual const float* model(const BatchModels& batch, int m) const {
@@ -128,7 +129,7 @@ class Reader {
     const auto count = static_cast<int>(batch.models.size());
     return {batch.models[0].x, count > 1 ? batch.models[1].x - batch.models[0].x : padded_, count};
   }
-  /// What kernels leave behind column d is no gradient.
+  /// Sets the padding to 0: kernels leave anything there.
   template <class T>
   void clear_padding(T* gradient) const {
     std::fill(gradient + d_, gradient + padded_, T{});
