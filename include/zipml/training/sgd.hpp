@@ -87,8 +87,6 @@ template <Loss L = SquaredLoss, Regularizer R = NoRegularizer, class Step = Auto
 class Sgd {
   static_assert(StepSize<Step> || DerivedStepSize<Step>,
                 "zipml: a step size is callable with (epoch, iteration)");
-  static_assert(!DerivedStepSize<Step> || BoundedCurvature<L>,
-                "zipml: a step that is derived from the samples needs the loss's `slope` or `curvature`");
 
  public:
   explicit Sgd(L loss = {}, R regularizer = R{}, Step step = Step{})
@@ -145,6 +143,8 @@ class Sgd {
                   "zipml: the store holds too few draws for this estimator: quantize for it");
     static_assert(StoreHasBias<Estimator, Store>,
                   "zipml: the store holds no bias terms for this estimator: quantize for it");
+    static_assert(!DerivedStepSize<Step> || BoundedCurvature<L>,
+                  "zipml: a step that is derived from the samples needs the loss's `slope` or `curvature`");
     static_assert((Observer<Observers> && ...),
                   "zipml: an observer takes an EpochEvent, returns nothing or Flow");
   }
