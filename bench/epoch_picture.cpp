@@ -16,7 +16,6 @@
 #include <fstream>
 #include <map>
 #include <nlohmann/json.hpp>
-#include <ranges>
 #include <regex>
 #include <string>
 #include <system_error>
@@ -182,7 +181,8 @@ void plot_panel(Chart& chart, const Panel& panel, double read_gb_per_s) {
                .symbol = 0,
                .dashed = true});
   }
-  for (const Line& line : std::views::reverse(panel.lines)) {  // Eigen, the first one, on top
+  for (auto at = panel.lines.rbegin(); at != panel.lines.rend(); ++at) {  // Eigen, the first one, on top
+    const Line& line = *at;
     const auto* const style =
         std::find_if(std::begin(styles), std::end(styles), [&](const Style& s) { return line.isa == s.isa; });
     const bool known = style != std::end(styles);
