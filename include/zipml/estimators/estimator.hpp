@@ -95,6 +95,16 @@ concept GradientEstimator = BilinearEstimator<E> ||
       { estimator.residuals(loss, z, y, r) } -> std::convertible_to<double>;
     });
 
+/// Whether every pair of a table names draws that the estimator has. True where there is no table.
+template <class E>
+constexpr bool pairs_name_draws() {
+  if constexpr (BilinearEstimator<E>)
+    for (const DrawPair& pair : E::pairs)
+      if (pair.margin < 0 || pair.margin >= E::draws || pair.sample < 0 || pair.sample >= E::draws)
+        return false;
+  return true;
+}
+
 /// Mask of the draws whose margins an estimator reads.
 template <GradientEstimator E>
 constexpr unsigned margin_draws() {

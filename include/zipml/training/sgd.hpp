@@ -137,6 +137,8 @@ class Sgd {
  private:
   template <class Store, class Estimator, class... Observers>
   static constexpr void check() {
+    static_assert(pairs_name_draws<Estimator>(),
+                  "zipml: a pair of the estimator's table names a draw beyond its `draws`");
     static_assert(EstimatorSuitsLoss<Estimator, L>,
                   "zipml: this estimator is unbiased only for an AffineLoss (least squares, ls-svm)");
     static_assert(StoreHasEnoughDraws<Estimator, Store>,
