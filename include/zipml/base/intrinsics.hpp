@@ -2,7 +2,7 @@
 /// \file
 /// Room base: the compiler's vector intrinsics, included before anybody else includes them: g++ 12 warns of
 /// its own _mm512_undefined_epi32 wherever the kernels use it (gcc.gnu.org/PR105593), unless the header came
-/// in with that warning off. (Eigen includes it under -mavx, which is why types.hpp includes this file
+/// in with that warning off. (Eigen includes it under -mavx, which is why eigen.hpp includes this file
 /// first.)
 
 #include <zipml/base/config.hpp>
