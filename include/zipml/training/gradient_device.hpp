@@ -107,9 +107,9 @@ class GradientDevice {
     scaled_correction_ = Buffer<float>();
   }
 
-  /// Receives the models, `stride` floats apart (d standardised weights each, padded with 0 to model_padding;
-  /// read until descend or end_batch), and their intercepts, for the rows [first, first + count). `batch`
-  /// counts the batches of a fit: the row of the random numbers.
+  /// Receives the models (d standardised weights each, padded(d) floats apart, 0 from d on; read until descend
+  /// or end_batch), and their intercepts, for the rows [first, first + count). `batch` counts the batches of a
+  /// fit: the row of the random numbers.
   ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, const float* intercepts,
                                   std::uint64_t batch) {
     first_ = next_ = first;
@@ -224,12 +224,12 @@ class GradientDevice {
     if (!encoder.rounds()) {
       if (m == 0) sums_.reduce(reducer_, integer_);
       encoder.count();
-      return descend_exactly(m, step, x, 1.0);
+      return descend_exactly(m, step, x);
     }
     float* sent = sent_.data() + m * padded_;
     std::fill_n(sent, padded_, 0.0f);
-    // Of several workers the first one subtracts the correction.
-    float residual = descend_exactly(m, -1.0f, sent, reducer_ != nullptr && reducer_->rank() > 0 ? 0.0 : 1.0);
+    // A worker's message holds the share of the gradient, and of the correction, that its own rows make.
+    float residual = descend_exactly(m, -1.0f, sent);
     // Non-finite gradients cannot be rounded; the caller detects divergence.
     constexpr float most = std::numeric_limits<float>::max();
     if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
@@ -297,12 +297,12 @@ class GradientDevice {
     reader_ = main_.get();
   }
 
-  float descend_exactly(int m, float step, float* x, double subtracted_share) {
+  float descend_exactly(int m, float step, float* x) {
     const GradientSums::OfModel sums = sums_[m];
     const auto count = static_cast<float>(end_ - first_);
     GradientFrame frame = reader_->frame(sums_, m);
     frame.outliers = reader_->reads_groups() ? sums_.outliers(m) : nullptr;
-    frame.diagonal = correction_for(sums.subtracted * subtracted_share / static_cast<double>(count));
+    frame.diagonal = correction_for(sums.subtracted / static_cast<double>(count));
     frame.model = reader_->model(batch_, m);
     frame.share = 1.0f / count;
     team_.step_ahead();
