@@ -4,7 +4,7 @@
 #include <zipml/kernels/all_kernels.hpp>
 #include <zipml/kernels/isa.hpp>
 
-#if ZIPML_HAS_COMPILED_KERNELS
+#if ZIPML_HAS_LIBRARY
 
 namespace zipml::inline ZIPML_ABI {
 

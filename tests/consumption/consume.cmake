@@ -34,7 +34,7 @@ function(configure_and_run lines)
       "target_compile_definitions(flagged PRIVATE FLAGGED)\n"
       "if(CMAKE_SYSTEM_PROCESSOR MATCHES \"^(x86_64|AMD64)$\")\n"
       "  target_compile_options(flagged PRIVATE -msse3)\nelse()\n"
-      "  target_compile_options(flagged PRIVATE -UZIPML_COMPILED_KERNELS)\nendif()\n"
+      "  target_compile_options(flagged PRIVATE -UZIPML_COMPILED)\nendif()\n"
       "add_executable(two_files ${file} $<TARGET_OBJECTS:flagged>)\n"
       "target_link_libraries(two_files PRIVATE zipml::kernels)\n")
   endif()

@@ -2,10 +2,10 @@
 // and with -DFLAGGED and an -m flag, for which the library is in the wrong namespace.
 #include <zipml/kernels/isa.hpp>
 
-#if defined(FLAGGED) && ZIPML_HAS_COMPILED_KERNELS
+#if defined(FLAGGED) && ZIPML_HAS_LIBRARY
 #error "a file with other -m flags cannot link to the compiled kernels"
 #endif
-#if !defined(FLAGGED) && !defined(__SSE3__) && !ZIPML_HAS_COMPILED_KERNELS
+#if !defined(FLAGGED) && !defined(__SSE3__) && !ZIPML_HAS_LIBRARY
 #error "zipml::kernels was linked, but its kernels are not used"
 #endif
 

@@ -771,10 +771,7 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
             static_cast<std::uint8_t>(random.word(Stream::generated, 4, static_cast<std::uint32_t>(k), 0));
       const auto packed = [&](Isa isa, int width, int shift) {
         std::vector<std::uint8_t> panel(static_cast<std::size_t>(d));
-        if (width == 1) pack_panel<1>(isa, rows.data(), d, d, shift, panel.data());
-        if (width == 2) pack_panel<2>(isa, rows.data(), d, d, shift, panel.data());
-        if (width == 4) pack_panel<4>(isa, rows.data(), d, d, shift, panel.data());
-        if (width == 8) pack_panel<8>(isa, rows.data(), d, d, shift, panel.data());
+        pack_panel(isa, width, rows.data(), d, d, shift, panel.data());
         return panel;
       };
       for (const int width : {1, 2, 4, 8})

@@ -46,41 +46,12 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
 }
 
 /// argmin |R x - r|^2 / (2n) + lambda/2 |x|^2 of minimal norm, by a rank-revealing decomposition.
-inline Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double lambda) {
-  const Index d = factor.cols() - 1;
-  Eigen::MatrixXd system = Eigen::MatrixXd::Zero(2 * d + 1, d);
-  Eigen::VectorXd right = Eigen::VectorXd::Zero(2 * d + 1);
-  system.topRows(d + 1) = factor.leftCols(d);
-  right.head(d + 1) = factor.col(d);
-  for (Index j = 0; j < d; ++j) system(d + 1 + j, j) = std::sqrt(n * lambda);
-  return Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(system).solve(right);
-}
+Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double lambda);
 
 /// Coordinate descent for 1/(2n)|Ax - y|^2 + lambda/2 |x|^2 + mu |x|_1 on the normal equations (Friedman,
 /// Hastie, Tibshirani 2010), started at `x`, until no coordinate moves by more than 1e-13 of the largest.
-inline Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double n, double lambda, double mu,
-                                          Eigen::VectorXd x) {
-  const Index d = x.size();
-  const Eigen::MatrixXd gram = factor.leftCols(d).transpose() * factor.leftCols(d) / n;
-  const Eigen::VectorXd target = factor.leftCols(d).transpose() * factor.col(d) / n;
-  Eigen::VectorXd gradient = gram * x - target;
-  for (int sweep = 0; sweep < 100'000; ++sweep) {
-    double moved = 0.0;
-    for (Index j = 0; j < d; ++j) {
-      const double curvature = gram(j, j);
-      if (curvature + lambda <= 0.0) continue;
-      const double pull = curvature * x(j) - gradient(j);
-      const double shrunk = pull > mu ? pull - mu : pull < -mu ? pull + mu : 0.0;
-      const double change = shrunk / (curvature + lambda) - x(j);
-      if (change == 0.0) continue;
-      x(j) += change;
-      gradient += change * gram.col(j);
-      moved = std::max(moved, std::fabs(change));
-    }
-    if (moved <= 1e-13 * std::max(1.0, x.cwiseAbs().maxCoeff())) break;
-  }
-  return x;
-}
+Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double n, double lambda, double mu,
+                                   Eigen::VectorXd x);
 
 }  // namespace detail
 
@@ -116,5 +87,47 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   optimum.value = objective(optimum.weights.span(), optimum.intercept);
   return optimum;
 }
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double lambda) {
+  const Index d = factor.cols() - 1;
+  Eigen::MatrixXd system = Eigen::MatrixXd::Zero(2 * d + 1, d);
+  Eigen::VectorXd right = Eigen::VectorXd::Zero(2 * d + 1);
+  system.topRows(d + 1) = factor.leftCols(d);
+  right.head(d + 1) = factor.col(d);
+  for (Index j = 0; j < d; ++j) system(d + 1 + j, j) = std::sqrt(n * lambda);
+  return Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(system).solve(right);
+}
+
+ZIPML_FUNCTION Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double n, double lambda,
+                                                  double mu, Eigen::VectorXd x) {
+  const Index d = x.size();
+  const Eigen::MatrixXd gram = factor.leftCols(d).transpose() * factor.leftCols(d) / n;
+  const Eigen::VectorXd target = factor.leftCols(d).transpose() * factor.col(d) / n;
+  Eigen::VectorXd gradient = gram * x - target;
+  for (int sweep = 0; sweep < 100'000; ++sweep) {
+    double moved = 0.0;
+    for (Index j = 0; j < d; ++j) {
+      const double curvature = gram(j, j);
+      if (curvature + lambda <= 0.0) continue;
+      const double pull = curvature * x(j) - gradient(j);
+      const double shrunk = pull > mu ? pull - mu : pull < -mu ? pull + mu : 0.0;
+      const double change = shrunk / (curvature + lambda) - x(j);
+      if (change == 0.0) continue;
+      x(j) += change;
+      gradient += change * gram.col(j);
+      moved = std::max(moved, std::fabs(change));
+    }
+    if (moved <= 1e-13 * std::max(1.0, x.cwiseAbs().maxCoeff())) break;
+  }
+  return x;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

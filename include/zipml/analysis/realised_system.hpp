@@ -27,19 +27,69 @@ struct RealisedSolution {
 namespace detail {
 
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each.
-inline void decode_block(const SampleView& samples, int draw, Index first, Index count,
-                         RowMajorMatrix& block) {
+void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
+
+/// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
+/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
+/// them in double. O(n d^2).
+void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
+                     const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right);
+
+template <BilinearEstimator Estimator>
+void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
+                     Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
+  realised_system(samples, Estimator::pairs, Estimator::corrected, labels, matrix, right);
+}
+
+/// The solution of M x = right-hand side, of smallest norm where M is singular, without its value.
+RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right);
+
+}  // namespace detail
+
+/// Solves M x = right-hand side for the penalty of `objective` (none or l2; nullopt for others) and evaluates
+/// the objective there. What naive solves is ridge regression with mean_i Var q_ij on column j; what an
+/// unbiased estimator solves is the least-squares problem up to noise of size 1 / sqrt(n). O(n d^2 + d^3).
+template <SampleStore Store, BilinearEstimator Estimator, AffineLoss L, Regularizer R>
+std::optional<RealisedSolution> realised_solution(const Store& store, Estimator estimator,
+                                                  const Objective<L, R>& objective) {
+  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
+                "zipml: this store was not quantized for this estimator");
+  const auto penalty = strengths_of(objective.regularizer());
+  if (!penalty || penalty->l1 > 0.0) return std::nullopt;
+  const double lambda = penalty->l2 / static_cast<double>(L::slope);
+  const SampleView samples = store.samples();
+  require_samples_for(estimator, samples);
+  const L& loss = objective.loss();
+  const LabelMap map = loss.label_map(store.targets().statistics(0));
+  Buffer<float> labels(samples.rows);  // in store order
+  for (Index i = 0; i < samples.rows; ++i) {
+    const auto label = static_cast<double>(store.targets().of(0)[static_cast<std::size_t>(i)]);
+    labels[i] = static_cast<float>(target_of(loss, (label - map.offset) / map.scale));
+  }
+  Eigen::MatrixXd matrix;
+  Eigen::VectorXd right;
+  detail::realised_system(samples, estimator, labels, matrix, right);
+  for (Index j = 0; j < samples.cols; ++j) matrix(j, j) += lambda;
+  RealisedSolution solution = detail::solve_realised(matrix, right);
+  solution.value = objective(solution.weights.span(), solution.intercept);
+  return solution;
+}
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index first, Index count,
+                                 RowMajorMatrix& block) {
   for (Index i = 0; i < count; ++i) {
     samples.decode_row(first + i, draw, block.data() + i * block.cols());
     block(i, block.cols() - 1) = 1.0f;
   }
 }
 
-/// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
-/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
-/// them in double. O(n d^2).
-inline void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
-                            const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
+ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const DrawPair> pairs,
+                                    bool corrected, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
+                                    Eigen::VectorXd& right) {
   const Index d = samples.cols;
   const Index n = samples.rows;
   constexpr Index piece = 256;
@@ -73,14 +123,7 @@ inline void realised_system(const SampleView& samples, std::span<const DrawPair>
     for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(samples.bias[j]);
 }
 
-template <BilinearEstimator Estimator>
-void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
-                     Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
-  realised_system(samples, Estimator::pairs, Estimator::corrected, labels, matrix, right);
-}
-
-/// The solution of M x = right-hand side, of smallest norm where M is singular, without its value.
-inline RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right) {
+ZIPML_FUNCTION RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right) {
   const Eigen::VectorXd x = Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(matrix).solve(right);
   const Index d = x.size() - 1;
   RealisedSolution solution;
@@ -94,33 +137,6 @@ inline RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eige
 
 }  // namespace detail
 
-/// Solves M x = right-hand side for the penalty of `objective` (none or l2; nullopt for others) and evaluates
-/// the objective there. What naive solves is ridge regression with mean_i Var q_ij on column j; what an
-/// unbiased estimator solves is the least-squares problem up to noise of size 1 / sqrt(n). O(n d^2 + d^3).
-template <SampleStore Store, BilinearEstimator Estimator, AffineLoss L, Regularizer R>
-std::optional<RealisedSolution> realised_solution(const Store& store, Estimator estimator,
-                                                  const Objective<L, R>& objective) {
-  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
-                "zipml: this store was not quantized for this estimator");
-  const auto penalty = strengths_of(objective.regularizer());
-  if (!penalty || penalty->l1 > 0.0) return std::nullopt;
-  const double lambda = penalty->l2 / static_cast<double>(L::slope);
-  const SampleView samples = store.samples();
-  require_samples_for(estimator, samples);
-  const L& loss = objective.loss();
-  const LabelMap map = loss.label_map(store.targets().statistics(0));
-  Buffer<float> labels(samples.rows);  // in store order
-  for (Index i = 0; i < samples.rows; ++i) {
-    const auto label = static_cast<double>(store.targets().of(0)[static_cast<std::size_t>(i)]);
-    labels[i] = static_cast<float>(target_of(loss, (label - map.offset) / map.scale));
-  }
-  Eigen::MatrixXd matrix;
-  Eigen::VectorXd right;
-  detail::realised_system(samples, estimator, labels, matrix, right);
-  for (Index j = 0; j < samples.cols; ++j) matrix(j, j) += lambda;
-  RealisedSolution solution = detail::solve_realised(matrix, right);
-  solution.value = objective(solution.weights.span(), solution.intercept);
-  return solution;
-}
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -39,44 +39,10 @@ namespace detail {
 
 /// Every candidate, in the order of the bits that it may store at most; uniform levels first, since they have
 /// integer kernels at every width.
-inline List<Representation> candidate_representations() {
-  List<Representation> all;
-  for (int bits = 2; bits <= 8; ++bits)
-    for (const bool fitted : {false, true})
-      for (const EstimatorKind estimator :
-           {EstimatorKind::naive, EstimatorKind::variance_corrected, EstimatorKind::sum_code})
-        for (const double outliers : {0.0, 0.001, 0.003, 0.01}) {
-          const bool rounds_nearest = estimator == EstimatorKind::naive;
-          const LevelsKind levels = !fitted          ? LevelsKind::uniform
-                                    : rounds_nearest ? LevelsKind::lloyd_max
-                                                     : LevelsKind::optimal;
-          all.push_back({estimator, bits, levels,
-                         rounds_nearest ? RoundingKind::nearest : RoundingKind::stochastic, outliers});
-        }
-  const auto most_bits = [](const Representation& r) {
-    return r.code_bits() + Outliers::bits_per_entry * r.outliers;
-  };
-  std::stable_sort(all.begin(), all.end(), [&](const Representation& a, const Representation& b) {
-    return most_bits(a) < most_bits(b);
-  });
-  return all;
-}
+List<Representation> candidate_representations();
 
 /// Rows of `data` chosen by a keyed permutation.
-inline Dataset random_rows(const Dataset& data, Index rows, std::uint64_t seed) {
-  const Permutation order(seed, data.rows, Stream::row_order, 1);
-  Dataset sample;
-  sample.rows = rows;
-  sample.cols = data.cols;
-  sample.values = Buffer<float>(rows * data.cols);
-  sample.labels = Buffer<float>(rows);
-  for (Index i = 0; i < rows; ++i) {
-    const Index from = order(i);
-    std::copy_n(data.values.data() + from * data.cols, data.cols, sample.values.data() + i * data.cols);
-    sample.labels[i] = data.labels[from];
-  }
-  return sample;
-}
+Dataset random_rows(const Dataset& data, Index rows, std::uint64_t seed);
 
 }  // namespace detail
 
@@ -157,5 +123,51 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   best.measured = tried;
   return best;
 }
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION List<Representation> candidate_representations() {
+  List<Representation> all;
+  for (int bits = 2; bits <= 8; ++bits)
+    for (const bool fitted : {false, true})
+      for (const EstimatorKind estimator :
+           {EstimatorKind::naive, EstimatorKind::variance_corrected, EstimatorKind::sum_code})
+        for (const double outliers : {0.0, 0.001, 0.003, 0.01}) {
+          const bool rounds_nearest = estimator == EstimatorKind::naive;
+          const LevelsKind levels = !fitted          ? LevelsKind::uniform
+                                    : rounds_nearest ? LevelsKind::lloyd_max
+                                                     : LevelsKind::optimal;
+          all.push_back({estimator, bits, levels,
+                         rounds_nearest ? RoundingKind::nearest : RoundingKind::stochastic, outliers});
+        }
+  const auto most_bits = [](const Representation& r) {
+    return r.code_bits() + Outliers::bits_per_entry * r.outliers;
+  };
+  std::stable_sort(all.begin(), all.end(), [&](const Representation& a, const Representation& b) {
+    return most_bits(a) < most_bits(b);
+  });
+  return all;
+}
+
+ZIPML_FUNCTION Dataset random_rows(const Dataset& data, Index rows, std::uint64_t seed) {
+  const Permutation order(seed, data.rows, Stream::row_order, 1);
+  Dataset sample;
+  sample.rows = rows;
+  sample.cols = data.cols;
+  sample.values = Buffer<float>(rows * data.cols);
+  sample.labels = Buffer<float>(rows);
+  for (Index i = 0; i < rows; ++i) {
+    const Index from = order(i);
+    std::copy_n(data.values.data() + from * data.cols, data.cols, sample.values.data() + i * data.cols);
+    sample.labels[i] = data.labels[from];
+  }
+  return sample;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

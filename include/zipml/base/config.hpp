@@ -96,18 +96,29 @@
 #else
 #define ZIPML_ABI_BMI _
 #endif
-// ZIPML_COMPILED_KERNELS, which comes with the CMake target zipml::kernels, takes the kernels from that
-// library instead of from the headers. The library is compiled for the baseline, in the baseline's namespace:
-// a file with other -m flags, which could not link to it, keeps to the headers. The namespace tells both
-// kinds of files apart, because functions that choose kernels differ between them.
-#if defined(ZIPML_COMPILED_KERNELS) && !defined(__SSE3__) && !defined(__FMA__) && !defined(__BMI__) && \
+// ZIPML_COMPILED, which comes with the CMake target zipml::kernels, takes the kernels and everything else that
+// is no template from that library instead of from the headers. The library is compiled for the baseline, in
+// the baseline's namespace: a file with other -m flags, which could not link to it, keeps to the headers. The
+// namespace tells both kinds of files apart.
+#if defined(ZIPML_COMPILED) && !defined(__SSE3__) && !defined(__FMA__) && !defined(__BMI__) && \
     !defined(__BMI2__) && !defined(__POPCNT__)
-#define ZIPML_HAS_COMPILED_KERNELS 1
-#define ZIPML_ABI_KERNELS _compiled
+#define ZIPML_HAS_LIBRARY 1
+#define ZIPML_ABI_LIBRARY _compiled
 #else
-#define ZIPML_HAS_COMPILED_KERNELS 0
-#define ZIPML_ABI_KERNELS
+#define ZIPML_HAS_LIBRARY 0
+#define ZIPML_ABI_LIBRARY
+#endif
+// Whether this file defines such functions: the last part of a header, behind what it declares. ZIPML_FUNCTION
+// begins such a definition.
+#if !ZIPML_HAS_LIBRARY
+#define ZIPML_DEFINES 1
+#define ZIPML_FUNCTION inline
+#elif defined(ZIPML_IS_LIBRARY)
+#define ZIPML_DEFINES 1
+#define ZIPML_FUNCTION
+#else
+#define ZIPML_DEFINES 0
 #endif
 #define ZIPML_ABI_PASTE_(a, b, c, d) v0_##a##b##c##d
 #define ZIPML_ABI_PASTE(a, b, c, d) ZIPML_ABI_PASTE_(a, b, c, d)
-#define ZIPML_ABI ZIPML_ABI_PASTE(ZIPML_ABI_VECTOR, ZIPML_ABI_FMA, ZIPML_ABI_BMI, ZIPML_ABI_KERNELS)
+#define ZIPML_ABI ZIPML_ABI_PASTE(ZIPML_ABI_VECTOR, ZIPML_ABI_FMA, ZIPML_ABI_BMI, ZIPML_ABI_LIBRARY)

@@ -35,7 +35,11 @@ inline bool available(Isa isa) {
 /// Error for a name that does not exist, with the list of those that do, and for one that this machine lacks.
 ///
 ///     zipml::name_of(zipml::active_isa())   // "avx512"
-inline Isa active_isa(std::string_view name = {}) {
+Isa active_isa(std::string_view name = {});
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION Isa active_isa(std::string_view name) {
   if (name.empty()) {
     const char* variable = std::getenv("ZIPML_ISA");
     name = variable != nullptr && *variable != '\0' ? variable : "auto";
@@ -58,5 +62,7 @@ inline Isa active_isa(std::string_view name = {}) {
                 "'" + std::string(name) + "'");
   return best;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -31,36 +31,44 @@ class RowOrder {
   Index operator()(Index i) const { return place(i / side_, i % side_); }
 
   /// out[k] = the place of first + k, k < count.
-  void places(Index first, Index count, Index* out) const {
-    Index left = first / side_;
-    Index right = first % side_;
-    for (Index k = 0; k < count; ++k) {
-      out[k] = place(left, right);
-      if (++right < side_) continue;
-      right = 0;
-      ++left;
-    }
-  }
+  void places(Index first, Index count, Index* out) const;
 
  private:
-  Index place(Index left, Index right) const {
-    while (true) {
-      const std::uint32_t* mixed = mixed_.data();
-      for (std::uint32_t round = 0; round < Permutation::rounds; ++round, mixed += side_) {
-        const Index sum = left + static_cast<Index>(mixed[right]);
-        left = right;
-        right = sum < side_ ? sum : sum - side_;
-      }
-      const Index i = left * side_ + right;
-      if (i < size_) return i;
-      left = i / side_;
-      right = i % side_;
-    }
-  }
+  Index place(Index left, Index right) const;
 
   Index size_ = 0;
   Index side_ = 1;
   Buffer<std::uint32_t> mixed_;  // of each round, for each right half
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void RowOrder::places(Index first, Index count, Index* out) const {
+  Index left = first / side_;
+  Index right = first % side_;
+  for (Index k = 0; k < count; ++k) {
+    out[k] = place(left, right);
+    if (++right < side_) continue;
+    right = 0;
+    ++left;
+  }
+}
+
+ZIPML_FUNCTION Index RowOrder::place(Index left, Index right) const {
+  while (true) {
+    const std::uint32_t* mixed = mixed_.data();
+    for (std::uint32_t round = 0; round < Permutation::rounds; ++round, mixed += side_) {
+      const Index sum = left + static_cast<Index>(mixed[right]);
+      left = right;
+      right = sum < side_ ? sum : sum - side_;
+    }
+    const Index i = left * side_ + right;
+    if (i < size_) return i;
+    left = i / side_;
+    right = i % side_;
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -31,12 +31,7 @@ constexpr Share share_of(Index count, Index unit, int part, int parts) {
 }
 
 /// The number of threads that an option asks for: 0 is as many as the machine has. Throws Error out of range.
-inline int thread_count(int asked) {
-  if (asked < 0 || asked > 1024)
-    throw Error("the number of threads is out of range", "0 to 1024", std::to_string(asked));
-  const auto machine = static_cast<int>(std::thread::hardware_concurrency());
-  return asked > 0 ? asked : machine > 0 ? machine : 1;
-}
+int thread_count(int asked);
 
 /// `size` threads, the caller being one of them.
 ///
@@ -45,14 +40,7 @@ inline int thread_count(int asked) {
 class ThreadTeam {
  public:
   /// Fewer than `size` when the system grants no more.
-  explicit ThreadTeam(int size) : threads_(std::make_unique<std::thread[]>(static_cast<std::size_t>(size))) {
-    try {
-      for (; size_ < size; ++size_)
-        threads_[static_cast<std::size_t>(size_)] = std::thread([this, part = size_] { serve(part); });
-    } catch (const std::system_error&) {
-    } catch (const std::bad_alloc&) {
-    }
-  }
+  explicit ThreadTeam(int size);
   ~ThreadTeam() {
     stop_ = true;
     start();
@@ -100,26 +88,7 @@ class ThreadTeam {
     if (sleeping_.load(std::memory_order_seq_cst) > 0) round_.notify_all();
   }
 
-  void serve(int part) {
-    constexpr int spins = 20'000;  // some hundred microseconds
-    std::uint32_t seen = 0;
-    while (true) {
-      int left = spins;
-      while (round_.load(std::memory_order_acquire) == seen) {
-        if (--left > 0) {
-          pause();
-          continue;
-        }
-        sleeping_.fetch_add(1, std::memory_order_seq_cst);
-        round_.wait(seen, std::memory_order_acquire);
-        sleeping_.fetch_sub(1, std::memory_order_seq_cst);
-      }
-      ++seen;
-      if (stop_) return;
-      guarded([&] { call_(work_, part); });
-      busy_.fetch_sub(1, std::memory_order_release);
-    }
-  }
+  void serve(int part);
 
   int size_ = 1;
   const void* work_ = nullptr;
@@ -132,5 +101,47 @@ class ThreadTeam {
   alignas(64) std::atomic<int> sleeping_{0};
   std::unique_ptr<std::thread[]> threads_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION int thread_count(int asked) {
+  if (asked < 0 || asked > 1024)
+    throw Error("the number of threads is out of range", "0 to 1024", std::to_string(asked));
+  const auto machine = static_cast<int>(std::thread::hardware_concurrency());
+  return asked > 0 ? asked : machine > 0 ? machine : 1;
+}
+
+ZIPML_FUNCTION ThreadTeam::ThreadTeam(int size)
+    : threads_(std::make_unique<std::thread[]>(static_cast<std::size_t>(size))) {
+  try {
+    for (; size_ < size; ++size_)
+      threads_[static_cast<std::size_t>(size_)] = std::thread([this, part = size_] { serve(part); });
+  } catch (const std::system_error&) {
+  } catch (const std::bad_alloc&) {
+  }
+}
+
+ZIPML_FUNCTION void ThreadTeam::serve(int part) {
+  constexpr int spins = 20'000;  // some hundred microseconds
+  std::uint32_t seen = 0;
+  while (true) {
+    int left = spins;
+    while (round_.load(std::memory_order_acquire) == seen) {
+      if (--left > 0) {
+        pause();
+        continue;
+      }
+      sleeping_.fetch_add(1, std::memory_order_seq_cst);
+      round_.wait(seen, std::memory_order_acquire);
+      sleeping_.fetch_sub(1, std::memory_order_seq_cst);
+    }
+    ++seen;
+    if (stop_) return;
+    guarded([&] { call_(work_, part); });
+    busy_.fetch_sub(1, std::memory_order_release);
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -80,58 +80,101 @@ struct Representation {
   bool operator==(const Representation&) const = default;
 
   /// Independent draws that a sum is of, 1 for other estimators.
-  int summed() const {
-    return estimator == EstimatorKind::sum_code     ? 2
-           : estimator == EstimatorKind::sum_code_4 ? 4
-           : estimator == EstimatorKind::sum_code_8 ? 8
-                                                    : 1;
-  }
+  int summed() const;
   /// Bits of a value without outliers.
-  int code_bits() const {
-    switch (estimator) {
-      case EstimatorKind::full:
-        return 32;
-      case EstimatorKind::double_sampling:
-      case EstimatorKind::symmetrized:
-        return SeparateDraws<2>::stored_bits(bits);
-      case EstimatorKind::sum_code:
-        return bits + 1;
-      case EstimatorKind::sum_code_4:
-        return bits + 2;
-      case EstimatorKind::sum_code_8:
-        return bits + 3;
-      default:
-        return bits;
-    }
-  }
+  int code_bits() const;
 
   /// Throws Error when its parts do not go together.
-  void check() const {
-    const auto refuse = [](const char* problem, const char* expected, const std::string& got) {
-      throw Error(problem, expected, got);
-    };
-    if (estimator == EstimatorKind::full) {
-      if (bits != 32) refuse("full precision has no fewer bits", "32", std::to_string(bits));
-      return;
-    }
-    if (bits < 1 || bits > 8) refuse("samples have no such width", "1 to 8 bits", std::to_string(bits));
-    if (summed() > 1 && code_bits() > 9)
-      refuse("sums of draws have 9 stored bits at most", "fewer bits or fewer draws",
-             std::to_string(code_bits()));
-    if (rounding == RoundingKind::nearest && estimator != EstimatorKind::naive)
-      refuse("nearest rounding makes all draws equal", "the naive estimator", to_string(estimator));
-    if (levels == LevelsKind::lloyd_max && rounding != RoundingKind::nearest)
-      refuse("Lloyd-Max levels are for nearest rounding: their ends lie inside the data", "nearest",
-             to_string(rounding));
-    if (levels == LevelsKind::optimal_shared && summed() > 1)
-      refuse("means of draws are on no shared table", "optimal levels", to_string(levels));
-    if (!(outliers >= 0.0 && outliers < 0.5))
-      refuse("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(outliers));
-  }
+  void check() const;
 };
 
 /// "variance-corrected:4,outliers=0.003": reads back as the same value.
-inline std::string to_string(const Representation& representation) {
+std::string to_string(const Representation& representation);
+
+/// Reads what to_string has printed; parts after the bits in any order. Lloyd-Max levels alone mean nearest
+/// rounding. Throws Error with the choices, and when the parts do not go together.
+///
+///     const auto representation = zipml::parse_representation("naive:2,lloyd-max");
+Representation parse_representation(std::string_view text);
+
+/// Calls f with the estimator of this kind and returns its result, one type for all.
+///
+///     const auto fit = zipml::visit_estimator(kind, [&](auto estimator) { return sgd.fit(store, estimator);
+///     });
+template <class F>
+auto visit_estimator(EstimatorKind kind, F&& f) {
+  switch (kind) {
+    case EstimatorKind::full:
+      return f(full_precision);
+    case EstimatorKind::naive:
+      return f(naive);
+    case EstimatorKind::double_sampling:
+      return f(double_sampling);
+    case EstimatorKind::symmetrized:
+      return f(symmetrized);
+    case EstimatorKind::sum_code:
+      return f(sum_code);
+    case EstimatorKind::sum_code_4:
+      return f(sum_code_of<4>);
+    case EstimatorKind::sum_code_8:
+      return f(sum_code_of<8>);
+    case EstimatorKind::variance_corrected:
+      break;
+  }
+  return f(variance_corrected);
+}
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION int Representation::summed() const {
+  return estimator == EstimatorKind::sum_code     ? 2
+         : estimator == EstimatorKind::sum_code_4 ? 4
+         : estimator == EstimatorKind::sum_code_8 ? 8
+                                                  : 1;
+}
+
+ZIPML_FUNCTION int Representation::code_bits() const {
+  switch (estimator) {
+    case EstimatorKind::full:
+      return 32;
+    case EstimatorKind::double_sampling:
+    case EstimatorKind::symmetrized:
+      return SeparateDraws<2>::stored_bits(bits);
+    case EstimatorKind::sum_code:
+      return bits + 1;
+    case EstimatorKind::sum_code_4:
+      return bits + 2;
+    case EstimatorKind::sum_code_8:
+      return bits + 3;
+    default:
+      return bits;
+  }
+}
+
+ZIPML_FUNCTION void Representation::check() const {
+  const auto refuse = [](const char* problem, const char* expected, const std::string& got) {
+    throw Error(problem, expected, got);
+  };
+  if (estimator == EstimatorKind::full) {
+    if (bits != 32) refuse("full precision has no fewer bits", "32", std::to_string(bits));
+    return;
+  }
+  if (bits < 1 || bits > 8) refuse("samples have no such width", "1 to 8 bits", std::to_string(bits));
+  if (summed() > 1 && code_bits() > 9)
+    refuse("sums of draws have 9 stored bits at most", "fewer bits or fewer draws",
+           std::to_string(code_bits()));
+  if (rounding == RoundingKind::nearest && estimator != EstimatorKind::naive)
+    refuse("nearest rounding makes all draws equal", "the naive estimator", to_string(estimator));
+  if (levels == LevelsKind::lloyd_max && rounding != RoundingKind::nearest)
+    refuse("Lloyd-Max levels are for nearest rounding: their ends lie inside the data", "nearest",
+           to_string(rounding));
+  if (levels == LevelsKind::optimal_shared && summed() > 1)
+    refuse("means of draws are on no shared table", "optimal levels", to_string(levels));
+  if (!(outliers >= 0.0 && outliers < 0.5))
+    refuse("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(outliers));
+}
+
+ZIPML_FUNCTION std::string to_string(const Representation& representation) {
   std::string text = to_string(representation.estimator);
   if (representation.estimator == EstimatorKind::full) return text;
   text += ":" + std::to_string(representation.bits);
@@ -143,11 +186,7 @@ inline std::string to_string(const Representation& representation) {
   return text;
 }
 
-/// Reads what to_string has printed; parts after the bits in any order. Lloyd-Max levels alone mean nearest
-/// rounding. Throws Error with the choices, and when the parts do not go together.
-///
-///     const auto representation = zipml::parse_representation("naive:2,lloyd-max");
-inline Representation parse_representation(std::string_view text) {
+ZIPML_FUNCTION Representation parse_representation(std::string_view text) {
   Representation result;
   const std::string whole = "'" + std::string(text) + "'";
   const std::string_view head = text.substr(0, text.find(','));
@@ -194,31 +233,6 @@ inline Representation parse_representation(std::string_view text) {
   return result;
 }
 
-/// Calls f with the estimator of this kind and returns its result, one type for all.
-///
-///     const auto fit = zipml::visit_estimator(kind, [&](auto estimator) { return sgd.fit(store, estimator);
-///     });
-template <class F>
-auto visit_estimator(EstimatorKind kind, F&& f) {
-  switch (kind) {
-    case EstimatorKind::full:
-      return f(full_precision);
-    case EstimatorKind::naive:
-      return f(naive);
-    case EstimatorKind::double_sampling:
-      return f(double_sampling);
-    case EstimatorKind::symmetrized:
-      return f(symmetrized);
-    case EstimatorKind::sum_code:
-      return f(sum_code);
-    case EstimatorKind::sum_code_4:
-      return f(sum_code_of<4>);
-    case EstimatorKind::sum_code_8:
-      return f(sum_code_of<8>);
-    case EstimatorKind::variance_corrected:
-      break;
-  }
-  return f(variance_corrected);
-}
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -32,8 +32,11 @@ struct Dataset {
 };
 
 /// A Dataset copied from Eigen matrices: the way in for samples that are in memory already.
-inline Dataset make_dataset(const MatrixRef& features, const VectorRef& labels,
-                            std::string source = "memory") {
+Dataset make_dataset(const MatrixRef& features, const VectorRef& labels, std::string source = "memory");
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION Dataset make_dataset(const MatrixRef& features, const VectorRef& labels, std::string source) {
   if (features.rows() != labels.size())
     throw Error("samples and labels differ in number", std::to_string(features.rows()) + " labels",
                 std::to_string(labels.size()));
@@ -52,5 +55,7 @@ inline Dataset make_dataset(const MatrixRef& features, const VectorRef& labels,
   data.source = std::move(source);
   return data;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -38,23 +38,9 @@ namespace detail {
 enum class GeneratedDraw : std::uint32_t { samples, mixing, truth, noise, flips };
 
 /// Columns 0 .. d-1 of a row of N(0, 1) numbers.
-inline void normal_row(const Random& random, GeneratedDraw draw, std::uint64_t row, Index d, double* out) {
-  for (Index first = 0; first < d; first += 4) {
-    const auto z = normals(random.words(Stream::generated, static_cast<std::uint32_t>(draw),
-                                        static_cast<std::uint32_t>(first / 4), row));
-    for (Index k = 0; k < std::min<Index>(4, d - first); ++k) out[first + k] = z[static_cast<std::size_t>(k)];
-  }
-}
+void normal_row(const Random& random, GeneratedDraw draw, std::uint64_t row, Index d, double* out);
 
-inline Dataset empty_dataset(Index rows, Index cols, const char* source) {
-  Dataset data;
-  data.rows = rows;
-  data.cols = cols;
-  data.values = Buffer<float>(checked_product(rows, cols, "a generated set"));
-  data.labels = Buffer<float>(rows);
-  data.source = source;
-  return data;
-}
+Dataset empty_dataset(Index rows, Index cols, const char* source);
 
 inline void check_generated(const GeneratedOptions& options) {
   if (options.rows < 2)
@@ -66,7 +52,55 @@ inline Index test_rows_of(const GeneratedOptions& options) {
 }
 
 /// Labels b = a'x* scaled to variance 1 over the training rows, plus N(0, noise_variance), x* ~ N(0, I/d).
-inline void linear_labels(TrainTest& sets, double noise_variance, std::uint64_t seed) {
+void linear_labels(TrainTest& sets, double noise_variance, std::uint64_t seed);
+
+/// The columns of `skewed` and `two_class`.
+TrainTest skewed_columns(const GeneratedOptions& options, const char* source);
+
+}  // namespace detail
+
+/// Gaussian regression after the paper's synthetic sets: a ~ N(0, I_d), b = a'x* of variance 1 plus N(0,
+/// 0.1). O((rows + test rows) d).
+TrainTest synthetic(Index d, const GeneratedOptions& options = {.rows = 10'000, .test_rows = 10'000});
+
+/// 90 correlated columns with tails from Gaussian to cubed Gaussian, the size and difficulty of
+/// YearPredictionMSD at 463,715 rows: u = M z with unit rows, M = 0.6 W + 0.4 I, a_j = sign(u_j) |u_j|^p, p =
+/// 1, 1.5, 2, 3 in turn, then standardised; b = a'x* of variance 1 plus N(0, 0.09). O(8,100 rows).
+///
+///     const auto [train, test] = zipml::skewed({.rows = 50'000});
+inline TrainTest skewed(const GeneratedOptions& options = {}) {
+  TrainTest sets = detail::skewed_columns(options, "skewed");
+  detail::linear_labels(sets, 0.09, options.seed);
+  return sets;
+}
+
+/// The columns of `skewed` with labels sign(a'x* + N(0, 0.09)), 10 % of them flipped.
+TrainTest two_class(const GeneratedOptions& options = {});
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION void normal_row(const Random& random, GeneratedDraw draw, std::uint64_t row, Index d,
+                               double* out) {
+  for (Index first = 0; first < d; first += 4) {
+    const auto z = normals(random.words(Stream::generated, static_cast<std::uint32_t>(draw),
+                                        static_cast<std::uint32_t>(first / 4), row));
+    for (Index k = 0; k < std::min<Index>(4, d - first); ++k) out[first + k] = z[static_cast<std::size_t>(k)];
+  }
+}
+
+ZIPML_FUNCTION Dataset empty_dataset(Index rows, Index cols, const char* source) {
+  Dataset data;
+  data.rows = rows;
+  data.cols = cols;
+  data.values = Buffer<float>(checked_product(rows, cols, "a generated set"));
+  data.labels = Buffer<float>(rows);
+  data.source = source;
+  return data;
+}
+
+ZIPML_FUNCTION void linear_labels(TrainTest& sets, double noise_variance, std::uint64_t seed) {
   const Random random(seed);
   const Index d = sets.train.cols;
   Buffer<double> truth(d);
@@ -95,8 +129,7 @@ inline void linear_labels(TrainTest& sets, double noise_variance, std::uint64_t 
   }
 }
 
-/// The columns of `skewed` and `two_class`.
-inline TrainTest skewed_columns(const GeneratedOptions& options, const char* source) {
+ZIPML_FUNCTION TrainTest skewed_columns(const GeneratedOptions& options, const char* source) {
   check_generated(options);
   constexpr Index d = 90;
   constexpr Index together = 8;  // rows mixed at once: the matrix is read once for all of them
@@ -154,9 +187,7 @@ inline TrainTest skewed_columns(const GeneratedOptions& options, const char* sou
 
 }  // namespace detail
 
-/// Gaussian regression after the paper's synthetic sets: a ~ N(0, I_d), b = a'x* of variance 1 plus N(0,
-/// 0.1). O((rows + test rows) d).
-inline TrainTest synthetic(Index d, const GeneratedOptions& options = {.rows = 10'000, .test_rows = 10'000}) {
+ZIPML_FUNCTION TrainTest synthetic(Index d, const GeneratedOptions& options) {
   detail::check_generated(options);
   if (d < 1) throw Error("a generated set needs columns", "at least 1", std::to_string(d));
   const Random random(options.seed);
@@ -174,19 +205,7 @@ inline TrainTest synthetic(Index d, const GeneratedOptions& options = {.rows = 1
   return sets;
 }
 
-/// 90 correlated columns with tails from Gaussian to cubed Gaussian, the size and difficulty of
-/// YearPredictionMSD at 463,715 rows: u = M z with unit rows, M = 0.6 W + 0.4 I, a_j = sign(u_j) |u_j|^p, p =
-/// 1, 1.5, 2, 3 in turn, then standardised; b = a'x* of variance 1 plus N(0, 0.09). O(8,100 rows).
-///
-///     const auto [train, test] = zipml::skewed({.rows = 50'000});
-inline TrainTest skewed(const GeneratedOptions& options = {}) {
-  TrainTest sets = detail::skewed_columns(options, "skewed");
-  detail::linear_labels(sets, 0.09, options.seed);
-  return sets;
-}
-
-/// The columns of `skewed` with labels sign(a'x* + N(0, 0.09)), 10 % of them flipped.
-inline TrainTest two_class(const GeneratedOptions& options = {}) {
+ZIPML_FUNCTION TrainTest two_class(const GeneratedOptions& options) {
   TrainTest sets = detail::skewed_columns(options, "two-class");
   detail::linear_labels(sets, 0.09, options.seed);
   const Random random(options.seed);
@@ -200,5 +219,7 @@ inline TrainTest two_class(const GeneratedOptions& options = {}) {
   }
   return sets;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

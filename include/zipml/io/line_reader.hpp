@@ -58,43 +58,7 @@ struct LoadOptions {
 /// when the changes are fewer than half of the mean (a difference that matters) and more than six standard
 /// deviations below it (one that is no accident), and the mean is at least 10. More values: true when they
 /// never fall or never rise. Always false for fewer than 100 labels. O(n).
-inline bool labels_sorted_in_blocks(std::span<const float> labels) {
-  constexpr std::size_t fewest = 100, most_values = 10;
-  if (labels.size() < fewest) return false;
-  float values[most_values] = {};
-  double counts[most_values] = {};
-  std::size_t kinds = 0;
-  bool few = true, falls = false, rises = false;
-  double changes = 0;
-  for (std::size_t i = 0; i < labels.size(); ++i) {
-    if (few) {
-      const std::size_t k = static_cast<std::size_t>(std::find(values, values + kinds, labels[i]) - values);
-      if (k < kinds) {
-        ++counts[k];
-      } else if (kinds < most_values) {
-        values[kinds] = labels[i];
-        counts[kinds++] = 1;
-      } else {
-        few = false;
-      }
-    }
-    if (i == 0) continue;
-    falls = falls || labels[i] < labels[i - 1];
-    rises = rises || labels[i] > labels[i - 1];
-    if (labels[i] != labels[i - 1]) ++changes;
-  }
-  if (!few) return !(falls && rises);
-
-  const double n = static_cast<double>(labels.size());
-  double s2 = 0, s3 = 0;
-  for (std::size_t k = 0; k < kinds; ++k) {
-    s2 += counts[k] * counts[k];
-    s3 += counts[k] * counts[k] * counts[k];
-  }
-  const double mean = n - s2 / n;
-  const double variance = (s2 * (s2 + n * (n + 1)) - 2 * n * s3 - n * n * n) / (n * n * (n - 1));
-  return mean >= 10 && changes < mean / 2 && changes < mean - 6 * std::sqrt(std::max(variance, 0.0));
-}
+bool labels_sorted_in_blocks(std::span<const float> labels);
 
 /// Reads text line by line, in one pass and without seeking, so that pipes work. Lines end in LF or CR LF and
 /// may have any length up to `longest_line`; the last one needs no end. A UTF-8 byte order mark at the start
@@ -107,21 +71,7 @@ class LineReader {
   static constexpr std::size_t longest_line = std::size_t{1} << 30;
 
   /// Opens a file; "-" is standard input.
-  explicit LineReader(const std::string& path) : name_(path == "-" ? "<stdin>" : path), source_(path) {
-    if (path == "-") {
-      file_ = stdin;
-    } else {
-      errno = 0;
-      owned_.reset(std::fopen(path.c_str(), "rb"));
-      if (!owned_) throw Error(Place{name_}, "cannot open: " + std::generic_category().message(errno));
-      file_ = owned_.get();
-    }
-    capacity_ = std::size_t{1} << 18;
-    buffer_.reset(new char[capacity_]);
-    data_ = buffer_.get();
-    refill();
-    skip_signature();
-  }
+  explicit LineReader(const std::string& path);
 
   /// Reads `text`, which must outlive the reader; `name` stands for the file's name in messages.
   static LineReader from_memory(std::string_view text, std::string name = "<memory>") {
@@ -130,64 +80,21 @@ class LineReader {
 
   /// Sets `line` to the next line, without its end, and returns true; false at the end of the input. The line
   /// is valid until the next call. Time linear in the length of the line.
-  bool next(std::string_view& line) {
-    if (held_) {
-      held_ = false;
-      line = line_;
-      return true;
-    }
-    std::size_t scanned = begin_;
-    for (;;) {
-      if (end_ > scanned) {
-        const void* newline = std::memchr(data_ + scanned, '\n', end_ - scanned);
-        if (newline != nullptr) {
-          const auto length = static_cast<std::size_t>(static_cast<const char*>(newline) - (data_ + begin_));
-          return deliver(line, length, length + 1);
-        }
-      }
-      const std::size_t pending = end_ - begin_;
-      if (pending > longest_line)
-        throw Error(Place{name_, number_ + 1}, "line is too long", "text of at most 1 GiB per line",
-                    "more than that without a line end");
-      if (!refill()) return pending > 0 && deliver(line, pending, pending);
-      scanned = begin_ + pending;
-    }
-  }
+  bool next(std::string_view& line);
 
   /// Makes next() return the last line once more: for looking ahead.
   void unread() { held_ = true; }
 
   /// Whole lines that next() has not delivered yet, with their ends, about `bytes` of them; fewer at the end
   /// of the input, none when a line is longer. Valid until the next call of anything but a const member.
-  std::string_view lines_ahead(std::size_t bytes) {
-    if (held_) return {};
-    if (file_ != nullptr && capacity_ < bytes) {
-      std::unique_ptr<char[]> larger(new char[bytes]);
-      std::memcpy(larger.get(), data_ + begin_, end_ - begin_);
-      buffer_ = std::move(larger);
-      data_ = buffer_.get();
-      capacity_ = bytes;
-      end_ -= std::exchange(begin_, 0);
-    }
-    while (end_ - begin_ < bytes && refill_ahead()) {
-    }
-    const std::string_view text(data_ + begin_, std::min(end_ - begin_, bytes));
-    return text.substr(0, text.rfind('\n') + 1);
-  }
+  std::string_view lines_ahead(std::size_t bytes);
   /// Passes over the first `bytes` of what lines_ahead() has given, `lines` lines.
   void pass_over(std::size_t bytes, long lines) {
     begin_ += bytes;
     number_ += lines;
   }
   /// A reader of lines that are in the middle of this input.
-  LineReader part(std::string_view lines) const {
-    LineReader reader;
-    reader.name_ = name_;
-    reader.source_ = source_;
-    reader.data_ = lines.data();
-    reader.end_ = lines.size();
-    return reader;
-  }
+  LineReader part(std::string_view lines) const;
 
   /// Number of the last line, from 1; 0 before the first.
   long line_number() const { return number_; }
@@ -213,74 +120,16 @@ class LineReader {
     skip_signature();
   }
 
-  bool deliver(std::string_view& line, std::size_t length, std::size_t consumed) {
-    line_ = std::string_view(data_ + begin_, length);
-    if (!line_.empty() && line_.back() == '\r') line_.remove_suffix(1);
-    begin_ += consumed;
-    ++number_;
-    line = line_;
-    return true;
-  }
+  bool deliver(std::string_view& line, std::size_t length, std::size_t consumed);
 
   /// Moves what is left to the front of the buffer, doubles the buffer when that fills it, and reads behind
   /// it.
-  bool refill() {
-    if (refill_ahead()) return true;
-    if (read_error_ == EISDIR) throw Error(place(), "is a directory", "a file", "a directory");
-    if (read_error_ != 0)
-      throw Error(Place{name_, number_ + 1}, "cannot read: " + std::generic_category().message(read_error_));
-    return false;
-  }
+  bool refill();
 
   /// The same, but keeps an error until the lines in front of it have been delivered.
-  bool refill_ahead() {
-    if (file_ == nullptr || read_error_ != 0) return false;
-    const std::size_t pending = end_ - begin_;
-    if (pending == capacity_) {
-      std::unique_ptr<char[]> larger(new char[2 * capacity_]);
-      std::memcpy(larger.get(), data_ + begin_, pending);
-      buffer_ = std::move(larger);
-      capacity_ *= 2;
-    } else if (begin_ > 0) {
-      std::memmove(buffer_.get(), data_ + begin_, pending);
-    }
-    data_ = buffer_.get();
-    begin_ = 0;
-    end_ = pending;
-    for (;;) {
-      errno = 0;
-      const std::size_t got = std::fread(buffer_.get() + end_, 1, capacity_ - end_, file_);
-      end_ += got;
-      const int code = std::ferror(file_) != 0 ? (errno != 0 ? errno : EIO) : 0;
-      if (code == EINTR) std::clearerr(file_);
-      if (got > 0) return true;
-      if (code == EINTR) continue;
-      read_error_ = code;
-      if (code != 0) return false;
-      break;
-    }
-    file_ = nullptr;
-    return false;
-  }
+  bool refill_ahead();
 
-  void skip_signature() {
-    const std::string_view text(data_ + begin_, end_ - begin_);
-    const auto starts_with = [&](std::string_view bytes) { return text.substr(0, bytes.size()) == bytes; };
-    if (starts_with("\xef\xbb\xbf")) begin_ += 3;
-    if (starts_with("\xff\xfe") || starts_with("\xfe\xff"))
-      throw Error(place(), "unknown text encoding", "UTF-8", "UTF-16");
-    const std::pair<std::string_view, const char*> packers[] = {{"\x1f\x8b", "gzip"},
-                                                                {"\xfd"
-                                                                 "7zXZ",
-                                                                 "xz"},
-                                                                {"BZh", "bzip2"},
-                                                                {"\x28\xb5\x2f\xfd", "zstd"},
-                                                                {"PK\x03\x04", "zip"}};
-    for (const auto& [magic, packer] : packers)
-      if (starts_with(magic))
-        throw Error(place(), "is compressed", "text (unpack it first, or pipe it in and load \"-\")",
-                    std::string(packer) + " data");
-  }
+  void skip_signature();
 
   std::string name_;
   std::string source_;
@@ -300,14 +149,7 @@ class LineReader {
 namespace detail {
 
 /// The next line that is neither blank nor a comment: its first character other than a blank is not '#'.
-inline bool next_data_line(LineReader& reader, std::string_view& line) {
-  while (reader.next(line)) {
-    std::size_t i = 0;
-    while (i < line.size() && (line[i] == ' ' || line[i] == '\t')) ++i;
-    if (i < line.size() && line[i] != '#') return true;
-  }
-  return false;
-}
+bool next_data_line(LineReader& reader, std::string_view& line);
 
 /// The Error for an input in which next_data_line() finds nothing.
 [[noreturn]] inline void throw_no_data(const LineReader& reader, const char* expected) {
@@ -378,15 +220,7 @@ class Pieces {
 };
 
 /// A size in words: "8.0 GiB".
-inline std::string bytes_in_words(double bytes) {
-  const char* const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
-  int unit = 0;
-  for (; bytes >= 1024 && unit < 6; ++unit) bytes /= 1024;
-  char digits[64];
-  const std::to_chars_result end =
-      std::to_chars(digits, digits + sizeof digits, bytes, std::chars_format::fixed, unit == 0 ? 0 : 1);
-  return std::string(digits, end.ptr) + ' ' + units[unit];
-}
+std::string bytes_in_words(double bytes);
 
 /// Whether a dense float32 matrix of rows x cols and its labels stay within `limit` bytes.
 inline bool fits_memory(std::uint64_t rows, std::uint64_t cols, std::uint64_t limit) {
@@ -404,8 +238,204 @@ inline void warn_of_order(Dataset& data) {
     data.warnings.emplace_back(sorted_labels_warning);
 }
 
-[[noreturn]] inline void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols,
-                                      std::uint64_t limit) {
+[[noreturn]] void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t limit);
+
+}  // namespace detail
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION bool labels_sorted_in_blocks(std::span<const float> labels) {
+  constexpr std::size_t fewest = 100, most_values = 10;
+  if (labels.size() < fewest) return false;
+  float values[most_values] = {};
+  double counts[most_values] = {};
+  std::size_t kinds = 0;
+  bool few = true, falls = false, rises = false;
+  double changes = 0;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    if (few) {
+      const std::size_t k = static_cast<std::size_t>(std::find(values, values + kinds, labels[i]) - values);
+      if (k < kinds) {
+        ++counts[k];
+      } else if (kinds < most_values) {
+        values[kinds] = labels[i];
+        counts[kinds++] = 1;
+      } else {
+        few = false;
+      }
+    }
+    if (i == 0) continue;
+    falls = falls || labels[i] < labels[i - 1];
+    rises = rises || labels[i] > labels[i - 1];
+    if (labels[i] != labels[i - 1]) ++changes;
+  }
+  if (!few) return !(falls && rises);
+
+  const double n = static_cast<double>(labels.size());
+  double s2 = 0, s3 = 0;
+  for (std::size_t k = 0; k < kinds; ++k) {
+    s2 += counts[k] * counts[k];
+    s3 += counts[k] * counts[k] * counts[k];
+  }
+  const double mean = n - s2 / n;
+  const double variance = (s2 * (s2 + n * (n + 1)) - 2 * n * s3 - n * n * n) / (n * n * (n - 1));
+  return mean >= 10 && changes < mean / 2 && changes < mean - 6 * std::sqrt(std::max(variance, 0.0));
+}
+
+ZIPML_FUNCTION LineReader::LineReader(const std::string& path)
+    : name_(path == "-" ? "<stdin>" : path), source_(path) {
+  if (path == "-") {
+    file_ = stdin;
+  } else {
+    errno = 0;
+    owned_.reset(std::fopen(path.c_str(), "rb"));
+    if (!owned_) throw Error(Place{name_}, "cannot open: " + std::generic_category().message(errno));
+    file_ = owned_.get();
+  }
+  capacity_ = std::size_t{1} << 18;
+  buffer_.reset(new char[capacity_]);
+  data_ = buffer_.get();
+  refill();
+  skip_signature();
+}
+
+ZIPML_FUNCTION bool LineReader::next(std::string_view& line) {
+  if (held_) {
+    held_ = false;
+    line = line_;
+    return true;
+  }
+  std::size_t scanned = begin_;
+  for (;;) {
+    if (end_ > scanned) {
+      const void* newline = std::memchr(data_ + scanned, '\n', end_ - scanned);
+      if (newline != nullptr) {
+        const auto length = static_cast<std::size_t>(static_cast<const char*>(newline) - (data_ + begin_));
+        return deliver(line, length, length + 1);
+      }
+    }
+    const std::size_t pending = end_ - begin_;
+    if (pending > longest_line)
+      throw Error(Place{name_, number_ + 1}, "line is too long", "text of at most 1 GiB per line",
+                  "more than that without a line end");
+    if (!refill()) return pending > 0 && deliver(line, pending, pending);
+    scanned = begin_ + pending;
+  }
+}
+
+ZIPML_FUNCTION std::string_view LineReader::lines_ahead(std::size_t bytes) {
+  if (held_) return {};
+  if (file_ != nullptr && capacity_ < bytes) {
+    std::unique_ptr<char[]> larger(new char[bytes]);
+    std::memcpy(larger.get(), data_ + begin_, end_ - begin_);
+    buffer_ = std::move(larger);
+    data_ = buffer_.get();
+    capacity_ = bytes;
+    end_ -= std::exchange(begin_, 0);
+  }
+  while (end_ - begin_ < bytes && refill_ahead()) {
+  }
+  const std::string_view text(data_ + begin_, std::min(end_ - begin_, bytes));
+  return text.substr(0, text.rfind('\n') + 1);
+}
+
+ZIPML_FUNCTION LineReader LineReader::part(std::string_view lines) const {
+  LineReader reader;
+  reader.name_ = name_;
+  reader.source_ = source_;
+  reader.data_ = lines.data();
+  reader.end_ = lines.size();
+  return reader;
+}
+
+ZIPML_FUNCTION bool LineReader::deliver(std::string_view& line, std::size_t length, std::size_t consumed) {
+  line_ = std::string_view(data_ + begin_, length);
+  if (!line_.empty() && line_.back() == '\r') line_.remove_suffix(1);
+  begin_ += consumed;
+  ++number_;
+  line = line_;
+  return true;
+}
+
+ZIPML_FUNCTION bool LineReader::refill() {
+  if (refill_ahead()) return true;
+  if (read_error_ == EISDIR) throw Error(place(), "is a directory", "a file", "a directory");
+  if (read_error_ != 0)
+    throw Error(Place{name_, number_ + 1}, "cannot read: " + std::generic_category().message(read_error_));
+  return false;
+}
+
+ZIPML_FUNCTION bool LineReader::refill_ahead() {
+  if (file_ == nullptr || read_error_ != 0) return false;
+  const std::size_t pending = end_ - begin_;
+  if (pending == capacity_) {
+    std::unique_ptr<char[]> larger(new char[2 * capacity_]);
+    std::memcpy(larger.get(), data_ + begin_, pending);
+    buffer_ = std::move(larger);
+    capacity_ *= 2;
+  } else if (begin_ > 0) {
+    std::memmove(buffer_.get(), data_ + begin_, pending);
+  }
+  data_ = buffer_.get();
+  begin_ = 0;
+  end_ = pending;
+  for (;;) {
+    errno = 0;
+    const std::size_t got = std::fread(buffer_.get() + end_, 1, capacity_ - end_, file_);
+    end_ += got;
+    const int code = std::ferror(file_) != 0 ? (errno != 0 ? errno : EIO) : 0;
+    if (code == EINTR) std::clearerr(file_);
+    if (got > 0) return true;
+    if (code == EINTR) continue;
+    read_error_ = code;
+    if (code != 0) return false;
+    break;
+  }
+  file_ = nullptr;
+  return false;
+}
+
+ZIPML_FUNCTION void LineReader::skip_signature() {
+  const std::string_view text(data_ + begin_, end_ - begin_);
+  const auto starts_with = [&](std::string_view bytes) { return text.substr(0, bytes.size()) == bytes; };
+  if (starts_with("\xef\xbb\xbf")) begin_ += 3;
+  if (starts_with("\xff\xfe") || starts_with("\xfe\xff"))
+    throw Error(place(), "unknown text encoding", "UTF-8", "UTF-16");
+  const std::pair<std::string_view, const char*> packers[] = {{"\x1f\x8b", "gzip"},
+                                                              {"\xfd"
+                                                               "7zXZ",
+                                                               "xz"},
+                                                              {"BZh", "bzip2"},
+                                                              {"\x28\xb5\x2f\xfd", "zstd"},
+                                                              {"PK\x03\x04", "zip"}};
+  for (const auto& [magic, packer] : packers)
+    if (starts_with(magic))
+      throw Error(place(), "is compressed", "text (unpack it first, or pipe it in and load \"-\")",
+                  std::string(packer) + " data");
+}
+
+namespace detail {
+
+ZIPML_FUNCTION bool next_data_line(LineReader& reader, std::string_view& line) {
+  while (reader.next(line)) {
+    std::size_t i = 0;
+    while (i < line.size() && (line[i] == ' ' || line[i] == '\t')) ++i;
+    if (i < line.size() && line[i] != '#') return true;
+  }
+  return false;
+}
+
+ZIPML_FUNCTION std::string bytes_in_words(double bytes) {
+  const char* const units[] = {"bytes", "KiB", "MiB", "GiB", "TiB", "PiB", "EiB"};
+  int unit = 0;
+  for (; bytes >= 1024 && unit < 6; ++unit) bytes /= 1024;
+  char digits[64];
+  const std::to_chars_result end =
+      std::to_chars(digits, digits + sizeof digits, bytes, std::chars_format::fixed, unit == 0 ? 0 : 1);
+  return std::string(digits, end.ptr) + ' ' + units[unit];
+}
+
+ZIPML_FUNCTION void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t limit) {
   const double bytes = sizeof(float) * static_cast<double>(rows) * (static_cast<double>(cols) + 1);
   throw Error(std::move(place), "the dense float32 matrix becomes too large",
               "at most " + bytes_in_words(static_cast<double>(limit)) +
@@ -415,5 +445,7 @@ inline void warn_of_order(Dataset& data) {
 }
 
 }  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -18,7 +18,25 @@ namespace detail {
 /// Whether the first data line of a file is LIBSVM text. It is when its second word is index:value, when it
 /// starts with a number (or several, with commas) and its second word has a colon at all, so that a mistake
 /// in it is reported as one in LIBSVM text, or when it is one number only: a row of zeros.
-inline bool looks_like_libsvm(std::string_view line) {
+bool looks_like_libsvm(std::string_view line);
+
+}  // namespace detail
+
+/// Loads samples from `reader`: options.format is "libsvm", "csv", or "auto", which decides by the first line
+/// that is neither blank nor a comment. Options and errors: load_libsvm() and load_csv().
+Dataset load(LineReader& reader, const LoadOptions& options = {});
+
+/// Loads a file; "-" is standard input. Works on pipes: looks ahead by one line, never back.
+inline Dataset load(const std::string& path, const LoadOptions& options = {}) {
+  LineReader reader(path);
+  return load(reader, options);
+}
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION bool looks_like_libsvm(std::string_view line) {
   line = trimmed(line.substr(0, line.find('#')));
   const std::string_view label = line.substr(0, line.find_first_of(" \t"));
   std::string_view word = trimmed(line.substr(label.size()));
@@ -41,9 +59,7 @@ inline bool looks_like_libsvm(std::string_view line) {
 
 }  // namespace detail
 
-/// Loads samples from `reader`: options.format is "libsvm", "csv", or "auto", which decides by the first line
-/// that is neither blank nor a comment. Options and errors: load_libsvm() and load_csv().
-inline Dataset load(LineReader& reader, const LoadOptions& options = {}) {
+ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options) {
   if (options.format == "libsvm") return load_libsvm(reader, options);
   if (options.format == "csv") return load_csv(reader, options);
   if (options.format != "auto")
@@ -64,10 +80,6 @@ inline Dataset load(LineReader& reader, const LoadOptions& options = {}) {
   return load_csv(reader, options);
 }
 
-/// Loads a file; "-" is standard input. Works on pipes: looks ahead by one line, never back.
-inline Dataset load(const std::string& path, const LoadOptions& options = {}) {
-  LineReader reader(path);
-  return load(reader, options);
-}
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

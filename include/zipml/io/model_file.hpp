@@ -27,7 +27,22 @@ namespace detail {
 
 /// Writes to `path` + ".part", flushes to the disk, and renames: whoever reads `path` sees the old file or
 /// the new one.
-inline void write_file(const std::string& path, const std::string& text) {
+void write_file(const std::string& path, const std::string& text);
+
+}  // namespace detail
+
+/// Saves a model; numbers are written so that they read back exactly. An existing file is replaced as a whole
+/// or, when anything fails (Error), left as it was.
+void save_model(const std::string& path, const LinearModel& model);
+
+/// Loads what save_model wrote. Throws Error with file, line and column for anything else.
+LinearModel load_model(const std::string& path);
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION void write_file(const std::string& path, const std::string& text) {
   const std::string part = path + ".part";
   std::FILE* file = std::fopen(part.c_str(), "wb");
   if (file == nullptr) throw Error(Place{part}, std::string("cannot write: ") + std::strerror(errno));
@@ -48,9 +63,7 @@ inline void write_file(const std::string& path, const std::string& text) {
 
 }  // namespace detail
 
-/// Saves a model; numbers are written so that they read back exactly. An existing file is replaced as a whole
-/// or, when anything fails (Error), left as it was.
-inline void save_model(const std::string& path, const LinearModel& model) {
+ZIPML_FUNCTION void save_model(const std::string& path, const LinearModel& model) {
   std::string text = "zipml-model 1\n";
   text += std::string("kind ") + (model.classifies ? "classifier" : "regression") + "\n";
   text += "labels " + number_text(model.low_label) + " " + number_text(model.high_label) + "\n";
@@ -60,8 +73,7 @@ inline void save_model(const std::string& path, const LinearModel& model) {
   detail::write_file(path, text);
 }
 
-/// Loads what save_model wrote. Throws Error with file, line and column for anything else.
-inline LinearModel load_model(const std::string& path) {
+ZIPML_FUNCTION LinearModel load_model(const std::string& path) {
   LineReader reader(path);
   std::string_view rest;
   const auto fail = [&](const char* expected) -> Error {
@@ -113,5 +125,7 @@ inline LinearModel load_model(const std::string& path) {
   }
   return model;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -27,7 +27,57 @@ constexpr std::string_view trimmed(std::string_view text) {
 
 /// Input for an error message: in double quotes, cut after 40 characters, everything that is not printable
 /// ASCII as \xNN. One line whatever the file holds. (Not named quoted(): std::quoted would be found as well.)
-inline std::string quote_input(std::string_view text) {
+std::string quote_input(std::string_view text);
+
+namespace detail {
+
+/// Sign of the decimal exponent of the number in [first, last), which std::from_chars has found out of range:
+/// true when it is too large, false when it is too small. Both come back as the same error code.
+bool is_huge(const char* first, const char* last);
+
+bool equals_ignoring_case(std::string_view a, std::string_view b);
+
+inline bool is_any_of(std::string_view text, std::initializer_list<std::string_view> words) {
+  for (const std::string_view word : words)
+    if (equals_ignoring_case(text, word)) return true;
+  return false;
+}
+
+}  // namespace detail
+
+/// Reads the decimal number at the start of [first, last) into `value`, correctly rounded to float32, and
+/// returns the place behind it. Null when there is no number, or none that float32 can hold. The caller
+/// checks that what follows ends the number.
+///
+/// Accepts `1`, `+1`, `-1.5`, `.5`, `5.`, `1e-3`; not hexadecimal, nan or inf. Values that are too small
+/// become denormal or zero. The decimal point is a point whatever the locale.
+const char* parse_number(const char* first, const char* last, float& value);
+
+/// Whether all of `text` is one number that parse_number() accepts.
+inline bool is_number(std::string_view text) {
+  float value = 0;
+  return parse_number(text.data(), text.data() + text.size(), value) == text.data() + text.size() &&
+         !text.empty();
+}
+
+/// Whether `text` spells a NaN or an infinity in any of the ways that programs print them.
+inline bool is_nonfinite(std::string_view text) {
+  if (!text.empty() && (text.front() == '+' || text.front() == '-')) text.remove_prefix(1);
+  return detail::is_any_of(text, {"nan", "inf", "infinity", "nan(ind)", "nan(snan)", "-nan(ind)", "1.#inf",
+                                  "1.#ind", "1.#qnan", "1.#snan", "qnan", "snan"});
+}
+
+/// Whether `text` is one of the usual marks of a missing value, the empty text included.
+inline bool is_missing(std::string_view text) {
+  return text.empty() || detail::is_any_of(text, {"na", "n/a", "#n/a", "null", "none", "?", "-", "."});
+}
+
+/// Throws the Error that says why `text` is not a usable number; `what` names the thing, such as "label".
+[[noreturn]] void throw_bad_number(Place place, const std::string& what, std::string_view text);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION std::string quote_input(std::string_view text) {
   constexpr std::size_t longest = 40;
   constexpr char hex[] = "0123456789abcdef";
   std::string out = "\"";
@@ -50,9 +100,7 @@ inline std::string quote_input(std::string_view text) {
 
 namespace detail {
 
-/// Sign of the decimal exponent of the number in [first, last), which std::from_chars has found out of range:
-/// true when it is too large, false when it is too small. Both come back as the same error code.
-inline bool is_huge(const char* first, const char* last) {
+ZIPML_FUNCTION bool is_huge(const char* first, const char* last) {
   constexpr std::int64_t far = 1'000'000'000'000;  // an exponent that no length of a line could undo
   std::int64_t point = 0;  // digits before the decimal point, from the first nonzero digit on
   bool nonzero = false, fraction = false;
@@ -78,7 +126,7 @@ inline bool is_huge(const char* first, const char* last) {
   return point + (negative ? -exponent : exponent) > 0;
 }
 
-inline bool equals_ignoring_case(std::string_view a, std::string_view b) {
+ZIPML_FUNCTION bool equals_ignoring_case(std::string_view a, std::string_view b) {
   if (a.size() != b.size()) return false;
   for (std::size_t i = 0; i < a.size(); ++i) {
     const char c = a[i] >= 'A' && a[i] <= 'Z' ? static_cast<char>(a[i] - 'A' + 'a') : a[i];
@@ -87,21 +135,9 @@ inline bool equals_ignoring_case(std::string_view a, std::string_view b) {
   return true;
 }
 
-inline bool is_any_of(std::string_view text, std::initializer_list<std::string_view> words) {
-  for (const std::string_view word : words)
-    if (equals_ignoring_case(text, word)) return true;
-  return false;
-}
-
 }  // namespace detail
 
-/// Reads the decimal number at the start of [first, last) into `value`, correctly rounded to float32, and
-/// returns the place behind it. Null when there is no number, or none that float32 can hold. The caller
-/// checks that what follows ends the number.
-///
-/// Accepts `1`, `+1`, `-1.5`, `.5`, `5.`, `1e-3`; not hexadecimal, nan or inf. Values that are too small
-/// become denormal or zero. The decimal point is a point whatever the locale.
-inline const char* parse_number(const char* first, const char* last, float& value) {
+ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, float& value) {
   const char* p = first;
   if (p < last && *p == '+') ++p;                                        // std::from_chars takes no plus
   const char* digits = p < last && *p == '-' && p == first ? p + 1 : p;  // ... but "+-1" is not a number
@@ -116,27 +152,7 @@ inline const char* parse_number(const char* first, const char* last, float& valu
   return result.ptr;
 }
 
-/// Whether all of `text` is one number that parse_number() accepts.
-inline bool is_number(std::string_view text) {
-  float value = 0;
-  return parse_number(text.data(), text.data() + text.size(), value) == text.data() + text.size() &&
-         !text.empty();
-}
-
-/// Whether `text` spells a NaN or an infinity in any of the ways that programs print them.
-inline bool is_nonfinite(std::string_view text) {
-  if (!text.empty() && (text.front() == '+' || text.front() == '-')) text.remove_prefix(1);
-  return detail::is_any_of(text, {"nan", "inf", "infinity", "nan(ind)", "nan(snan)", "-nan(ind)", "1.#inf",
-                                  "1.#ind", "1.#qnan", "1.#snan", "qnan", "snan"});
-}
-
-/// Whether `text` is one of the usual marks of a missing value, the empty text included.
-inline bool is_missing(std::string_view text) {
-  return text.empty() || detail::is_any_of(text, {"na", "n/a", "#n/a", "null", "none", "?", "-", "."});
-}
-
-/// Throws the Error that says why `text` is not a usable number; `what` names the thing, such as "label".
-[[noreturn]] inline void throw_bad_number(Place place, const std::string& what, std::string_view text) {
+ZIPML_FUNCTION void throw_bad_number(Place place, const std::string& what, std::string_view text) {
   if (text.empty()) throw Error(std::move(place), what + " is missing", "a number", "nothing");
   if (is_missing(text)) throw Error(std::move(place), what + " is missing", "a number", quote_input(text));
   if (is_nonfinite(text))
@@ -164,5 +180,7 @@ inline bool is_missing(std::string_view text) {
   }
   throw Error(std::move(place), what + " is not a number", "a number", quote_input(text));
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -7,7 +7,7 @@
 #include <zipml/base/isa.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 
-#if !ZIPML_HAS_COMPILED_KERNELS
+#if !ZIPML_HAS_LIBRARY
 #include <zipml/kernels/all_kernels.hpp>
 #endif
 
@@ -15,7 +15,7 @@ namespace zipml::inline ZIPML_ABI {
 
 /// The kernels of an instruction set that is available, of active_isa(), say. In headers: one of the slowest
 /// functions to compile, since it needs every kernel; see kernels_for.
-#if ZIPML_HAS_COMPILED_KERNELS
+#if ZIPML_HAS_LIBRARY
 KernelTable kernels_of(Isa isa);
 #else
 inline KernelTable kernels_of(Isa isa) { return detail::table_of<AnyCode, kernel_families::all>(isa); }
@@ -28,7 +28,7 @@ inline KernelTable kernels_of(Isa isa) { return detail::table_of<AnyCode, kernel
 ///     kernels_for<OneCode<4, false>, kernel_families::packed_integers>(active_isa())
 template <class Codes, unsigned Families>
 KernelTable kernels_for(Isa isa) {
-#if ZIPML_HAS_COMPILED_KERNELS
+#if ZIPML_HAS_LIBRARY
   return kernels_of(isa);
 #else
   return detail::table_of<Codes, Families>(isa);

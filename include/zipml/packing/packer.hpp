@@ -30,12 +30,9 @@ void write_group(Isa isa, std::uint8_t* codes, const PlaneLayout& layout, int bi
                  const typename Encoding::Code* base, const std::uint8_t* ups) {
   const auto write_plane = [&](const Plane& plane, const auto* source, int source_shift) {
     std::uint8_t* out = codes + layout.offset(plane, group);
-    visit_width(plane.width, [&](auto width) {
-      constexpr int w = decltype(width)::value;
-      for (int panel = 0; panel < w; ++panel, out += layout.cols)
-        pack_panel<w>(isa, source + panel * (8 / w) * layout.cols, layout.cols, layout.cols, source_shift,
-                      out);
-    });
+    for (int panel = 0; panel < plane.width; ++panel, out += layout.cols)
+      pack_panel(isa, plane.width, source + panel * (8 / plane.width) * layout.cols, layout.cols, layout.cols,
+                 source_shift, out);
   };
   const PlaneList planes = Encoding::base_planes(bits);
   for (int p = 0; p < planes.count; ++p) write_plane(planes[p], base, planes[p].shift);
@@ -74,33 +71,11 @@ int encode_position(Position position, R, const DrawWords<Encoding>& words, type
 }
 
 /// Makes the range symmetric about `middle`.
-inline void center(ColumnStatistics& column, double middle) {
-  const double reach =
-      std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
-  column.min = static_cast<float>(middle - reach);
-  column.max = static_cast<float>(middle + reach);
-}
+void center(ColumnStatistics& column, double middle);
 
 /// The statistics of the columns, their ranges as levels are fitted to: without the outliers that are kept,
 /// symmetric where that is asked for.
-inline Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const QuantizeOptions& options) {
-  Buffer<ColumnStatistics> columns = column_statistics(features, options.threads);
-  if (!(options.outliers >= 0.0 && options.outliers < 0.5))
-    throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
-                number_text(options.outliers));
-  if (options.outliers > 0.0) {
-    if (options.scales_rows())
-      throw Error("outliers are clipped from columns", "scaling by column, or no outliers", "scaling by row");
-    const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
-    for (Index j = 0; j < features.cols; ++j) {
-      columns[j].min = ranges[j].min;
-      columns[j].max = ranges[j].max;
-    }
-  }
-  if (options.scaling == Scaling::column_max_abs)
-    for (Index j = 0; j < features.cols; ++j) center(columns[j], options.standardize ? columns[j].mean : 0.0);
-  return columns;
-}
+Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const QuantizeOptions& options);
 
 /// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
 /// samples. The width is a number here: what differs between widths is a shift, and one packer serves all.
@@ -501,6 +476,22 @@ class Packer {
   ColumnRanges ranges_;     // values outside of these are outliers, or are moved
 };
 
+#if ZIPML_HAS_LIBRARY
+// The packers of most programs are in the library.
+#if ZIPML_DEFINES
+#define ZIPML_PACKER template class
+#else
+#define ZIPML_PACKER extern template class
+#endif
+ZIPML_PACKER Packer<CorrectedDraw, AffineDecoder, StochasticRounding>;
+ZIPML_PACKER Packer<CorrectedDraw, TableDecoder, StochasticRounding>;
+ZIPML_PACKER Packer<SeparateDraws<1>, AffineDecoder, StochasticRounding>;
+ZIPML_PACKER Packer<SeparateDraws<1>, AffineDecoder, NearestRounding>;
+ZIPML_PACKER Packer<SeparateDraws<1>, TableDecoder, NearestRounding>;
+ZIPML_PACKER Packer<SeparateDraws<2>, AffineDecoder, StochasticRounding>;
+#undef ZIPML_PACKER
+#endif
+
 /// The packer of `Encoding` for samples whose levels a policy chooses.
 template <class Encoding, class Policy, class R>
 Packer<Encoding, typename Policy::Decoder, R> make_packer(const MatrixView& features, const Policy& policy,
@@ -568,5 +559,40 @@ ZIPML_NOINLINE FreshPackedStore<Encoding, typename Policy::Decoder> pack_fresh(
   auto store = packer->pack(labels);
   return {std::move(store), std::move(packer)};
 }
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION void center(ColumnStatistics& column, double middle) {
+  const double reach =
+      std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
+  column.min = static_cast<float>(middle - reach);
+  column.max = static_cast<float>(middle + reach);
+}
+
+ZIPML_FUNCTION Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features,
+                                                       const QuantizeOptions& options) {
+  Buffer<ColumnStatistics> columns = column_statistics(features, options.threads);
+  if (!(options.outliers >= 0.0 && options.outliers < 0.5))
+    throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
+                number_text(options.outliers));
+  if (options.outliers > 0.0) {
+    if (options.scales_rows())
+      throw Error("outliers are clipped from columns", "scaling by column, or no outliers", "scaling by row");
+    const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
+    for (Index j = 0; j < features.cols; ++j) {
+      columns[j].min = ranges[j].min;
+      columns[j].max = ranges[j].max;
+    }
+  }
+  if (options.scaling == Scaling::column_max_abs)
+    for (Index j = 0; j < features.cols; ++j) center(columns[j], options.standardize ? columns[j].mean : 0.0);
+  return columns;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

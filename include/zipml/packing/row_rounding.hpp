@@ -13,9 +13,12 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/isa.hpp>
-#include <zipml/base/philox_lanes.hpp>
 #include <zipml/base/random.hpp>
 #include <zipml/quantization/levels.hpp>
+#if ZIPML_DEFINES
+#include <zipml/base/philox_lanes.hpp>
+#include <zipml/storage/plane_layout.hpp>
+#endif
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -41,16 +44,7 @@ struct ColumnRanges {
 /// Uniform levels of d columns, as many in each, as vectors. Padded with columns of a single level.
 struct UniformColumns {
   UniformColumns() = default;
-  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column)
-      : offset(round_up(levels.size(), column_piece)),
-        step(offset.size()),
-        last(static_cast<float>(levels_of_a_column - 1)),
-        snap(UniformGrid::snap_of(levels_of_a_column)) {
-    for (Index j = 0; j < levels.size(); ++j) {
-      offset[j] = levels[j].offset();
-      step[j] = levels[j].step();
-    }
-  }
+  UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column);
 
   Position lower(Index j, float x) const { return UniformGrid::lower(x, offset[j], step[j], last, snap); }
 
@@ -79,32 +73,33 @@ struct RoundedRow {
   std::uint64_t* spread;
 };
 
-namespace detail {
+/// Rounds a row of d values, of which `readable` >= d may be read; true when one of the d lies outside of its
+/// column's range. O(d draws).
+bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
+               const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
 
-inline bool round_columns(const float* values, Index d, const UniformColumns& columns,
-                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
-  PhiloxWords words[8] = {};
-  bool outside = false;
-  for (Index j = 0; j < d; ++j) {
-    const auto within = static_cast<std::size_t>(j % 4);
-    if (how.stochastic && within == 0)
-      for (int t = 0; t < how.draws; ++t)
-        words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
-                                    static_cast<std::uint32_t>(j / 4), how.row);
-    const Position position = columns.lower(j, values[j]);
-    const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
-    unsigned ups = 0;
-    for (int t = 0; t < how.draws; ++t) {
-      const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
-      ups |= (up ? 1u : 0u) << t;
-    }
-    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
-    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
-    if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
-    outside = outside || ranges.outside(j, values[j]);
+/// Packs bits `shift` .. `shift` + width - 1 of the codes of 8 / width rows, `stride` codes apart, into a panel
+/// of d bytes; width is 1, 2, 4 or 8.
+void pack_panel(Isa isa, int width, const std::uint8_t* rows, Index stride, Index d, int shift,
+                std::uint8_t* panel);
+/// The same of codes of 16 bits, which sums of draws need; they have no vectors.
+void pack_panel(Isa isa, int width, const std::uint16_t* rows, Index stride, Index d, int shift,
+                std::uint8_t* panel);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION UniformColumns::UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column)
+    : offset(round_up(levels.size(), column_piece)),
+      step(offset.size()),
+      last(static_cast<float>(levels_of_a_column - 1)),
+      snap(UniformGrid::snap_of(levels_of_a_column)) {
+  for (Index j = 0; j < levels.size(); ++j) {
+    offset[j] = levels[j].offset();
+    step[j] = levels[j].step();
   }
-  return outside;
 }
+
+namespace detail {
 
 /// Byte j of a panel from the codes of its 8 / W rows: bits `shift` .. `shift` + W - 1 of each.
 template <int W, class Code>
@@ -337,12 +332,36 @@ auto visit_bool(bool condition, const F& f) {
 
 #endif  // ZIPML_X86
 
+inline bool round_columns(const float* values, Index d, const UniformColumns& columns,
+                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+  PhiloxWords words[8] = {};
+  bool outside = false;
+  for (Index j = 0; j < d; ++j) {
+    const auto within = static_cast<std::size_t>(j % 4);
+    if (how.stochastic && within == 0)
+      for (int t = 0; t < how.draws; ++t)
+        words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                                    static_cast<std::uint32_t>(j / 4), how.row);
+    const Position position = columns.lower(j, values[j]);
+    const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
+    unsigned ups = 0;
+    for (int t = 0; t < how.draws; ++t) {
+      const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
+      ups |= (up ? 1u : 0u) << t;
+    }
+    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
+    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
+    if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
+    outside = outside || ranges.outside(j, values[j]);
+  }
+  return outside;
+}
+
 }  // namespace detail
 
-/// Rounds a row of d values, of which `readable` >= d may be read; true when one of the d lies outside of its
-/// column's range. O(d draws).
-inline bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
-                      const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
+                              const UniformColumns& columns, const ColumnRanges& ranges,
+                              const RowRounding& how, const RoundedRow& out) {
 #if ZIPML_X86
   if (isa != Isa::scalar)
     return detail::visit_bool(how.draws == 1, [&](auto one_draw) {
@@ -366,18 +385,26 @@ inline bool round_row(Isa isa, const float* values, Index d, Index readable, con
   return detail::round_columns(values, d, columns, ranges, how, out);
 }
 
-/// Packs bits `shift` .. `shift` + W - 1 of the codes of 8 / W rows, `stride` codes apart, into a panel of d
-/// bytes. Codes of 16 bits, which sums of draws need, have no vectors.
-template <int W, class Code>
-void pack_panel(Isa isa, const Code* rows, Index stride, Index d, int shift, std::uint8_t* panel) {
+ZIPML_FUNCTION void pack_panel(Isa isa, int width, const std::uint8_t* rows, Index stride, Index d, int shift,
+                               std::uint8_t* panel) {
+  detail::visit_width(width, [&](auto constant) {
+    constexpr int w = decltype(constant)::value;
 #if ZIPML_X86
-  if constexpr (sizeof(Code) == 1) {
-    if (isa == Isa::avx512) return detail::pack_panel_avx512<W>(rows, stride, d, shift, panel);
-    if (isa != Isa::scalar) return detail::pack_panel_avx2<W>(rows, stride, d, shift, panel);
-  }
+    if (isa == Isa::avx512) return detail::pack_panel_avx512<w>(rows, stride, d, shift, panel);
+    if (isa != Isa::scalar) return detail::pack_panel_avx2<w>(rows, stride, d, shift, panel);
 #endif
+    detail::pack_columns<w>(rows, stride, 0, d, shift, panel);
+  });
   (void)isa;
-  detail::pack_columns<W>(rows, stride, 0, d, shift, panel);
 }
+
+ZIPML_FUNCTION void pack_panel(Isa, int width, const std::uint16_t* rows, Index stride, Index d, int shift,
+                               std::uint8_t* panel) {
+  detail::visit_width(width, [&](auto constant) {
+    detail::pack_columns<decltype(constant)::value>(rows, stride, 0, d, shift, panel);
+  });
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

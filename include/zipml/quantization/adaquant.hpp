@@ -18,7 +18,11 @@ namespace zipml::inline ZIPML_ABI {
 /// than the best table does there: each merged pair that does hold one costs at most 1/k of the best.) O(n):
 /// rounds halve. Throws Error for k < 1. For what find_optimal_levels finds exactly in O(n) it is kept as the
 /// paper's, and as a yardstick.
-inline FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index intervals) {
+FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index intervals);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index intervals) {
   if (intervals < 1) throw Error("a table needs an interval", "at least 1", std::to_string(intervals));
   if (candidates.size() == 0) throw Error("there are no values to place levels on", "at least one", "none");
   intervals = std::min(intervals, candidates.size());
@@ -49,5 +53,7 @@ inline FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index
   }
   return detail::table_of(candidates, chain);
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

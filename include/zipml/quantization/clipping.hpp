@@ -32,59 +32,15 @@ struct Range {
 class ClippingCollector {
  public:
   /// Throws Error unless 0 <= fraction < 0.5.
-  ClippingCollector(Index d, Index n, double fraction) : d_(d), tails_(d) {
-    if (!(fraction >= 0.0 && fraction < 0.5))
-      throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(fraction));
-    keep_ = std::min(n, static_cast<Index>(fraction * static_cast<double>(n)) + 1);
-    smallest_ = Buffer<float>(checked_product(keep_, d, "the tails of the columns"));
-    largest_ = Buffer<float>(keep_ * d);
-  }
+  ClippingCollector(Index d, Index n, double fraction);
 
-  void add(const float* row) {
-    for (Index j = 0; j < d_; ++j) {
-      add_to(smallest(j), tails_[j].smallest, row[j], [](float a, float b) { return a < b; });
-      add_to(largest(j), tails_[j].largest, row[j], [](float a, float b) { return a > b; });
-    }
-  }
+  void add(const float* row);
 
   /// Adds what another collector of the same shape has seen.
-  void merge(const ClippingCollector& other) {
-    if (other.d_ != d_ || other.keep_ != keep_)
-      throw Error("collectors of different shape cannot merge", std::to_string(d_) + " columns",
-                  std::to_string(other.d_) + " columns, or another fraction");
-    for (Index j = 0; j < d_; ++j) {
-      for (Index k = 0; k < other.tails_[j].smallest; ++k)
-        add_to(smallest(j), tails_[j].smallest, other.smallest_[j * keep_ + k],
-               [](float a, float b) { return a < b; });
-      for (Index k = 0; k < other.tails_[j].largest; ++k)
-        add_to(largest(j), tails_[j].largest, other.largest_[j * keep_ + k],
-               [](float a, float b) { return a > b; });
-    }
-  }
+  void merge(const ClippingCollector& other);
 
   /// The interval of each column. At least one row must have been added.
-  Buffer<Range> ranges() const {
-    Buffer<Range> result(d_);
-    Buffer<float> low(keep_);
-    Buffer<float> high(keep_);
-    for (Index j = 0; j < d_; ++j) {
-      std::copy_n(smallest_.data() + j * keep_, tails_[j].smallest, low.data());
-      std::copy_n(largest_.data() + j * keep_, tails_[j].largest, high.data());
-      const Index count = tails_[j].smallest;
-      std::sort(low.data(), low.data() + count, Ascending{});
-      std::sort(high.data(), high.data() + count, Descending{});
-      // Drop i values below and the rest above; among equally short intervals the most central one.
-      Index best = 0;
-      for (Index i = 1; i < count; ++i) {
-        const double width = width_of(low, high, i, count);
-        const double shortest = width_of(low, high, best, count);
-        if (width < shortest || (width == shortest && off_centre(i, count) < off_centre(best, count)))
-          best = i;
-      }
-      if (count > 0) result[j] = {low[best], high[count - 1 - best]};
-    }
-    return result;
-  }
+  Buffer<Range> ranges() const;
 
  private:
   // Types of ours: std::sort by std::less is a function that the linker may keep from a file with other -m
@@ -136,11 +92,68 @@ class ClippingCollector {
 };
 
 /// The clipping interval of each column of a matrix in memory. O(n d + outliers log).
-inline Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction) {
+Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION ClippingCollector::ClippingCollector(Index d, Index n, double fraction) : d_(d), tails_(d) {
+  if (!(fraction >= 0.0 && fraction < 0.5))
+    throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(fraction));
+  keep_ = std::min(n, static_cast<Index>(fraction * static_cast<double>(n)) + 1);
+  smallest_ = Buffer<float>(checked_product(keep_, d, "the tails of the columns"));
+  largest_ = Buffer<float>(keep_ * d);
+}
+
+ZIPML_FUNCTION void ClippingCollector::add(const float* row) {
+  for (Index j = 0; j < d_; ++j) {
+    add_to(smallest(j), tails_[j].smallest, row[j], [](float a, float b) { return a < b; });
+    add_to(largest(j), tails_[j].largest, row[j], [](float a, float b) { return a > b; });
+  }
+}
+
+ZIPML_FUNCTION void ClippingCollector::merge(const ClippingCollector& other) {
+  if (other.d_ != d_ || other.keep_ != keep_)
+    throw Error("collectors of different shape cannot merge", std::to_string(d_) + " columns",
+                std::to_string(other.d_) + " columns, or another fraction");
+  for (Index j = 0; j < d_; ++j) {
+    for (Index k = 0; k < other.tails_[j].smallest; ++k)
+      add_to(smallest(j), tails_[j].smallest, other.smallest_[j * keep_ + k],
+             [](float a, float b) { return a < b; });
+    for (Index k = 0; k < other.tails_[j].largest; ++k)
+      add_to(largest(j), tails_[j].largest, other.largest_[j * keep_ + k],
+             [](float a, float b) { return a > b; });
+  }
+}
+
+ZIPML_FUNCTION Buffer<Range> ClippingCollector::ranges() const {
+  Buffer<Range> result(d_);
+  Buffer<float> low(keep_);
+  Buffer<float> high(keep_);
+  for (Index j = 0; j < d_; ++j) {
+    std::copy_n(smallest_.data() + j * keep_, tails_[j].smallest, low.data());
+    std::copy_n(largest_.data() + j * keep_, tails_[j].largest, high.data());
+    const Index count = tails_[j].smallest;
+    std::sort(low.data(), low.data() + count, Ascending{});
+    std::sort(high.data(), high.data() + count, Descending{});
+    // Drop i values below and the rest above; among equally short intervals the most central one.
+    Index best = 0;
+    for (Index i = 1; i < count; ++i) {
+      const double width = width_of(low, high, i, count);
+      const double shortest = width_of(low, high, best, count);
+      if (width < shortest || (width == shortest && off_centre(i, count) < off_centre(best, count))) best = i;
+    }
+    if (count > 0) result[j] = {low[best], high[count - 1 - best]};
+  }
+  return result;
+}
+
+ZIPML_FUNCTION Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction) {
   ClippingCollector collector(matrix.cols, matrix.rows, fraction);
   MatrixRows rows(matrix);
   for (Index i = 0; i < matrix.rows; ++i) collector.add(rows(i));
   return collector.ranges();
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -6,13 +6,20 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/quantization/optimal_levels.hpp>
+#if ZIPML_DEFINES
+#include <zipml/quantization/link_path.hpp>
+#endif
 
 namespace zipml::inline ZIPML_ABI {
 
 /// The table of at most `levels` levels that minimises sum_i w_i (x_i - nearest level)^2: exact among cells
 /// that end on candidates, hence over all tables when these are the values themselves; no iteration that
 /// could stop in a poor local optimum. O(n) evaluations of the cost in practice. Throws Error for no levels.
-inline FoundLevels find_lloyd_max_levels(const LevelCandidates& candidates, Index levels) {
+FoundLevels find_lloyd_max_levels(const LevelCandidates& candidates, Index levels);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION FoundLevels find_lloyd_max_levels(const LevelCandidates& candidates, Index levels) {
   if (levels < 1) throw Error("nearest rounding needs a level", "at least 1", std::to_string(levels));
   if (candidates.size() == 0) throw Error("there are no values to place levels on", "at least one", "none");
   // Node i of the path lies behind candidate i - 1.
@@ -27,5 +34,7 @@ inline FoundLevels find_lloyd_max_levels(const LevelCandidates& candidates, Inde
   }
   return found;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

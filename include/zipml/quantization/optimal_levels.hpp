@@ -5,7 +5,9 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/quantization/level_candidates.hpp>
+#if ZIPML_DEFINES
 #include <zipml/quantization/link_path.hpp>
+#endif
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -14,6 +16,22 @@ struct FoundLevels {
   List<double> levels;  ///< increasing; fewer than asked for where fewer cost nothing
   double cost = 0.0;    ///< sum of weight * what the search minimises
 };
+
+/// The table of at most `levels` levels on the candidates that minimises sum_i w_i (x_i - l(x_i)) (u(x_i) -
+/// x_i), l and u the neighbouring levels: the lowest and the highest candidate and those between that serve
+/// best. Exact, up to the rounding of double sums (see LevelCandidates); 0 when there are no more candidates
+/// than levels. O(n) evaluations of the cost in practice (see link_path.hpp). Throws Error for fewer than 2
+/// levels.
+///
+///     const auto found = zipml::find_optimal_levels(zipml::LevelCandidates::of_values(column), 16);
+FoundLevels find_optimal_levels(const LevelCandidates& candidates, Index levels);
+
+/// The same with a level on candidate `place`: zero, say, so that zeros stay zeros. The number of levels
+/// below it is found by bisection, the cost on either side being convex in it: O(log levels) searches. At
+/// least 3 levels unless the candidate is an end.
+FoundLevels find_optimal_levels_through(const LevelCandidates& candidates, Index levels, Index place);
+
+#if ZIPML_DEFINES
 
 namespace detail {
 
@@ -47,23 +65,14 @@ inline List<Index> best_chain(const LevelCandidates& candidates, Index first, In
 
 }  // namespace detail
 
-/// The table of at most `levels` levels on the candidates that minimises sum_i w_i (x_i - l(x_i)) (u(x_i) -
-/// x_i), l and u the neighbouring levels: the lowest and the highest candidate and those between that serve
-/// best. Exact, up to the rounding of double sums (see LevelCandidates); 0 when there are no more candidates
-/// than levels. O(n) evaluations of the cost in practice (see link_path.hpp). Throws Error for fewer than 2
-/// levels.
-///
-///     const auto found = zipml::find_optimal_levels(zipml::LevelCandidates::of_values(column), 16);
-inline FoundLevels find_optimal_levels(const LevelCandidates& candidates, Index levels) {
+ZIPML_FUNCTION FoundLevels find_optimal_levels(const LevelCandidates& candidates, Index levels) {
   detail::require_levels(levels);
   if (candidates.size() == 0) throw Error("there are no values to place levels on", "at least one", "none");
   return detail::table_of(candidates, detail::best_chain(candidates, 0, candidates.size() - 1, levels - 1));
 }
 
-/// The same with a level on candidate `place`: zero, say, so that zeros stay zeros. The number of levels
-/// below it is found by bisection, the cost on either side being convex in it: O(log levels) searches. At
-/// least 3 levels unless the candidate is an end.
-inline FoundLevels find_optimal_levels_through(const LevelCandidates& candidates, Index levels, Index place) {
+ZIPML_FUNCTION FoundLevels find_optimal_levels_through(const LevelCandidates& candidates, Index levels,
+                                                       Index place) {
   detail::require_levels(levels);
   const Index last = candidates.size() - 1;
   if (place < 0 || place > last)
@@ -89,5 +98,7 @@ inline FoundLevels find_optimal_levels_through(const LevelCandidates& candidates
   }
   return with(low);
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

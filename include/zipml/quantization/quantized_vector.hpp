@@ -43,7 +43,11 @@ struct VectorRounding {
 /// round(fraction * 2^16), which misses the fraction by 2^-17 at most, by nothing in the mean. A step of an
 /// 8-bit channel being 1/127 of the largest entry, that is 6e-8 of it, half a unit in the last place of
 /// float32. (Samples take 24 bits: they are rounded once and read often.)
-inline void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
+void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
   const auto bound = static_cast<float>(how.levels);
   if (how.nearest) {
     for (Index j = 0; j < n; ++j) {
@@ -74,5 +78,7 @@ inline void round_symmetric(const float* v, Index n, const VectorRounding& how, 
     }
   }
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

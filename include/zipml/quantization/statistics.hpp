@@ -52,18 +52,7 @@ bool all_finite(const T* values, Index n) {
 }  // namespace detail
 
 /// Throws Error that names row and column (from 1) of the first value that is NaN or infinite.
-inline void require_finite(const MatrixView& matrix, const char* what) {
-  MatrixRows rows(matrix);
-  for (Index i = 0; i < matrix.rows; ++i) {
-    const float* row = rows(i);
-    if (detail::all_finite(row, matrix.cols)) continue;
-    for (Index j = 0; j < matrix.cols; ++j)
-      if (!detail::all_finite(row + j, 1))
-        throw Error(
-            std::string(what) + " has a value that is not finite", "finite numbers",
-            number_text(row[j]) + " at row " + std::to_string(i + 1) + ", column " + std::to_string(j + 1));
-  }
-}
+void require_finite(const MatrixView& matrix, const char* what);
 
 namespace detail {
 
@@ -93,7 +82,57 @@ Buffer<double> sums_over_rows(ThreadTeam& team, const MatrixView& matrix, const 
 
 /// Range, mean and deviation of every column: two passes, O(n d), shared among threads (0: all of the
 /// machine), the same bits for any number. Throws Error for n = 0 or values that are not finite.
-inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads = 1) {
+Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads = 1);
+
+/// The affine map between the user's units and standardised ones, standard = (value - mean) / scale, kept so
+/// that it can be undone on the weights. A constant column has scale 1, which makes it exactly 0.
+struct Standardization {
+  Buffer<double> mean;   ///< d
+  Buffer<double> scale;  ///< d, never 0
+
+  Index cols() const { return mean.size(); }
+  /// A value of column j in standardised units.
+  double apply(double value, Index j) const { return (value - mean[j]) / scale[j]; }
+};
+
+/// Standardization to mean 0 and variance 1, from the training rows' statistics.
+Standardization standardization_of(const Buffer<ColumnStatistics>& columns);
+
+/// The map that leaves d columns as they are.
+inline Standardization identity_standardization(Index d) {
+  Standardization map{Buffer<double>(d), Buffer<double>(d)};
+  for (Index j = 0; j < d; ++j) map.scale[j] = 1.0;
+  return map;
+}
+
+/// Of the labels, in the user's units.
+struct LabelStatistics {
+  float min = 0.0f;
+  float max = 0.0f;
+  double mean = 0.0;
+  double deviation = 0.0;
+  bool two_values = false;  ///< every label is min or max, and min < max
+};
+
+/// O(n). Throws Error for n = 0 or labels that are not finite.
+LabelStatistics label_statistics(const float* labels, Index n);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void require_finite(const MatrixView& matrix, const char* what) {
+  MatrixRows rows(matrix);
+  for (Index i = 0; i < matrix.rows; ++i) {
+    const float* row = rows(i);
+    if (detail::all_finite(row, matrix.cols)) continue;
+    for (Index j = 0; j < matrix.cols; ++j)
+      if (!detail::all_finite(row + j, 1))
+        throw Error(
+            std::string(what) + " has a value that is not finite", "finite numbers",
+            number_text(row[j]) + " at row " + std::to_string(i + 1) + ", column " + std::to_string(j + 1));
+  }
+}
+
+ZIPML_FUNCTION Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads) {
   if (matrix.rows == 0) throw Error("there are no samples", "at least one row", "0 rows");
   const Index d = matrix.cols;
   const auto n = static_cast<double>(matrix.rows);
@@ -142,19 +181,7 @@ inline Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int 
   return columns;
 }
 
-/// The affine map between the user's units and standardised ones, standard = (value - mean) / scale, kept so
-/// that it can be undone on the weights. A constant column has scale 1, which makes it exactly 0.
-struct Standardization {
-  Buffer<double> mean;   ///< d
-  Buffer<double> scale;  ///< d, never 0
-
-  Index cols() const { return mean.size(); }
-  /// A value of column j in standardised units.
-  double apply(double value, Index j) const { return (value - mean[j]) / scale[j]; }
-};
-
-/// Standardization to mean 0 and variance 1, from the training rows' statistics.
-inline Standardization standardization_of(const Buffer<ColumnStatistics>& columns) {
+ZIPML_FUNCTION Standardization standardization_of(const Buffer<ColumnStatistics>& columns) {
   Standardization map{Buffer<double>(columns.size()), Buffer<double>(columns.size())};
   for (Index j = 0; j < columns.size(); ++j) {
     map.mean[j] = columns[j].mean;
@@ -163,24 +190,7 @@ inline Standardization standardization_of(const Buffer<ColumnStatistics>& column
   return map;
 }
 
-/// The map that leaves d columns as they are.
-inline Standardization identity_standardization(Index d) {
-  Standardization map{Buffer<double>(d), Buffer<double>(d)};
-  for (Index j = 0; j < d; ++j) map.scale[j] = 1.0;
-  return map;
-}
-
-/// Of the labels, in the user's units.
-struct LabelStatistics {
-  float min = 0.0f;
-  float max = 0.0f;
-  double mean = 0.0;
-  double deviation = 0.0;
-  bool two_values = false;  ///< every label is min or max, and min < max
-};
-
-/// O(n). Throws Error for n = 0 or labels that are not finite.
-inline LabelStatistics label_statistics(const float* labels, Index n) {
+ZIPML_FUNCTION LabelStatistics label_statistics(const float* labels, Index n) {
   require_finite(MatrixView{labels, n, 1, 1}, "the label vector");
   const auto columns = column_statistics(MatrixView{labels, n, 1, 1});
   LabelStatistics result{columns[0].min, columns[0].max, columns[0].mean, columns[0].deviation, false};
@@ -189,5 +199,7 @@ inline LabelStatistics label_statistics(const float* labels, Index n) {
                       });
   return result;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -39,36 +39,45 @@ class DenseStore : public StoreHeader {
 
   const float* row(Index i) const { return values_.data() + i * cols(); }
   /// Valid as long as the store is.
-  SampleView samples() const {
-    SampleView view;
-    view.rows = rows();
-    view.cols = view.stride = cols();
-    view.codes_bytes = view.store_bytes = store_bytes();
-    static constexpr float none = 0.0f;  // rows without columns are float32 rows all the same
-    view.values = values_.empty() ? &none : values_.data();
-    return view;
-  }
+  SampleView samples() const;
   float value(Index i, Index j, int /*draw*/ = 0) const { return row(i)[j]; }
   void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }
 
  private:
   DenseStore(const MatrixView& features, std::span<const float> labels,
-             const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed)
-      : StoreHeader(features, labels, columns, standardize, seed),
-        values_(checked_product(features.rows, features.cols, "a dense store")) {
-    const Standardization& map = standardization();
-    MatrixRows rows_of(features);
-    for (Index i = 0; i < rows(); ++i) {
-      const float* from = rows_of(row_id(i));
-      float* to = values_.data() + i * cols();
-      for (Index j = 0; j < cols(); ++j)
-        to[j] = static_cast<float>(map.apply(static_cast<double>(from[j]), j));
-    }
-  }
+             const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed);
 
   Buffer<float> values_;
 };
 
 static_assert(SampleStore<DenseStore>);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION SampleView DenseStore::samples() const {
+  SampleView view;
+  view.rows = rows();
+  view.cols = view.stride = cols();
+  view.codes_bytes = view.store_bytes = store_bytes();
+  static constexpr float none = 0.0f;  // rows without columns are float32 rows all the same
+  view.values = values_.empty() ? &none : values_.data();
+  return view;
+}
+
+ZIPML_FUNCTION DenseStore::DenseStore(const MatrixView& features, std::span<const float> labels,
+                                      const Buffer<ColumnStatistics>& columns, bool standardize,
+                                      std::uint64_t seed)
+    : StoreHeader(features, labels, columns, standardize, seed),
+      values_(checked_product(features.rows, features.cols, "a dense store")) {
+  const Standardization& map = standardization();
+  MatrixRows rows_of(features);
+  for (Index i = 0; i < rows(); ++i) {
+    const float* from = rows_of(row_id(i));
+    float* to = values_.data() + i * cols();
+    for (Index j = 0; j < cols(); ++j) to[j] = static_cast<float>(map.apply(static_cast<double>(from[j]), j));
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

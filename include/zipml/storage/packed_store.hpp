@@ -22,14 +22,7 @@ struct AffineDecoder {
   Buffer<float> row_step;    ///< n, or empty
 
   bool scales_rows() const { return !row_step.empty(); }
-  CodeLevels view() const {
-    CodeLevels levels;
-    levels.offset = offset.data();
-    levels.step = step.data();
-    levels.row_offset = row_offset.data();
-    levels.row_step = row_step.data();
-    return levels;
-  }
+  CodeLevels view() const;
   Index bytes() const {
     return static_cast<Index>(offset.bytes() + step.bytes() + row_offset.bytes() + row_step.bytes());
   }
@@ -57,12 +50,7 @@ struct TableDecoder {
   int levels = 0;        ///< 2^b
   Buffer<float> tables;  ///< d x levels
 
-  CodeLevels view() const {
-    CodeLevels view;
-    view.tables = tables.data();
-    view.levels = levels;
-    return view;
-  }
+  CodeLevels view() const;
   Index bytes() const { return static_cast<Index>(tables.bytes()); }
 };
 
@@ -86,14 +74,7 @@ struct SharedTableDecoder : AffineDecoder {
   Buffer<std::uint8_t> entries;  ///< 2^b, or empty
   Buffer<float> entry_values;    ///< the same as floats
 
-  CodeLevels view() const {
-    CodeLevels levels = AffineDecoder::view();
-    if (entries.empty()) return levels;
-    levels.entries = entries.data();
-    levels.entry_values = entry_values.data();
-    levels.entry_count = static_cast<int>(entries.size());
-    return levels;
-  }
+  CodeLevels view() const;
   Index bytes() const {
     return AffineDecoder::bytes() + static_cast<Index>(entries.bytes() + entry_values.bytes());
   }
@@ -196,5 +177,34 @@ class PackedStore : public StoreHeader {
   PlaneLayout layout_;
   Buffer<std::uint8_t> codes_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION CodeLevels AffineDecoder::view() const {
+  CodeLevels levels;
+  levels.offset = offset.data();
+  levels.step = step.data();
+  levels.row_offset = row_offset.data();
+  levels.row_step = row_step.data();
+  return levels;
+}
+
+ZIPML_FUNCTION CodeLevels TableDecoder::view() const {
+  CodeLevels view;
+  view.tables = tables.data();
+  view.levels = levels;
+  return view;
+}
+
+ZIPML_FUNCTION CodeLevels SharedTableDecoder::view() const {
+  CodeLevels levels = AffineDecoder::view();
+  if (entries.empty()) return levels;
+  levels.entries = entries.data();
+  levels.entry_values = entry_values.data();
+  levels.entry_count = static_cast<int>(entries.size());
+  return levels;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -54,18 +54,7 @@ concept FreshStore = SampleStore<S> && requires(const S store) {
 class SampleSet {
  public:
   /// Throws Error when the parts are not of one shape.
-  SampleSet(SampleView samples, Targets targets, Standardization standardization, std::uint64_t seed = 1)
-      : samples_(std::move(samples)),
-        targets_(std::move(targets)),
-        standardization_(std::move(standardization)),
-        seed_(seed) {
-    if (targets_.rows() != samples_.rows)
-      throw Error("samples and labels differ in number", std::to_string(samples_.rows) + " labels",
-                  std::to_string(targets_.rows()));
-    if (standardization_.cols() != samples_.cols)
-      throw Error("samples and standardisation differ in columns", std::to_string(samples_.cols),
-                  std::to_string(standardization_.cols()));
-  }
+  SampleSet(SampleView samples, Targets targets, Standardization standardization, std::uint64_t seed = 1);
 
   const SampleView& samples() const { return samples_; }
   const Targets& targets() const { return targets_; }
@@ -84,12 +73,7 @@ class StoreHeader {
  public:
   StoreHeader() = default;
   StoreHeader(const MatrixView& features, std::span<const float> labels,
-              const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed)
-      : cols_(features.cols),
-        placement_(seed, features.rows),
-        targets_(placement_, labels),
-        standardization_(standardize ? standardization_of(columns)
-                                     : identity_standardization(features.cols)) {}
+              const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed);
 
   Index rows() const { return placement_.rows(); }
   Index cols() const { return cols_; }
@@ -112,5 +96,31 @@ class StoreHeader {
   Targets targets_;
   Standardization standardization_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION SampleSet::SampleSet(SampleView samples, Targets targets, Standardization standardization,
+                                    std::uint64_t seed)
+    : samples_(std::move(samples)),
+      targets_(std::move(targets)),
+      standardization_(std::move(standardization)),
+      seed_(seed) {
+  if (targets_.rows() != samples_.rows)
+    throw Error("samples and labels differ in number", std::to_string(samples_.rows) + " labels",
+                std::to_string(targets_.rows()));
+  if (standardization_.cols() != samples_.cols)
+    throw Error("samples and standardisation differ in columns", std::to_string(samples_.cols),
+                std::to_string(standardization_.cols()));
+}
+
+ZIPML_FUNCTION StoreHeader::StoreHeader(const MatrixView& features, std::span<const float> labels,
+                                        const Buffer<ColumnStatistics>& columns, bool standardize,
+                                        std::uint64_t seed)
+    : cols_(features.cols),
+      placement_(seed, features.rows),
+      targets_(placement_, labels),
+      standardization_(standardize ? standardization_of(columns) : identity_standardization(features.cols)) {}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

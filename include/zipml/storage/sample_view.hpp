@@ -42,24 +42,9 @@ struct CodeLevels {
     return static_cast<float>(static_cast<double>(offset) +
                               static_cast<double>(step) * static_cast<double>(t));
   }
-  float value(Index i, Index j, int code) const {
-    if (tables != nullptr) return tables[j * levels + code];
-    float t = entries != nullptr ? entry_values[code] : static_cast<float>(code);
-    if (scales_rows()) t = affine_value(row_offset[i], row_step[i], t);
-    return affine_value(offset[j], step[j], t);
-  }
+  float value(Index i, Index j, int code) const;
   /// Codes of row i become values, in place.
-  void decode(Index i, Index d, float* codes) const {
-    if (tables != nullptr) {
-      for (Index j = 0; j < d; ++j) codes[j] = tables[j * levels + static_cast<Index>(codes[j])];
-      return;
-    }
-    if (entries != nullptr)
-      for (Index j = 0; j < d; ++j) codes[j] = entry_values[static_cast<Index>(codes[j])];
-    if (scales_rows())
-      for (Index j = 0; j < d; ++j) codes[j] = affine_value(row_offset[i], row_step[i], codes[j]);
-    for (Index j = 0; j < d; ++j) codes[j] = affine_value(offset[j], step[j], codes[j]);
-  }
+  void decode(Index i, Index d, float* codes) const;
 };
 
 /// n rows and d columns of samples: float32 rows (`values`), or codes. Promised by whoever makes one: codes
@@ -109,48 +94,77 @@ struct SampleView {
 
   /// Where the rows [first, first + count) lie, to be prefetched: exactly their groups where a code is one
   /// plane, else as many bytes from the beginning of their block on, which are whole blocks where rows are.
-  std::span<const std::byte> memory_of(Index first, Index count) const {
-    if (is_dense()) return std::as_bytes(std::span(row(first), static_cast<std::size_t>(count * stride)));
-    const bool one_plane = std::has_single_bit(static_cast<unsigned>(layout.stored_bits)) && draws == 1;
-    const Index before = one_plane ? first % group_rows : first % block_rows;
-    const Index group_bytes = layout.stored_bits * cols;
-    const Index offset = (first - before) / group_rows * group_bytes;
-    const Index bytes = std::min((before + count + 7) / 8 * group_bytes, layout.bytes() - offset);
-    return std::as_bytes(std::span(codes + offset, static_cast<std::size_t>(bytes)));
-  }
+  std::span<const std::byte> memory_of(Index first, Index count) const;
 
   /// The code that draw `draw` of value (i, j) is read as; of an outlier, the clipped one. Packed samples
   /// only.
   int code(Index i, Index j, int draw = 0) const { return RowCodes(codes, layout, planes(draw), i)[j]; }
   /// Value (i, j) of a draw in standardised units. O(outliers of a block).
-  float value(Index i, Index j, int draw = 0) const {
-    if (is_dense()) return row(i)[j];
-    float v = levels.value(i, j, code(i, j, draw));
-    List<Outlier> found;
-    outliers.find(i, 1, found);
-    for (const Outlier& outlier : found)
-      if (outlier.column == j) v += outlier.correction;
-    return v;
-  }
+  float value(Index i, Index j, int draw = 0) const;
   /// Decodes row i of one draw into `out` (d values, standardised units). O(d).
-  void decode_row(Index i, int draw, float* out) const {
-    if (is_dense()) {
-      std::copy_n(row(i), cols, out);
-      return;
-    }
-    const RowCodes row_codes(codes, layout, planes(draw), i);
-    std::fill_n(out, cols, 0.0f);
-    for (int p = 0; p < row_codes.count; ++p) {  // plane by plane, so that compilers use vectors
-      const std::uint8_t* bytes = row_codes.bytes[p];
-      const int shift = row_codes.shift[p], mask = row_codes.mask[p], weight = row_codes.weight[p];
-      for (Index j = 0; j < cols; ++j) out[j] += static_cast<float>((bytes[j] >> shift & mask) << weight);
-    }
-    levels.decode(i, cols, out);
-    if (outliers.empty()) return;
-    List<Outlier> found;
-    outliers.find(i, 1, found);
-    for (const Outlier& outlier : found) out[outlier.column] += outlier.correction;
-  }
+  void decode_row(Index i, int draw, float* out) const;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION float CodeLevels::value(Index i, Index j, int code) const {
+  if (tables != nullptr) return tables[j * levels + code];
+  float t = entries != nullptr ? entry_values[code] : static_cast<float>(code);
+  if (scales_rows()) t = affine_value(row_offset[i], row_step[i], t);
+  return affine_value(offset[j], step[j], t);
+}
+
+ZIPML_FUNCTION void CodeLevels::decode(Index i, Index d, float* codes) const {
+  if (tables != nullptr) {
+    for (Index j = 0; j < d; ++j) codes[j] = tables[j * levels + static_cast<Index>(codes[j])];
+    return;
+  }
+  if (entries != nullptr)
+    for (Index j = 0; j < d; ++j) codes[j] = entry_values[static_cast<Index>(codes[j])];
+  if (scales_rows())
+    for (Index j = 0; j < d; ++j) codes[j] = affine_value(row_offset[i], row_step[i], codes[j]);
+  for (Index j = 0; j < d; ++j) codes[j] = affine_value(offset[j], step[j], codes[j]);
+}
+
+ZIPML_FUNCTION std::span<const std::byte> SampleView::memory_of(Index first, Index count) const {
+  if (is_dense()) return std::as_bytes(std::span(row(first), static_cast<std::size_t>(count * stride)));
+  const bool one_plane = std::has_single_bit(static_cast<unsigned>(layout.stored_bits)) && draws == 1;
+  const Index before = one_plane ? first % group_rows : first % block_rows;
+  const Index group_bytes = layout.stored_bits * cols;
+  const Index offset = (first - before) / group_rows * group_bytes;
+  const Index bytes = std::min((before + count + 7) / 8 * group_bytes, layout.bytes() - offset);
+  return std::as_bytes(std::span(codes + offset, static_cast<std::size_t>(bytes)));
+}
+
+ZIPML_FUNCTION float SampleView::value(Index i, Index j, int draw) const {
+  if (is_dense()) return row(i)[j];
+  float v = levels.value(i, j, code(i, j, draw));
+  List<Outlier> found;
+  outliers.find(i, 1, found);
+  for (const Outlier& outlier : found)
+    if (outlier.column == j) v += outlier.correction;
+  return v;
+}
+
+ZIPML_FUNCTION void SampleView::decode_row(Index i, int draw, float* out) const {
+  if (is_dense()) {
+    std::copy_n(row(i), cols, out);
+    return;
+  }
+  const RowCodes row_codes(codes, layout, planes(draw), i);
+  std::fill_n(out, cols, 0.0f);
+  for (int p = 0; p < row_codes.count; ++p) {  // plane by plane, so that compilers use vectors
+    const std::uint8_t* bytes = row_codes.bytes[p];
+    const int shift = row_codes.shift[p], mask = row_codes.mask[p], weight = row_codes.weight[p];
+    for (Index j = 0; j < cols; ++j) out[j] += static_cast<float>((bytes[j] >> shift & mask) << weight);
+  }
+  levels.decode(i, cols, out);
+  if (outliers.empty()) return;
+  List<Outlier> found;
+  outliers.find(i, 1, found);
+  for (const Outlier& outlier : found) out[outlier.column] += outlier.correction;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

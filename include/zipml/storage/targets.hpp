@@ -46,18 +46,7 @@ class Targets {
   Targets(const RowPlacement& placement, std::initializer_list<std::span<const float>> labels)
       : Targets(placement, std::span<const std::span<const float>>(labels.begin(), labels.size())) {}
   /// The same of several models.
-  Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
-      : rows_(placement.rows()),
-        values_(checked_product(rows_, static_cast<Index>(labels.size()), "the targets")) {
-    Index model = 0;
-    for (const std::span<const float> of_model : labels) {
-      if (static_cast<Index>(of_model.size()) != rows_)
-        throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
-                    std::to_string(of_model.size()));
-      statistics_.push_back(label_statistics(of_model.data(), rows_));
-      place(placement, of_model.data(), values_.data() + model++ * rows_);
-    }
-  }
+  Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels);
 
   Index rows() const { return rows_; }
   int models() const { return static_cast<int>(statistics_.size()); }
@@ -71,19 +60,38 @@ class Targets {
   const Buffer<float>& values() const { return values_; }
 
  private:
-  static void place(const RowPlacement& placement, const float* labels, float* out) {
-    constexpr Index piece = 1024;
-    Index ids[piece];
-    for (Index first = 0; first < placement.rows(); first += piece) {
-      const Index count = placement.rows() - first < piece ? placement.rows() - first : piece;
-      placement.row_ids(first, count, ids);
-      for (Index k = 0; k < count; ++k) out[first + k] = labels[ids[k]];
-    }
-  }
+  static void place(const RowPlacement& placement, const float* labels, float* out);
 
   Index rows_ = 0;
   Buffer<float> values_;  // m x n
   List<LabelStatistics> statistics_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION Targets::Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
+    : rows_(placement.rows()),
+      values_(checked_product(rows_, static_cast<Index>(labels.size()), "the targets")) {
+  Index model = 0;
+  for (const std::span<const float> of_model : labels) {
+    if (static_cast<Index>(of_model.size()) != rows_)
+      throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
+                  std::to_string(of_model.size()));
+    statistics_.push_back(label_statistics(of_model.data(), rows_));
+    place(placement, of_model.data(), values_.data() + model++ * rows_);
+  }
+}
+
+ZIPML_FUNCTION void Targets::place(const RowPlacement& placement, const float* labels, float* out) {
+  constexpr Index piece = 1024;
+  Index ids[piece];
+  for (Index first = 0; first < placement.rows(); first += piece) {
+    const Index count = placement.rows() - first < piece ? placement.rows() - first : piece;
+    placement.row_ids(first, count, ids);
+    for (Index k = 0; k < count; ++k) out[first + k] = labels[ids[k]];
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

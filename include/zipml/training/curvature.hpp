@@ -17,7 +17,24 @@ namespace zipml::inline ZIPML_ABI {
 namespace detail {
 
 /// Some 2^19 values of the first rows, a random sample of the data.
-inline Buffer<float> first_rows(const SampleView& samples) {
+Buffer<float> first_rows(const SampleView& samples);
+
+}  // namespace detail
+
+/// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a
+/// strided selection; top eigenvalue by a dozen steps of the power method on the first rows (a random sample
+/// of the data). A 1 is appended to each row for the intercept. O(values).
+Curvature measure_curvature(const SampleView& samples);
+
+/// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the
+/// mean of 1 / (lambda + floor) (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
+double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor);
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION Buffer<float> first_rows(const SampleView& samples) {
   constexpr Index values = Index{1} << 19;
   const Index d = samples.cols;
   const Index n = std::min(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
@@ -28,10 +45,7 @@ inline Buffer<float> first_rows(const SampleView& samples) {
 
 }  // namespace detail
 
-/// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a
-/// strided selection; top eigenvalue by a dozen steps of the power method on the first rows (a random sample
-/// of the data). A 1 is appended to each row for the intercept. O(values).
-inline Curvature measure_curvature(const SampleView& samples) {
+ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
   constexpr Index norm_values = Index{1} << 24;
   Curvature curvature;
   const Index d = samples.cols;
@@ -85,9 +99,7 @@ inline Curvature measure_curvature(const SampleView& samples) {
   return curvature;
 }
 
-/// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the
-/// mean of 1 / (lambda + floor) (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
-inline double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor) {
+ZIPML_FUNCTION double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor) {
   const Random random(seed);
   const Index d = samples.cols;
   const Buffer<float> rows = detail::first_rows(samples);
@@ -112,5 +124,7 @@ inline double measure_mean_inverse(const SampleView& samples, std::uint64_t seed
   const detail::Spectrum spectrum = detail::lanczos(std::move(signs), 24, 0.0, detail::LinearMap(apply));
   return spectrum.inverse > 0.0 ? spectrum.inverse / static_cast<double>(d) : 1.0 / floor;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -91,26 +91,7 @@ namespace detail {
 
 /// Mean variance of the rounding of one draw, column by column: the store's bias terms, or half the mean
 /// squared difference of two draws on the first rows.
-inline Buffer<double> rounding_variance(const SampleView& samples) {
-  const Index d = samples.cols;
-  Buffer<double> variance(d);
-  if (samples.bias != nullptr) {
-    for (Index j = 0; j < d; ++j) variance[j] = static_cast<double>(samples.bias[j]);
-  } else if (samples.draws > 1) {
-    const Index rows = std::min<Index>(samples.rows, 2048);
-    Buffer<float> first(d);
-    Buffer<float> second(d);
-    for (Index i = 0; i < rows; ++i) {
-      samples.decode_row(i, 0, first.data());
-      samples.decode_row(i, 1, second.data());
-      for (Index j = 0; j < d; ++j) {
-        const double difference = static_cast<double>(first[j]) - static_cast<double>(second[j]);
-        variance[j] += pinned(0.5 * difference * difference) / static_cast<double>(rows);
-      }
-    }
-  }
-  return variance;
-}
+Buffer<double> rounding_variance(const SampleView& samples);
 
 }  // namespace detail
 
@@ -185,5 +166,34 @@ class DefinitenessTest {
   Buffer<double> variance_;
   Random random_;
 };
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION Buffer<double> rounding_variance(const SampleView& samples) {
+  const Index d = samples.cols;
+  Buffer<double> variance(d);
+  if (samples.bias != nullptr) {
+    for (Index j = 0; j < d; ++j) variance[j] = static_cast<double>(samples.bias[j]);
+  } else if (samples.draws > 1) {
+    const Index rows = std::min<Index>(samples.rows, 2048);
+    Buffer<float> first(d);
+    Buffer<float> second(d);
+    for (Index i = 0; i < rows; ++i) {
+      samples.decode_row(i, 0, first.data());
+      samples.decode_row(i, 1, second.data());
+      for (Index j = 0; j < d; ++j) {
+        const double difference = static_cast<double>(first[j]) - static_cast<double>(second[j]);
+        variance[j] += pinned(0.5 * difference * difference) / static_cast<double>(rows);
+      }
+    }
+  }
+  return variance;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

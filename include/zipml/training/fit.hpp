@@ -58,21 +58,7 @@ enum class Status {
                ///< the result depends on when it stopped: a warning
 };
 
-inline const char* to_string(Status status) {
-  switch (status) {
-    case Status::completed:
-      return "completed";
-    case Status::converged:
-      return "converged";
-    case Status::stopped:
-      return "stopped";
-    case Status::diverged:
-      return "diverged";
-    case Status::indefinite:
-      return "indefinite";
-  }
-  return "unknown";
-}
+const char* to_string(Status status);
 
 /// A training run's result.
 struct Fit {
@@ -105,7 +91,31 @@ struct Fit {
 namespace detail {
 
 /// What a user should do about how a fit ended; empty when all is well.
-inline std::string advice_for(const Fit& fit, bool indefinite) {
+std::string advice_for(const Fit& fit, bool indefinite);
+
+}  // namespace detail
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION const char* to_string(Status status) {
+  switch (status) {
+    case Status::completed:
+      return "completed";
+    case Status::converged:
+      return "converged";
+    case Status::stopped:
+      return "stopped";
+    case Status::diverged:
+      return "diverged";
+    case Status::indefinite:
+      return "indefinite";
+  }
+  return "unknown";
+}
+
+namespace detail {
+
+ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
   const std::string remedies =
       "take more bits, outliers, a ridge penalty, Safety::shrink, or naive with nearest rounding";
   if (fit.status == Status::diverged && indefinite)
@@ -127,5 +137,7 @@ inline std::string advice_for(const Fit& fit, bool indefinite) {
 }
 
 }  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

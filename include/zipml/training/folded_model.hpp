@@ -33,74 +33,12 @@ class FoldedModels {
   FoldedModels() = default;
   /// For m models of d columns with these steps and offsets; `scales_rows` asks for the sum of u as well.
   FoldedModels(const float* step, const float* offset, Index d, int models, const FoldedRounding& how,
-               bool scales_rows)
-      : how_(how),
-        d_(d),
-        models_(models),
-        padded_(padded(d)),
-        scales_rows_(scales_rows),
-        step_(padded_),
-        offset_(padded_),
-        folded_(padded_ * models),
-        scale_(models),
-        sum_(models) {
-    std::copy_n(step, d, step_.data());
-    std::copy_n(offset, d, offset_.data());
-    if (!how.integers) return;
-    codes_ = Buffer<std::int8_t>(padded_ * models);
-    rounded_ = Buffer<float>(padded_ * models);
-    inverse_step_ = Buffer<float>(padded_);
-    ratio_ = Buffer<float>(padded_);
-    for (Index j = 0; j < d; ++j) {
-      inverse_step_[j] = finite_ratio(1.0f, step_[j]);
-      ratio_[j] = finite_ratio(offset_[j], step_[j]);
-      if (step_[j] == 0.0f) constant_columns_.push_back(j);
-    }
-  }
+               bool scales_rows);
 
   /// Folds x, the model of index m, and returns <o, x>, or <o, x^>. `batch` is the row of the random numbers;
   /// `needs_rounded` says that rounded() will be asked for. O(d).
   double fold(const KernelTable& kernels, const Random& random, std::uint64_t batch, int m, const float* x,
-              bool needs_rounded, PassTeam& team) {
-    float* folded = folded_.data() + m * padded_;
-    team.step_ahead();
-    const float largest = kernels.fold(step_.data(), x, folded, padded_);
-    team.step_ahead();
-    if (!how_.integers) {
-      if (scales_rows_) sum_[m] = static_cast<float>(detail::sum(folded, d_));
-      return kernels.dot(offset_.data(), x, padded_);
-    }
-    std::int8_t* codes = codes_.data() + m * padded_;
-    float* rounded = rounded_.data() + m * padded_;
-    if (!(largest <= std::numeric_limits<float>::max())) {  // diverged: so do the margins
-      std::fill_n(codes, padded_, std::int8_t{0});
-      return std::numeric_limits<double>::quiet_NaN();
-    }
-    const int levels = std::min(symmetric_levels(how_.bits), how_.most_levels);
-    const float scale = scale_[m] = largest / static_cast<float>(levels);
-    if (scale > 0.0f) {
-      const VectorRounding rounding{
-          random, {Stream::model, batch, how_.draw, 0}, scale, levels, how_.bits == 1};
-      kernels.round_symmetric(folded, d_, rounding, codes);
-    } else {
-      std::fill_n(codes, padded_, std::int8_t{0});
-    }
-    team.step_ahead();
-    // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
-    double base = kernels.unfold(codes, scale, ratio_.data(), inverse_step_.data(),
-                                 needs_rounded ? rounded : nullptr, padded_);
-    team.step_ahead();
-    for (const Index j : constant_columns_) {
-      base += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x[j]));
-      rounded[j] = x[j];
-    }
-    if (scales_rows_) {
-      std::int64_t total = 0;
-      for (Index j = 0; j < d_; ++j) total += codes[j];
-      sum_[m] = static_cast<float>(static_cast<double>(scale) * static_cast<double>(total));
-    }
-    return base;
-  }
+              bool needs_rounded, PassTeam& team);
 
   const float* step() const { return step_.data(); }
   const float* offset() const { return offset_.data(); }
@@ -133,5 +71,78 @@ class FoldedModels {
   Buffer<float> scale_;  // m
   Buffer<float> sum_;    // m
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION FoldedModels::FoldedModels(const float* step, const float* offset, Index d, int models,
+                                          const FoldedRounding& how, bool scales_rows)
+    : how_(how),
+      d_(d),
+      models_(models),
+      padded_(padded(d)),
+      scales_rows_(scales_rows),
+      step_(padded_),
+      offset_(padded_),
+      folded_(padded_ * models),
+      scale_(models),
+      sum_(models) {
+  std::copy_n(step, d, step_.data());
+  std::copy_n(offset, d, offset_.data());
+  if (!how.integers) return;
+  codes_ = Buffer<std::int8_t>(padded_ * models);
+  rounded_ = Buffer<float>(padded_ * models);
+  inverse_step_ = Buffer<float>(padded_);
+  ratio_ = Buffer<float>(padded_);
+  for (Index j = 0; j < d; ++j) {
+    inverse_step_[j] = finite_ratio(1.0f, step_[j]);
+    ratio_[j] = finite_ratio(offset_[j], step_[j]);
+    if (step_[j] == 0.0f) constant_columns_.push_back(j);
+  }
+}
+
+ZIPML_FUNCTION double FoldedModels::fold(const KernelTable& kernels, const Random& random,
+                                         std::uint64_t batch, int m, const float* x, bool needs_rounded,
+                                         PassTeam& team) {
+  float* folded = folded_.data() + m * padded_;
+  team.step_ahead();
+  const float largest = kernels.fold(step_.data(), x, folded, padded_);
+  team.step_ahead();
+  if (!how_.integers) {
+    if (scales_rows_) sum_[m] = static_cast<float>(detail::sum(folded, d_));
+    return kernels.dot(offset_.data(), x, padded_);
+  }
+  std::int8_t* codes = codes_.data() + m * padded_;
+  float* rounded = rounded_.data() + m * padded_;
+  if (!(largest <= std::numeric_limits<float>::max())) {  // diverged: so do the margins
+    std::fill_n(codes, padded_, std::int8_t{0});
+    return std::numeric_limits<double>::quiet_NaN();
+  }
+  const int levels = std::min(symmetric_levels(how_.bits), how_.most_levels);
+  const float scale = scale_[m] = largest / static_cast<float>(levels);
+  if (scale > 0.0f) {
+    const VectorRounding rounding{
+        random, {Stream::model, batch, how_.draw, 0}, scale, levels, how_.bits == 1};
+    kernels.round_symmetric(folded, d_, rounding, codes);
+  } else {
+    std::fill_n(codes, padded_, std::int8_t{0});
+  }
+  team.step_ahead();
+  // <o, x^> = scale * sum_j (o_j / s_j) code_j; a column without steps keeps its exact weight.
+  double base = kernels.unfold(codes, scale, ratio_.data(), inverse_step_.data(),
+                               needs_rounded ? rounded : nullptr, padded_);
+  team.step_ahead();
+  for (const Index j : constant_columns_) {
+    base += pinned(static_cast<double>(offset_[j]) * static_cast<double>(x[j]));
+    rounded[j] = x[j];
+  }
+  if (scales_rows_) {
+    std::int64_t total = 0;
+    for (Index j = 0; j < d_; ++j) total += codes[j];
+    sum_[m] = static_cast<float>(static_cast<double>(scale) * static_cast<double>(total));
+  }
+  return base;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -33,14 +33,7 @@ class MappedTargets {
  public:
   MappedTargets() = default;
   /// `maps` has an entry for each model.
-  MappedTargets(const Targets& targets, std::span<const LabelMap> maps)
-      : rows_(targets.rows()), values_(targets.values().size()) {
-    for (int m = 0; m < targets.models(); ++m) {
-      const std::span<const float> from = targets.of(m);
-      for (Index i = 0; i < rows_; ++i)
-        values_[m * rows_ + i] = maps[static_cast<std::size_t>(m)].apply(from[static_cast<std::size_t>(i)]);
-    }
-  }
+  MappedTargets(const Targets& targets, std::span<const LabelMap> maps);
   /// n labels of 0 for m models.
   MappedTargets(Index rows, int models) : rows_(rows), values_(rows * models) {}
 
@@ -66,75 +59,20 @@ class GradientDevice {
  public:
   /// What `samples` shows, team and reducer must outlive the device; `targets` is what labels() gives. Throws
   /// Error for channels out of range.
-  ZIPML_NOINLINE GradientDevice(const KernelTable& kernels, const SampleView& samples,
-                                const MappedTargets& targets, const DeviceOptions& options)
-      : kernels_(kernels),
-        samples_(samples),
-        targets_(targets),
-        reducer_(options.reducer),
-        random_(options.seed),
-        integer_(multiplies_integers(samples, options.channels.model)),
-        receives_codes_(integer_ && sends_codes(options.channels.model)),
-        // Integer passes pay from 128 KB of codes on; float ones are shorter, and wait for memory anyway.
-        team_(options.team, integer_ ? static_cast<Index>(0x1p20 / samples.stored_bits) : Index{1} << 18),
-        models_(options.models),
-        d_(samples.cols),
-        padded_(padded(d_)),
-        sums_(d_, models_, integer_ ? team_.size() : 1, integer_, !samples.outliers.empty()) {
-    for (int m = 0; m < models_; ++m) {
-      to_device_.emplace_back(options.channels.model, d_, random_, Stream::model);
-      from_device_.emplace_back(options.channels.gradient, d_, random_, Stream::gradient);
-    }
-    if (to_device_[0].rounds() && !receives_codes_) received_ = Buffer<float>(padded_ * models_);
-    if (from_device_[0].rounds()) sent_ = Buffer<float>(padded_ * models_);
-    if (reducer_ != nullptr && from_device_[0].rounds())
-      for (int m = 0; m < models_; ++m)
-        for (int k = 0; k < reducer_->workers(); ++k)
-          decoders_.emplace_back(options.channels.gradient, d_, Stream::gradient);
-    batch_.models.resize(static_cast<std::size_t>(models_));
-    choose_readers(options.channels.model);
-  }
+  GradientDevice(const KernelTable& kernels, const SampleView& samples, const MappedTargets& targets,
+                 const DeviceOptions& options);
   GradientDevice(const GradientDevice&) = delete;
   GradientDevice& operator=(const GradientDevice&) = delete;
 
   /// Subtracts diagonal_j x_j, times the factor that the estimator gives, from the gradient of every batch:
   /// the bias terms of the samples, or what is left of them when they are shrunk; a negative entry is a
   /// ridge. Empty: nothing.
-  void set_correction(const Buffer<float>& diagonal) {
-    correction_ = Buffer<float>(diagonal.empty() ? 0 : padded_);
-    std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
-    factor_ = 1.0f;
-    scaled_correction_ = Buffer<float>();
-  }
+  void set_correction(const Buffer<float>& diagonal);
 
   /// Receives the models (d standardised weights each, padded(d) floats apart, 0 from d on; read until descend
   /// or end_batch), and their intercepts, for the rows [first, first + count). `batch` counts the batches of a
   /// fit: the row of the random numbers.
-  ZIPML_NOINLINE void begin_batch(Index first, Index count, const float* x, const float* intercepts,
-                                  std::uint64_t batch) {
-    first_ = next_ = first;
-    end_ = first + count;
-    batch_.batch = batch;
-    batch_.needs_model = !correction_.empty() || !samples_.outliers.empty();
-    for (int m = 0; m < models_; ++m) {
-      BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
-      model.base = static_cast<double>(intercepts[m]);
-      model.x = x + m * padded_;
-      ChannelEncoder& encoder = to_device_[static_cast<std::size_t>(m)];
-      if (!received_.empty()) {
-        float* received = received_.data() + m * padded_;
-        std::copy_n(model.x, padded_, received);
-        encoder.send(kernels_, batch, received);
-        model.x = received;
-      } else {
-        encoder.count();
-      }
-    }
-    sums_.begin_batch();
-    reader_ = !integer_ && count < group_rows ? few_.get() : main_.get();
-    reserve(reader_->pass_rows(count));
-    reader_->begin_batch(batch_);
-  }
+  void begin_batch(Index first, Index count, const float* x, const float* intercepts, std::uint64_t batch);
 
   /// The same for one model.
   void begin_batch(Index first, Index count, const float* x, float intercept, std::uint64_t batch) {
@@ -149,32 +87,7 @@ class GradientDevice {
   }
 
   /// Moves to the next rows of the batch that are worked on together; false when there are none left.
-  ZIPML_NOINLINE bool next_pass() {
-    if (next_ == end_) return false;
-    const Index first = next_;
-    const Index count = std::min(end_ - next_, reader_->pass_rows(end_ - first_));
-    next_ += count;
-    const Share mine = reducer_ == nullptr
-                           ? Share{0, count}
-                           : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
-    pass_.batch = batch_.batch;
-    pass_.first = first + mine.first;
-    pass_.count = mine.count;
-    pass_.place = pass_.first - first_;
-    const bool grouped = reader_->reads_groups() && pass_.count > 0;
-    pass_.lead = grouped ? pass_.first % group_rows : 0;
-    pass_.groups = {pass_.first / group_rows, 0};
-    if (pass_.count > 0)
-      pass_.groups.count = (pass_.first + pass_.count + group_rows - 1) / group_rows - pass_.groups.first;
-    samples_.outliers.find(pass_.first, pass_.count, outliers_);
-    pass_.outliers = outliers_;
-    reader_->begin_pass(pass_);
-    if (next_ < end_)
-      look_ahead(next_, std::min(end_ - next_, reader_->pass_rows(end_ - first_)));
-    else if (announced_count_ > 0)
-      look_ahead(announced_first_, reader_->pass_rows(std::exchange(announced_count_, 0)));
-    return true;
-  }
+  bool next_pass();
 
   int models() const { return models_; }
   /// Rows of the pass that this worker takes.
@@ -219,25 +132,7 @@ class GradientDevice {
   /// x -= step * g for one model, with the mean gradient g of the batch as it arrives; x, padded to
   /// model_padding, may be the model that the batch began with. Each model once a batch, in their order.
   /// Returns the mean gradient of the intercept.
-  ZIPML_NOINLINE float descend(int m, float step, float* x) {
-    ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
-    if (!encoder.rounds()) {
-      if (m == 0) sums_.reduce(reducer_, integer_);
-      encoder.count();
-      return descend_exactly(m, step, x);
-    }
-    float* sent = sent_.data() + m * padded_;
-    std::fill_n(sent, padded_, 0.0f);
-    // A worker's message holds the share of the gradient, and of the correction, that its own rows make.
-    float residual = descend_exactly(m, -1.0f, sent);
-    // Non-finite gradients cannot be rounded; the caller detects divergence.
-    constexpr float most = std::numeric_limits<float>::max();
-    if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
-    const Message& message = encoder.send(kernels_, batch_.batch, sent);
-    if (reducer_ != nullptr) residual = receive_from_all(m, message, residual, sent);
-    kernels_.descend_row(RowStep{sent, step}, x, padded_);
-    return residual;
-  }
+  float descend(int m, float step, float* x);
   /// Largest magnitude of the last gradient, to detect divergence.
   float largest() const { return largest_; }
 
@@ -273,91 +168,23 @@ class GradientDevice {
            model.levels == ChannelLevels::uniform;
   }
 
-  void choose_readers(const Channel& model) {
-    if (samples_.is_dense()) {
-      main_ = std::make_unique<FloatRows>(kernels_, samples_, team_);
-    } else if (integer_) {
-      FoldedRounding how;
-      if (receives_codes_)
-        how.bits = model.bits;
-      else
-        how.draw = 1;  // what has arrived is rounded again
-      // Rounded gradients of workers meet as messages, exact ones as integers.
-      Reducer* const meets = from_device_[0].rounds() ? nullptr : reducer_;
-      main_ = std::make_unique<PackedIntegers>(kernels_, samples_, team_, models_, how, random_, meets);
-    } else if (samples_.levels.is_affine()) {
-      main_ = std::make_unique<AffineFloats>(kernels_, samples_, team_, models_);
-    } else {
-      main_ = std::make_unique<ColumnTableFloats>(kernels_, samples_, team_);
-    }
-    if (samples_.is_dense())
-      few_ = std::make_unique<FloatRows>(kernels_, samples_, team_);
-    else if (!integer_)
-      few_ = std::make_unique<DecodedRows>(kernels_, samples_, team_);
-    reader_ = main_.get();
-  }
+  void choose_readers(const Channel& model);
 
-  float descend_exactly(int m, float step, float* x) {
-    const GradientSums::OfModel sums = sums_[m];
-    const auto count = static_cast<float>(end_ - first_);
-    GradientFrame frame = reader_->frame(sums_, m);
-    frame.outliers = reader_->reads_groups() ? sums_.outliers(m) : nullptr;
-    frame.diagonal = correction_for(sums.subtracted / static_cast<double>(count));
-    frame.model = reader_->model(batch_, m);
-    frame.share = 1.0f / count;
-    team_.step_ahead();
-    largest_ = kernels_.descend(frame, step, x, padded_);
-    return static_cast<float>(sums.residuals / static_cast<double>(count));
-  }
+  float descend_exactly(int m, float step, float* x);
 
   /// The correction times a factor, or null. The factor is the slope of an affine loss, the same in every
   /// batch.
-  const float* correction_for(double factor) {
-    if (correction_.empty() || factor == 0.0) return nullptr;
-    const auto rounded = static_cast<float>(factor);
-    if (rounded == 1.0f) return correction_.data();
-    if (scaled_correction_.empty() || rounded != factor_) {
-      if (scaled_correction_.empty()) scaled_correction_ = Buffer<float>(padded_);
-      for (Index j = 0; j < padded_; ++j) scaled_correction_[j] = rounded * correction_[j];
-      factor_ = rounded;
-    }
-    return scaled_correction_.data();
-  }
+  const float* correction_for(double factor);
 
   /// Replaces `sent` by the sum of what the messages of all workers bring; returns the sum of their
   /// residuals.
-  float receive_from_all(int m, const Message& message, float residual, float* sent) {
-    const List<Message> messages = reducer_->gather(message);
-    Buffer<float> received(padded_);
-    std::fill_n(sent, padded_, 0.0f);
-    for (std::size_t worker = 0; worker < messages.size(); ++worker) {
-      decoders_[static_cast<std::size_t>(m) * messages.size() + worker].receive(messages[worker],
-                                                                                received.data());
-      for (Index j = 0; j < d_; ++j) sent[j] += received[j];
-    }
-    largest_ = kernels_.largest(sent, padded_);
-    auto sum = static_cast<double>(residual);
-    reducer_->sum(std::span<double>(&sum, 1));
-    return static_cast<float>(sum);
-  }
+  float receive_from_all(int m, const Message& message, float residual, float* sent);
 
   /// Prefetches the rows [first, first + count) while this pass is worked on: batches come in random order,
   /// which the hardware prefetcher does not follow.
-  void look_ahead(Index first, Index count) {
-    samples_.outliers.prefetch(first, count);
-    const auto memory = samples_.memory_of(first, count);
-    team_.look_ahead(reinterpret_cast<const char*>(memory.data()), static_cast<Index>(memory.size()),
-                     pass_.count * d_);
-    for (int m = 0; m < models_; ++m)
-      for (Index i = 0; i < count; i += 16) __builtin_prefetch(targets_.of(m) + first + i, 0, 3);
-  }
+  void look_ahead(Index first, Index count);
 
-  void reserve(Index rows) {
-    const Index slots = round_up(rows, group_rows) + group_rows;  // a pass may begin inside a group
-    if (slots <= margins_.slots()) return;
-    margins_ = PassSlots(models_, samples_.draws, slots);
-    residuals_ = PassSlots(models_, samples_.draws, slots);
-  }
+  void reserve(Index rows);
 
   KernelTable kernels_;
   SampleView samples_;
@@ -398,5 +225,207 @@ class GradientDevice {
   PassSlots margins_;
   PassSlots residuals_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION MappedTargets::MappedTargets(const Targets& targets, std::span<const LabelMap> maps)
+    : rows_(targets.rows()), values_(targets.values().size()) {
+  for (int m = 0; m < targets.models(); ++m) {
+    const std::span<const float> from = targets.of(m);
+    for (Index i = 0; i < rows_; ++i)
+      values_[m * rows_ + i] = maps[static_cast<std::size_t>(m)].apply(from[static_cast<std::size_t>(i)]);
+  }
+}
+
+ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const SampleView& samples,
+                                              const MappedTargets& targets, const DeviceOptions& options)
+    : kernels_(kernels),
+      samples_(samples),
+      targets_(targets),
+      reducer_(options.reducer),
+      random_(options.seed),
+      integer_(multiplies_integers(samples, options.channels.model)),
+      receives_codes_(integer_ && sends_codes(options.channels.model)),
+      // Integer passes pay from 128 KB of codes on; float ones are shorter, and wait for memory anyway.
+      team_(options.team, integer_ ? static_cast<Index>(0x1p20 / samples.stored_bits) : Index{1} << 18),
+      models_(options.models),
+      d_(samples.cols),
+      padded_(padded(d_)),
+      sums_(d_, models_, integer_ ? team_.size() : 1, integer_, !samples.outliers.empty()) {
+  for (int m = 0; m < models_; ++m) {
+    to_device_.emplace_back(options.channels.model, d_, random_, Stream::model);
+    from_device_.emplace_back(options.channels.gradient, d_, random_, Stream::gradient);
+  }
+  if (to_device_[0].rounds() && !receives_codes_) received_ = Buffer<float>(padded_ * models_);
+  if (from_device_[0].rounds()) sent_ = Buffer<float>(padded_ * models_);
+  if (reducer_ != nullptr && from_device_[0].rounds())
+    for (int m = 0; m < models_; ++m)
+      for (int k = 0; k < reducer_->workers(); ++k)
+        decoders_.emplace_back(options.channels.gradient, d_, Stream::gradient);
+  batch_.models.resize(static_cast<std::size_t>(models_));
+  choose_readers(options.channels.model);
+}
+
+ZIPML_FUNCTION void GradientDevice::set_correction(const Buffer<float>& diagonal) {
+  correction_ = Buffer<float>(diagonal.empty() ? 0 : padded_);
+  std::copy(diagonal.begin(), diagonal.end(), correction_.begin());
+  factor_ = 1.0f;
+  scaled_correction_ = Buffer<float>();
+}
+
+ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const float* x,
+                                                const float* intercepts, std::uint64_t batch) {
+  first_ = next_ = first;
+  end_ = first + count;
+  batch_.batch = batch;
+  batch_.needs_model = !correction_.empty() || !samples_.outliers.empty();
+  for (int m = 0; m < models_; ++m) {
+    BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
+    model.base = static_cast<double>(intercepts[m]);
+    model.x = x + m * padded_;
+    ChannelEncoder& encoder = to_device_[static_cast<std::size_t>(m)];
+    if (!received_.empty()) {
+      float* received = received_.data() + m * padded_;
+      std::copy_n(model.x, padded_, received);
+      encoder.send(kernels_, batch, received);
+      model.x = received;
+    } else {
+      encoder.count();
+    }
+  }
+  sums_.begin_batch();
+  reader_ = !integer_ && count < group_rows ? few_.get() : main_.get();
+  reserve(reader_->pass_rows(count));
+  reader_->begin_batch(batch_);
+}
+
+ZIPML_FUNCTION bool GradientDevice::next_pass() {
+  if (next_ == end_) return false;
+  const Index first = next_;
+  const Index count = std::min(end_ - next_, reader_->pass_rows(end_ - first_));
+  next_ += count;
+  const Share mine = reducer_ == nullptr ? Share{0, count}
+                                         : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
+  pass_.batch = batch_.batch;
+  pass_.first = first + mine.first;
+  pass_.count = mine.count;
+  pass_.place = pass_.first - first_;
+  const bool grouped = reader_->reads_groups() && pass_.count > 0;
+  pass_.lead = grouped ? pass_.first % group_rows : 0;
+  pass_.groups = {pass_.first / group_rows, 0};
+  if (pass_.count > 0)
+    pass_.groups.count = (pass_.first + pass_.count + group_rows - 1) / group_rows - pass_.groups.first;
+  samples_.outliers.find(pass_.first, pass_.count, outliers_);
+  pass_.outliers = outliers_;
+  reader_->begin_pass(pass_);
+  if (next_ < end_)
+    look_ahead(next_, std::min(end_ - next_, reader_->pass_rows(end_ - first_)));
+  else if (announced_count_ > 0)
+    look_ahead(announced_first_, reader_->pass_rows(std::exchange(announced_count_, 0)));
+  return true;
+}
+
+ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
+  ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
+  if (!encoder.rounds()) {
+    if (m == 0) sums_.reduce(reducer_, integer_);
+    encoder.count();
+    return descend_exactly(m, step, x);
+  }
+  float* sent = sent_.data() + m * padded_;
+  std::fill_n(sent, padded_, 0.0f);
+  // A worker's message holds the share of the gradient, and of the correction, that its own rows make.
+  float residual = descend_exactly(m, -1.0f, sent);
+  // Non-finite gradients cannot be rounded; the caller detects divergence.
+  constexpr float most = std::numeric_limits<float>::max();
+  if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
+  const Message& message = encoder.send(kernels_, batch_.batch, sent);
+  if (reducer_ != nullptr) residual = receive_from_all(m, message, residual, sent);
+  kernels_.descend_row(RowStep{sent, step}, x, padded_);
+  return residual;
+}
+
+ZIPML_FUNCTION void GradientDevice::choose_readers(const Channel& model) {
+  if (samples_.is_dense()) {
+    main_ = std::make_unique<FloatRows>(kernels_, samples_, team_);
+  } else if (integer_) {
+    FoldedRounding how;
+    if (receives_codes_)
+      how.bits = model.bits;
+    else
+      how.draw = 1;  // what has arrived is rounded again
+    // Rounded gradients of workers meet as messages, exact ones as integers.
+    Reducer* const meets = from_device_[0].rounds() ? nullptr : reducer_;
+    main_ = std::make_unique<PackedIntegers>(kernels_, samples_, team_, models_, how, random_, meets);
+  } else if (samples_.levels.is_affine()) {
+    main_ = std::make_unique<AffineFloats>(kernels_, samples_, team_, models_);
+  } else {
+    main_ = std::make_unique<ColumnTableFloats>(kernels_, samples_, team_);
+  }
+  if (samples_.is_dense())
+    few_ = std::make_unique<FloatRows>(kernels_, samples_, team_);
+  else if (!integer_)
+    few_ = std::make_unique<DecodedRows>(kernels_, samples_, team_);
+  reader_ = main_.get();
+}
+
+ZIPML_FUNCTION float GradientDevice::descend_exactly(int m, float step, float* x) {
+  const GradientSums::OfModel sums = sums_[m];
+  const auto count = static_cast<float>(end_ - first_);
+  GradientFrame frame = reader_->frame(sums_, m);
+  frame.outliers = reader_->reads_groups() ? sums_.outliers(m) : nullptr;
+  frame.diagonal = correction_for(sums.subtracted / static_cast<double>(count));
+  frame.model = reader_->model(batch_, m);
+  frame.share = 1.0f / count;
+  team_.step_ahead();
+  largest_ = kernels_.descend(frame, step, x, padded_);
+  return static_cast<float>(sums.residuals / static_cast<double>(count));
+}
+
+ZIPML_FUNCTION const float* GradientDevice::correction_for(double factor) {
+  if (correction_.empty() || factor == 0.0) return nullptr;
+  const auto rounded = static_cast<float>(factor);
+  if (rounded == 1.0f) return correction_.data();
+  if (scaled_correction_.empty() || rounded != factor_) {
+    if (scaled_correction_.empty()) scaled_correction_ = Buffer<float>(padded_);
+    for (Index j = 0; j < padded_; ++j) scaled_correction_[j] = rounded * correction_[j];
+    factor_ = rounded;
+  }
+  return scaled_correction_.data();
+}
+
+ZIPML_FUNCTION float GradientDevice::receive_from_all(int m, const Message& message, float residual,
+                                                      float* sent) {
+  const List<Message> messages = reducer_->gather(message);
+  Buffer<float> received(padded_);
+  std::fill_n(sent, padded_, 0.0f);
+  for (std::size_t worker = 0; worker < messages.size(); ++worker) {
+    decoders_[static_cast<std::size_t>(m) * messages.size() + worker].receive(messages[worker],
+                                                                              received.data());
+    for (Index j = 0; j < d_; ++j) sent[j] += received[j];
+  }
+  largest_ = kernels_.largest(sent, padded_);
+  auto sum = static_cast<double>(residual);
+  reducer_->sum(std::span<double>(&sum, 1));
+  return static_cast<float>(sum);
+}
+
+ZIPML_FUNCTION void GradientDevice::look_ahead(Index first, Index count) {
+  samples_.outliers.prefetch(first, count);
+  const auto memory = samples_.memory_of(first, count);
+  team_.look_ahead(reinterpret_cast<const char*>(memory.data()), static_cast<Index>(memory.size()),
+                   pass_.count * d_);
+  for (int m = 0; m < models_; ++m)
+    for (Index i = 0; i < count; i += 16) __builtin_prefetch(targets_.of(m) + first + i, 0, 3);
+}
+
+ZIPML_FUNCTION void GradientDevice::reserve(Index rows) {
+  const Index slots = round_up(rows, group_rows) + group_rows;  // a pass may begin inside a group
+  if (slots <= margins_.slots()) return;
+  margins_ = PassSlots(models_, samples_.draws, slots);
+  residuals_ = PassSlots(models_, samples_.draws, slots);
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

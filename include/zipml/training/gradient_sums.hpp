@@ -17,14 +17,7 @@ namespace zipml::inline ZIPML_ABI {
 class GradientSums {
  public:
   GradientSums() = default;
-  GradientSums(Index d, int models, int parts, bool integers, bool has_outliers)
-      : models_(models),
-        padded_(zipml::padded(d)),
-        of_models_(static_cast<std::size_t>(models)),
-        floats_(padded_ * models),
-        codes_(integers ? padded_ * models * parts : 0),
-        parts_(parts),
-        outliers_(has_outliers ? padded_ * models : 0) {}
+  GradientSums(Index d, int models, int parts, bool integers, bool has_outliers);
 
   /// `residuals` is sum_i r_i as they were used, `inner` sum_i r_i p_i with the offset p_i of a scaled row,
   /// `subtracted` the sum of the factors with which the correction is subtracted.
@@ -53,39 +46,14 @@ class GradientSums {
   float* outliers(int model) { return outliers_.empty() ? nullptr : outliers_.data() + model * padded_; }
 
   /// Adds the integer sums of all threads, the same in whatever parts they were formed, and of all workers.
-  void close_codes(Reducer* reducer) {
-    const Index size = padded_ * models_;
-    for (int part = 1; part < parts_; ++part) {
-      std::int32_t* share = codes_.data() + part * size;
-      for (Index j = 0; j < size; ++j) codes_[j] += share[j];
-      std::fill_n(share, size, 0);
-    }
-    if (reducer != nullptr) reducer->sum(std::span(codes_.data(), static_cast<std::size_t>(size)));
-  }
+  void close_codes(Reducer* reducer);
 
   /// Makes floats of the codes.
-  void flush_codes(const KernelTable& kernels, int model) {
-    OfModel& sums = (*this)[model];
-    if (sums.code_scale == 0.0f) return;
-    kernels.add_scaled(codes()[model], sums.code_scale, floats()[model], padded_);
-    sums.code_scale = 0.0f;
-    sums.has_floats = true;
-  }
+  void flush_codes(const KernelTable& kernels, int model);
 
   /// Adds what other workers have summed in floats. On the integer path the codes are shared pass by pass
   /// already.
-  void reduce(Reducer* reducer, bool integers) {
-    if (reducer == nullptr) return;
-    if (!integers) reducer->sum(floats_.span());
-    if (!outliers_.empty()) reducer->sum(outliers_.span());
-    for (OfModel& sums : of_models_) {
-      double three[3] = {sums.residuals, sums.inner, sums.subtracted};
-      reducer->sum(std::span<double>(three));
-      sums.residuals = three[0];
-      sums.inner = three[1];
-      sums.subtracted = three[2];
-    }
-  }
+  void reduce(Reducer* reducer, bool integers);
 
  private:
   int models_ = 1;
@@ -96,5 +64,49 @@ class GradientSums {
   int parts_ = 1;
   Buffer<float> outliers_;  // m x padded, or empty
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION GradientSums::GradientSums(Index d, int models, int parts, bool integers, bool has_outliers)
+    : models_(models),
+      padded_(zipml::padded(d)),
+      of_models_(static_cast<std::size_t>(models)),
+      floats_(padded_ * models),
+      codes_(integers ? padded_ * models * parts : 0),
+      parts_(parts),
+      outliers_(has_outliers ? padded_ * models : 0) {}
+
+ZIPML_FUNCTION void GradientSums::close_codes(Reducer* reducer) {
+  const Index size = padded_ * models_;
+  for (int part = 1; part < parts_; ++part) {
+    std::int32_t* share = codes_.data() + part * size;
+    for (Index j = 0; j < size; ++j) codes_[j] += share[j];
+    std::fill_n(share, size, 0);
+  }
+  if (reducer != nullptr) reducer->sum(std::span(codes_.data(), static_cast<std::size_t>(size)));
+}
+
+ZIPML_FUNCTION void GradientSums::flush_codes(const KernelTable& kernels, int model) {
+  OfModel& sums = (*this)[model];
+  if (sums.code_scale == 0.0f) return;
+  kernels.add_scaled(codes()[model], sums.code_scale, floats()[model], padded_);
+  sums.code_scale = 0.0f;
+  sums.has_floats = true;
+}
+
+ZIPML_FUNCTION void GradientSums::reduce(Reducer* reducer, bool integers) {
+  if (reducer == nullptr) return;
+  if (!integers) reducer->sum(floats_.span());
+  if (!outliers_.empty()) reducer->sum(outliers_.span());
+  for (OfModel& sums : of_models_) {
+    double three[3] = {sums.residuals, sums.inner, sums.subtracted};
+    reducer->sum(std::span<double>(three));
+    sums.residuals = three[0];
+    sums.inner = three[1];
+    sums.subtracted = three[2];
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -13,6 +13,35 @@
 
 namespace zipml::inline ZIPML_ABI::detail {
 
+/// What Lanczos' method tells of a symmetric matrix.
+struct Spectrum {
+  double smallest = 0.0;  ///< Ritz value: an upper bound of the smallest eigenvalue
+  double scale = 0.0;     ///< about the largest eigenvalue
+  double inverse = 0.0;  ///< v' M^-1 v for the start vector v, from below (Golub, Meurant 2010, section 7); 0
+                         ///< when the matrix is not positive definite
+};
+
+/// y = M x without the type of what computes it: Lanczos' method is compiled once for all stores.
+class LinearMap {
+ public:
+  template <class F>
+  explicit LinearMap(const F& map)
+      : map_(&map),
+        apply_([](const void* self, const double* x, double* y) { (*static_cast<const F*>(self))(x, y); }) {}
+  void operator()(const double* x, double* y) const { apply_(map_, x, y); }
+
+ private:
+  const void* map_;
+  void (*apply_)(const void*, const double*, double*);
+};
+
+/// At most `steps` steps of Lanczos from `v` (normalised here), with full reorthogonalisation (Golub, Van
+/// Loan, section 10.1); exact when steps reach the dimension. Ends early when an eigenvalue is below
+/// `enough`.
+Spectrum lanczos(Buffer<double> v, int steps, double enough, const LinearMap& apply);
+
+#if ZIPML_DEFINES
+
 /// Number of eigenvalues below `t` of the symmetric tridiagonal matrix (a, b): Sturm's sequence.
 inline int eigenvalues_below(const List<double>& a, const List<double>& b, double t) {
   int count = 0;
@@ -41,32 +70,7 @@ inline double smallest_of_tridiagonal(const List<double>& a, const List<double>&
   return 0.5 * (low + high);
 }
 
-/// What Lanczos' method tells of a symmetric matrix.
-struct Spectrum {
-  double smallest = 0.0;  ///< Ritz value: an upper bound of the smallest eigenvalue
-  double scale = 0.0;     ///< about the largest eigenvalue
-  double inverse = 0.0;  ///< v' M^-1 v for the start vector v, from below (Golub, Meurant 2010, section 7); 0
-                         ///< when the matrix is not positive definite
-};
-
-/// y = M x without the type of what computes it: Lanczos' method is compiled once for all stores.
-class LinearMap {
- public:
-  template <class F>
-  explicit LinearMap(const F& map)
-      : map_(&map),
-        apply_([](const void* self, const double* x, double* y) { (*static_cast<const F*>(self))(x, y); }) {}
-  void operator()(const double* x, double* y) const { apply_(map_, x, y); }
-
- private:
-  const void* map_;
-  void (*apply_)(const void*, const double*, double*);
-};
-
-/// At most `steps` steps of Lanczos from `v` (normalised here), with full reorthogonalisation (Golub, Van
-/// Loan, section 10.1); exact when steps reach the dimension. Ends early when an eigenvalue is below
-/// `enough`.
-inline Spectrum lanczos(Buffer<double> v, int steps, double enough, const LinearMap& apply) {
+ZIPML_FUNCTION Spectrum lanczos(Buffer<double> v, int steps, double enough, const LinearMap& apply) {
   const Index size = v.size();
   Spectrum spectrum;
   List<Buffer<double>> basis;
@@ -108,5 +112,7 @@ inline Spectrum lanczos(Buffer<double> v, int steps, double enough, const Linear
   }
   return spectrum;
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI::detail

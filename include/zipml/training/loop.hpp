@@ -43,88 +43,13 @@ class TrainingLoop {
 
  public:
   /// `label_maps` has an entry for each model. Throws Error for options out of range.
-  ZIPML_NOINLINE TrainingLoop(const KernelTable& kernels, const Problem& problem, const FitOptions& options,
-                              List<LabelMap> label_maps)
-      : kernels_(kernels),
-        problem_(problem),
-        samples_(problem.samples),
-        options_(checked(options, problem)),
-        seed_(options.seed.value_or(problem.seed)),
-        label_maps_(std::move(label_maps)),
-        team_(thread_count(options.threads)),
-        targets_(*problem.targets, label_maps_),
-        device_(kernels, samples_, targets_,
-                {.models = models(),
-                 .channels = {options.model, options.gradient},
-                 .seed = seed_,
-                 .team = &team_,
-                 .reducer = options.reducer}),
-        measuring_(kernels, samples_, targets_, {.models = models(), .team = &team_}),
-        batch_(std::min(options.batch, samples_.rows)),
-        order_(samples_.rows, batch_, seed_),
-        padded_(padded(samples_.cols)),
-        x_(padded_ * models()),
-        c_(models()),
-        linear_(options.linear_term.empty() ? 0 : padded_ * models()),
-        average_(static_cast<std::size_t>(models()), TailAverage(padded_)),
-        trains_(static_cast<std::size_t>(models()), 1) {
-    for (int m = 0; m < models(); ++m) {
-      if (!options.start.empty()) {
-        take(options.start, m, x_.data() + m * padded_);
-        c_[m] = static_cast<float>(intercept_of(options.start, m));
-      }
-      if (!linear_.empty()) take(options.linear_term, m, linear_.data() + m * padded_);
-    }
-  }
+  TrainingLoop(const KernelTable& kernels, const Problem& problem, const FitOptions& options,
+               List<LabelMap> label_maps);
   virtual ~TrainingLoop() = default;
   TrainingLoop(const TrainingLoop&) = delete;
   TrainingLoop& operator=(const TrainingLoop&) = delete;
 
-  ZIPML_NOINLINE List<Fit> train(std::span<const detail::ObserverRef> observers) {
-    List<Fit> fits(static_cast<std::size_t>(models()));
-    const auto start = Clock::now();
-    Clock::duration watching{};
-    begin_epoch(0);
-    safe_ = make_safe(measuring_);
-    device_.set_correction(safe_.correction);
-    has_single_rows_ = batch_ == 1 && device_.is_exact() && linear_.empty() && options_.reducer == nullptr &&
-                       use_single_rows(safe_.correction);
-    resolve_step(safe_.noise_gain);
-    const auto ready = Clock::now();
-    const List<double> losses_of_zero = losses_with_term(Buffer<float>(x_.size()), Buffer<float>(c_.size()));
-    watching += Clock::now() - ready;
-    List<Buffer<double>> before(fits.size(), Buffer<double>(samples_.cols));
-    for (int epoch = 0; epoch < options_.epochs && any_trains(); ++epoch) {
-      run_epoch(epoch);
-      for (std::size_t m = 0; m < fits.size(); ++m)
-        if (trains(m)) close_epoch(fits[m], m, epoch, before[m]);
-      const auto pause = Clock::now();
-      const double seconds = std::chrono::duration<double>(pause - start - watching).count();
-      for (std::size_t m = 0; m < fits.size(); ++m) notify(observers, fits[m], m, epoch, seconds);
-      watching += Clock::now() - pause;
-    }
-    const auto end = Clock::now();
-    const double seconds = std::chrono::duration<double>(end - start - watching).count();
-    const double setup = std::chrono::duration<double>(ready - start).count();
-    for (std::size_t m = 0; m < fits.size(); ++m) {
-      Fit& fit = fits[m];
-      fit.isa = kernels_.name;
-      fit.step = static_cast<double>(step_of(0, 0));
-      fit.seconds = seconds;
-      fit.seconds_per_epoch = (seconds - setup) / std::max(1, fit.epochs);
-      fit.model_moved = device_.model_traffic(static_cast<int>(m));
-      fit.gradient_moved = device_.gradient_traffic(static_cast<int>(m));
-      const auto codes = static_cast<double>(samples_.codes_bytes);
-      fit.samples_moved = {fit.epochs * codes,
-                           fit.epochs * (static_cast<double>(samples_.store_bytes) - codes)};
-      fit.smallest_eigenvalue = safe_.smallest_eigenvalue;
-      fit.kept_correction = safe_.kept;
-      fit.added_ridge = safe_.added_ridge;
-      if (fit.epochs == 0) take_start(fit, static_cast<int>(m));
-    }
-    give_verdicts(fits, losses_of_zero);
-    return fits;
-  }
+  List<Fit> train(std::span<const detail::ObserverRef> observers);
 
  protected:
   /// The correction of the estimator, measured on a device with exact channels.
@@ -150,20 +75,7 @@ class TrainingLoop {
   bool trains(std::size_t m) const { return trains_[m] != 0; }
   /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the
   /// intercept, which the mean residual moves.
-  void follow(std::size_t m, float residual, float s) {
-    if (!trains(m)) {
-      forget(m);
-      return;
-    }
-    float& c = c_[static_cast<Index>(m)];
-    if (!linear_.empty()) {
-      const float* term = linear_.data() + static_cast<Index>(m) * padded_;
-      kernels_.descend_row(RowStep{term, s}, x_of(m), padded_);
-      c -= pinned(s * static_cast<float>(intercept_of(options_.linear_term, static_cast<int>(m))));
-    }
-    prox(std::span(x_of(m), static_cast<std::size_t>(samples_.cols)), s);
-    c -= pinned(s * residual);
-  }
+  void follow(std::size_t m, float residual, float s);
 
   float* x_of(std::size_t m) { return x_.data() + static_cast<Index>(m) * padded_; }
   void diverge(std::size_t m) {
@@ -197,34 +109,8 @@ class TrainingLoop {
   Index iteration_ = 0;
 
  private:
-  static const FitOptions& checked(const FitOptions& options, const Problem& problem) {
-    if (options.epochs < 0)
-      throw Error("the number of epochs is out of range", "at least 0", std::to_string(options.epochs));
-    if (options.batch < 1)
-      throw Error("the batch is out of range", "at least 1 row", std::to_string(options.batch));
-    (void)thread_count(options.threads);
-    if (!(options.tolerance >= 0.0))
-      throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
-    const Targets& targets = *problem.targets;
-    if (targets.models() < 1 || targets.rows() != problem.samples.rows)
-      throw Error("samples and targets differ in number",
-                  std::to_string(problem.samples.rows) + " targets of each model",
-                  std::to_string(targets.rows()) + " of " + std::to_string(targets.models()));
-    check_vector("start", options.start, problem);
-    check_vector("linear term", options.linear_term, problem);
-    return options;
-  }
-  static void check_vector(const char* name, std::span<const double> vector, const Problem& problem) {
-    const Index size = (problem.samples.cols + 1) * problem.targets->models();
-    if (vector.empty()) return;
-    if (static_cast<Index>(vector.size()) != size)
-      throw Error(std::string("the ") + name + " has another number of entries",
-                  std::to_string(size) + ", the intercept's last for each model",
-                  std::to_string(vector.size()));
-    if (!detail::all_finite(vector.data(), size))
-      throw Error(std::string("the ") + name + " has an entry that is not finite", "finite numbers",
-                  "others");
-  }
+  static const FitOptions& checked(const FitOptions& options, const Problem& problem);
+  static void check_vector(const char* name, std::span<const double> vector, const Problem& problem);
   void take(std::span<const double> vector, int m, float* out) const {
     const double* from = vector.data() + m * (samples_.cols + 1);
     for (Index j = 0; j < samples_.cols; ++j) out[j] = static_cast<float>(from[j]);
@@ -241,86 +127,24 @@ class TrainingLoop {
   }
 
   /// One reading of the samples. A model that diverges trains no more.
-  void run_epoch(int epoch) {
-    begin_epoch(epoch);
-    order_.shuffle(epoch);
-    for (TailAverage& average : average_) average.begin_epoch(epoch + 1);
-    for (Index r = 0; r < order_.size(); ++r) {
-      if (has_single_rows_)
-        visit_rows(order_.run(r), order_.run(r + 1), epoch);
-      else
-        visit_batches(order_.run(r), order_.run(r + 1), epoch);
-      if (!any_trains()) return;
-      for (std::size_t m = 0; m < average_.size(); ++m)
-        if (trains(m)) average_[m].add(kernels_, x_of(m), c_[static_cast<Index>(m)]);
-    }
-    for (std::size_t m = 0; m < average_.size(); ++m)
-      if (!detail::all_finite(x_of(m), samples_.cols) || !detail::all_finite(&c_[static_cast<Index>(m)], 1))
-        diverge(m);
-  }
+  void run_epoch(int epoch);
 
   /// The batches of a run; `next` is the run after it.
-  void visit_batches(RowRange run, RowRange next, int epoch) {
-    device_.announce(next.first, next.count);
-    const Index end = run.first + run.count;
-    for (Index first = run.first; first < end; first += batch_) {
-      const Index count = std::min(batch_, end - first);
-      device_.begin_batch(first, count, x_.data(), c_.data(), static_cast<std::uint64_t>(iteration_));
-      while (device_.next_pass()) add_pass(device_);
-      // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
-      // step's bound.
-      const float s = step_of(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
-      for (std::size_t m = 0; m < trains_.size(); ++m) {
-        const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
-        if (has_diverged(residual, device_.largest())) diverge(m);
-        follow(m, residual, s);
-      }
-      ++iteration_;
-      if (!any_trains()) return;
-    }
-  }
+  void visit_batches(RowRange run, RowRange next, int epoch);
 
-  void close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before) {
-    take_weights(fit, m);
-    fit.epochs = epoch + 1;
-    if (options_.tolerance > 0.0 && epoch > 0 && moved(before, fit.weights) <= options_.tolerance)
-      end_model(fit, m, Status::converged);
-    before = fit.weights;
-  }
+  void close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before);
   void end_model(Fit& fit, std::size_t m, Status status) {
     fit.status = status;
     trains_[m] = 0;
   }
 
   void notify(std::span<const detail::ObserverRef> observers, Fit& fit, std::size_t m, int epoch,
-              double seconds) {
-    if (fit.epochs != epoch + 1) return;  // it trains no more
-    const EpochEvent event{epoch + 1,     options_.epochs, fit.weights.span(),
-                           fit.intercept, seconds,         static_cast<int>(m)};
-    bool stop = false;
-    for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
-    if (stop && fit.status == Status::completed) end_model(fit, m, Status::stopped);
-  }
+              double seconds);
 
-  void take_weights(Fit& fit, std::size_t m) {
-    const Index d = samples_.cols;
-    if (options_.average) {
-      fit.weights = average_[m].weights(d);
-      fit.intercept = average_[m].intercept();
-      return;
-    }
-    fit.weights = Buffer<double>(d);
-    for (Index j = 0; j < d; ++j) fit.weights[j] = static_cast<double>(x_of(m)[j]);
-    fit.intercept = static_cast<double>(c_[static_cast<Index>(m)]);
-  }
+  void take_weights(Fit& fit, std::size_t m);
 
   /// The weights of a model that no epoch has changed, or none that went well.
-  void take_start(Fit& fit, int m) const {
-    fit.weights = Buffer<double>(samples_.cols);
-    if (options_.start.empty()) return;
-    std::copy_n(options_.start.data() + m * (samples_.cols + 1), samples_.cols, fit.weights.data());
-    fit.intercept = intercept_of(options_.start, m);
-  }
+  void take_start(Fit& fit, int m) const;
 
   static double moved(const Buffer<double>& a, const Buffer<double>& b) {
     double largest = 0.0;
@@ -329,34 +153,9 @@ class TrainingLoop {
   }
 
   /// Of the models as they are, not as channels would bring them; x padded.
-  List<double> losses_with_term(const Buffer<float>& x, const Buffer<float>& c) {
-    List<double> result = losses(measuring_, safe_.correction, x.data(), c.data());
-    for (std::size_t m = 0; m < result.size() && !linear_.empty(); ++m) {
-      const Index at = static_cast<Index>(m) * padded_;
-      for (Index j = 0; j < samples_.cols; ++j)
-        result[m] += static_cast<double>(linear_[at + j]) * static_cast<double>(x[at + j]);
-      result[m] += intercept_of(options_.linear_term, static_cast<int>(m)) *
-                   static_cast<double>(c[static_cast<Index>(m)]);
-    }
-    return result;
-  }
+  List<double> losses_with_term(const Buffer<float>& x, const Buffer<float>& c);
 
-  void give_verdicts(List<Fit>& fits, const List<double>& losses_of_zero) {
-    Buffer<float> x(x_.size()), c(c_.size());
-    for (std::size_t m = 0; m < fits.size(); ++m) {
-      const Index at = static_cast<Index>(m) * padded_;
-      for (Index j = 0; j < samples_.cols; ++j) x[at + j] = static_cast<float>(fits[m].weights[j]);
-      c[static_cast<Index>(m)] = static_cast<float>(fits[m].intercept);
-    }
-    const List<double> values = losses_with_term(x, c);
-    for (const std::size_t m : diverged_) fits[m].status = Status::diverged;
-    for (std::size_t m = 0; m < fits.size(); ++m) {
-      Fit& fit = fits[m];
-      fit.quantized_loss = values[m];
-      judge(fit, values[m], losses_of_zero[m], !linear_.empty(), safe_.indefinite);
-      fit.model = in_original_units(fit, static_cast<int>(m));
-    }
-  }
+  void give_verdicts(List<Fit>& fits, const List<double>& losses_of_zero);
 
   Buffer<float> linear_;  // m x padded, or empty
   List<TailAverage> average_;
@@ -365,5 +164,238 @@ class TrainingLoop {
   bool has_single_rows_ = false;
   SafeCorrection safe_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Problem& problem,
+                                          const FitOptions& options, List<LabelMap> label_maps)
+    : kernels_(kernels),
+      problem_(problem),
+      samples_(problem.samples),
+      options_(checked(options, problem)),
+      seed_(options.seed.value_or(problem.seed)),
+      label_maps_(std::move(label_maps)),
+      team_(thread_count(options.threads)),
+      targets_(*problem.targets, label_maps_),
+      device_(kernels, samples_, targets_,
+              {.models = models(),
+               .channels = {options.model, options.gradient},
+               .seed = seed_,
+               .team = &team_,
+               .reducer = options.reducer}),
+      measuring_(kernels, samples_, targets_, {.models = models(), .team = &team_}),
+      batch_(std::min(options.batch, samples_.rows)),
+      order_(samples_.rows, batch_, seed_),
+      padded_(padded(samples_.cols)),
+      x_(padded_ * models()),
+      c_(models()),
+      linear_(options.linear_term.empty() ? 0 : padded_ * models()),
+      average_(static_cast<std::size_t>(models()), TailAverage(padded_)),
+      trains_(static_cast<std::size_t>(models()), 1) {
+  for (int m = 0; m < models(); ++m) {
+    if (!options.start.empty()) {
+      take(options.start, m, x_.data() + m * padded_);
+      c_[m] = static_cast<float>(intercept_of(options.start, m));
+    }
+    if (!linear_.empty()) take(options.linear_term, m, linear_.data() + m * padded_);
+  }
+}
+
+ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef> observers) {
+  List<Fit> fits(static_cast<std::size_t>(models()));
+  const auto start = Clock::now();
+  Clock::duration watching{};
+  begin_epoch(0);
+  safe_ = make_safe(measuring_);
+  device_.set_correction(safe_.correction);
+  has_single_rows_ = batch_ == 1 && device_.is_exact() && linear_.empty() && options_.reducer == nullptr &&
+                     use_single_rows(safe_.correction);
+  resolve_step(safe_.noise_gain);
+  const auto ready = Clock::now();
+  const List<double> losses_of_zero = losses_with_term(Buffer<float>(x_.size()), Buffer<float>(c_.size()));
+  watching += Clock::now() - ready;
+  List<Buffer<double>> before(fits.size(), Buffer<double>(samples_.cols));
+  for (int epoch = 0; epoch < options_.epochs && any_trains(); ++epoch) {
+    run_epoch(epoch);
+    for (std::size_t m = 0; m < fits.size(); ++m)
+      if (trains(m)) close_epoch(fits[m], m, epoch, before[m]);
+    const auto pause = Clock::now();
+    const double seconds = std::chrono::duration<double>(pause - start - watching).count();
+    for (std::size_t m = 0; m < fits.size(); ++m) notify(observers, fits[m], m, epoch, seconds);
+    watching += Clock::now() - pause;
+  }
+  const auto end = Clock::now();
+  const double seconds = std::chrono::duration<double>(end - start - watching).count();
+  const double setup = std::chrono::duration<double>(ready - start).count();
+  for (std::size_t m = 0; m < fits.size(); ++m) {
+    Fit& fit = fits[m];
+    fit.isa = kernels_.name;
+    fit.step = static_cast<double>(step_of(0, 0));
+    fit.seconds = seconds;
+    fit.seconds_per_epoch = (seconds - setup) / std::max(1, fit.epochs);
+    fit.model_moved = device_.model_traffic(static_cast<int>(m));
+    fit.gradient_moved = device_.gradient_traffic(static_cast<int>(m));
+    const auto codes = static_cast<double>(samples_.codes_bytes);
+    fit.samples_moved = {fit.epochs * codes,
+                         fit.epochs * (static_cast<double>(samples_.store_bytes) - codes)};
+    fit.smallest_eigenvalue = safe_.smallest_eigenvalue;
+    fit.kept_correction = safe_.kept;
+    fit.added_ridge = safe_.added_ridge;
+    if (fit.epochs == 0) take_start(fit, static_cast<int>(m));
+  }
+  give_verdicts(fits, losses_of_zero);
+  return fits;
+}
+
+ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s) {
+  if (!trains(m)) {
+    forget(m);
+    return;
+  }
+  float& c = c_[static_cast<Index>(m)];
+  if (!linear_.empty()) {
+    const float* term = linear_.data() + static_cast<Index>(m) * padded_;
+    kernels_.descend_row(RowStep{term, s}, x_of(m), padded_);
+    c -= pinned(s * static_cast<float>(intercept_of(options_.linear_term, static_cast<int>(m))));
+  }
+  prox(std::span(x_of(m), static_cast<std::size_t>(samples_.cols)), s);
+  c -= pinned(s * residual);
+}
+
+ZIPML_FUNCTION const FitOptions& TrainingLoop::checked(const FitOptions& options, const Problem& problem) {
+  if (options.epochs < 0)
+    throw Error("the number of epochs is out of range", "at least 0", std::to_string(options.epochs));
+  if (options.batch < 1)
+    throw Error("the batch is out of range", "at least 1 row", std::to_string(options.batch));
+  (void)thread_count(options.threads);
+  if (!(options.tolerance >= 0.0))
+    throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+  const Targets& targets = *problem.targets;
+  if (targets.models() < 1 || targets.rows() != problem.samples.rows)
+    throw Error("samples and targets differ in number",
+                std::to_string(problem.samples.rows) + " targets of each model",
+                std::to_string(targets.rows()) + " of " + std::to_string(targets.models()));
+  check_vector("start", options.start, problem);
+  check_vector("linear term", options.linear_term, problem);
+  return options;
+}
+
+ZIPML_FUNCTION void TrainingLoop::check_vector(const char* name, std::span<const double> vector,
+                                               const Problem& problem) {
+  const Index size = (problem.samples.cols + 1) * problem.targets->models();
+  if (vector.empty()) return;
+  if (static_cast<Index>(vector.size()) != size)
+    throw Error(std::string("the ") + name + " has another number of entries",
+                std::to_string(size) + ", the intercept's last for each model",
+                std::to_string(vector.size()));
+  if (!detail::all_finite(vector.data(), size))
+    throw Error(std::string("the ") + name + " has an entry that is not finite", "finite numbers", "others");
+}
+
+ZIPML_FUNCTION void TrainingLoop::run_epoch(int epoch) {
+  begin_epoch(epoch);
+  order_.shuffle(epoch);
+  for (TailAverage& average : average_) average.begin_epoch(epoch + 1);
+  for (Index r = 0; r < order_.size(); ++r) {
+    if (has_single_rows_)
+      visit_rows(order_.run(r), order_.run(r + 1), epoch);
+    else
+      visit_batches(order_.run(r), order_.run(r + 1), epoch);
+    if (!any_trains()) return;
+    for (std::size_t m = 0; m < average_.size(); ++m)
+      if (trains(m)) average_[m].add(kernels_, x_of(m), c_[static_cast<Index>(m)]);
+  }
+  for (std::size_t m = 0; m < average_.size(); ++m)
+    if (!detail::all_finite(x_of(m), samples_.cols) || !detail::all_finite(&c_[static_cast<Index>(m)], 1))
+      diverge(m);
+}
+
+ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int epoch) {
+  device_.announce(next.first, next.count);
+  const Index end = run.first + run.count;
+  for (Index first = run.first; first < end; first += batch_) {
+    const Index count = std::min(batch_, end - first);
+    device_.begin_batch(first, count, x_.data(), c_.data(), static_cast<std::uint64_t>(iteration_));
+    while (device_.next_pass()) add_pass(device_);
+    // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
+    // step's bound.
+    const float s = step_of(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
+    for (std::size_t m = 0; m < trains_.size(); ++m) {
+      const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
+      if (has_diverged(residual, device_.largest())) diverge(m);
+      follow(m, residual, s);
+    }
+    ++iteration_;
+    if (!any_trains()) return;
+  }
+}
+
+ZIPML_FUNCTION void TrainingLoop::close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before) {
+  take_weights(fit, m);
+  fit.epochs = epoch + 1;
+  if (options_.tolerance > 0.0 && epoch > 0 && moved(before, fit.weights) <= options_.tolerance)
+    end_model(fit, m, Status::converged);
+  before = fit.weights;
+}
+
+ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> observers, Fit& fit,
+                                         std::size_t m, int epoch, double seconds) {
+  if (fit.epochs != epoch + 1) return;  // it trains no more
+  const EpochEvent event{epoch + 1,     options_.epochs, fit.weights.span(),
+                         fit.intercept, seconds,         static_cast<int>(m)};
+  bool stop = false;
+  for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
+  if (stop && fit.status == Status::completed) end_model(fit, m, Status::stopped);
+}
+
+ZIPML_FUNCTION void TrainingLoop::take_weights(Fit& fit, std::size_t m) {
+  const Index d = samples_.cols;
+  if (options_.average) {
+    fit.weights = average_[m].weights(d);
+    fit.intercept = average_[m].intercept();
+    return;
+  }
+  fit.weights = Buffer<double>(d);
+  for (Index j = 0; j < d; ++j) fit.weights[j] = static_cast<double>(x_of(m)[j]);
+  fit.intercept = static_cast<double>(c_[static_cast<Index>(m)]);
+}
+
+ZIPML_FUNCTION void TrainingLoop::take_start(Fit& fit, int m) const {
+  fit.weights = Buffer<double>(samples_.cols);
+  if (options_.start.empty()) return;
+  std::copy_n(options_.start.data() + m * (samples_.cols + 1), samples_.cols, fit.weights.data());
+  fit.intercept = intercept_of(options_.start, m);
+}
+
+ZIPML_FUNCTION List<double> TrainingLoop::losses_with_term(const Buffer<float>& x, const Buffer<float>& c) {
+  List<double> result = losses(measuring_, safe_.correction, x.data(), c.data());
+  for (std::size_t m = 0; m < result.size() && !linear_.empty(); ++m) {
+    const Index at = static_cast<Index>(m) * padded_;
+    for (Index j = 0; j < samples_.cols; ++j)
+      result[m] += static_cast<double>(linear_[at + j]) * static_cast<double>(x[at + j]);
+    result[m] += intercept_of(options_.linear_term, static_cast<int>(m)) *
+                 static_cast<double>(c[static_cast<Index>(m)]);
+  }
+  return result;
+}
+
+ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<double>& losses_of_zero) {
+  Buffer<float> x(x_.size()), c(c_.size());
+  for (std::size_t m = 0; m < fits.size(); ++m) {
+    const Index at = static_cast<Index>(m) * padded_;
+    for (Index j = 0; j < samples_.cols; ++j) x[at + j] = static_cast<float>(fits[m].weights[j]);
+    c[static_cast<Index>(m)] = static_cast<float>(fits[m].intercept);
+  }
+  const List<double> values = losses_with_term(x, c);
+  for (const std::size_t m : diverged_) fits[m].status = Status::diverged;
+  for (std::size_t m = 0; m < fits.size(); ++m) {
+    Fit& fit = fits[m];
+    fit.quantized_loss = values[m];
+    judge(fit, values[m], losses_of_zero[m], !linear_.empty(), safe_.indefinite);
+    fit.model = in_original_units(fit, static_cast<int>(m));
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -47,14 +47,7 @@ class PassTeam {
 
   /// Memory that will be needed after this pass over so many values, for the kernels that work on it to ask
   /// for meanwhile: a share for each thread.
-  void look_ahead(const char* begin, Index bytes, Index values) {
-    const int parts = shares(values) ? size() : 1;
-    for (int part = 0; part < parts; ++part) {
-      const Share share = share_of(bytes, 64, part, parts);
-      *ahead_of(part) = {begin + share.first, begin + share.first + share.count};
-    }
-    lines_of_a_step_ = bytes / parts / (64 * 32);
-  }
+  void look_ahead(const char* begin, Index bytes, Index values);
   /// Memory that the kernels of thread `part` prefetch.
   Ahead* ahead_of(int part) { return &ahead_[static_cast<std::size_t>(part)]; }
 
@@ -67,5 +60,18 @@ class PassTeam {
   List<Ahead> ahead_;
   Index lines_of_a_step_ = 0;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void PassTeam::look_ahead(const char* begin, Index bytes, Index values) {
+  const int parts = shares(values) ? size() : 1;
+  for (int part = 0; part < parts; ++part) {
+    const Share share = share_of(bytes, 64, part, parts);
+    *ahead_of(part) = {begin + share.first, begin + share.first + share.count};
+  }
+  lines_of_a_step_ = bytes / parts / (64 * 32);
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -15,12 +15,7 @@ class TailAverage {
   explicit TailAverage(Index d) : older_(d), newer_(d) {}
 
   /// Epochs count from 1.
-  void begin_epoch(int epoch) {
-    if (epoch - 1 < next_restart_) return;
-    std::swap(older_, newer_);
-    newer_ = Sums(older_.x.size());
-    next_restart_ *= 2;
-  }
+  void begin_epoch(int epoch);
 
   /// x has as many entries as the sums, a multiple of model_padding.
   void add(const KernelTable& kernels, const float* x, float intercept) {
@@ -50,5 +45,16 @@ class TailAverage {
   Sums newer_;
   int next_restart_ = 1;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void TailAverage::begin_epoch(int epoch) {
+  if (epoch - 1 < next_restart_) return;
+  std::swap(older_, newer_);
+  newer_ = Sums(older_.x.size());
+  next_restart_ *= 2;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

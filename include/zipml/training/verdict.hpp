@@ -55,7 +55,12 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
 /// Writes status and advice. A model that is worse than none, on the very samples that it was trained on, is
 /// no success, nor is one whose corrected loss is far below zero: it has followed a direction of negative
 /// curvature. `value` and `value_of_zero` are quantized losses, with the linear term where there is one.
-inline void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term, bool indefinite) {
+void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term, bool indefinite);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void judge(Fit& fit, double value, double value_of_zero, bool has_linear_term,
+                          bool indefinite) {
   const bool worse =
       !(value <=
         (has_linear_term ? value_of_zero + 0.5 * std::fabs(value_of_zero) : 1.5 * value_of_zero) + 1e-12);
@@ -64,5 +69,7 @@ inline void judge(Fit& fit, double value, double value_of_zero, bool has_linear_
   if (indefinite && fit.status != Status::diverged) fit.status = Status::indefinite;
   fit.advice = detail::advice_for(fit, indefinite);
 }
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -38,16 +38,7 @@ class VisitingOrder {
   }
 
   /// The order of an epoch: Fisher and Yates, from counters of the stream batch_order.
-  void shuffle(int epoch) {
-    for (Index k = 0; k < order_.size(); ++k) order_[k] = k;
-    PhiloxWords words{};
-    for (Index k = order_.size() - 1; k > 0; --k) {
-      const auto place = static_cast<std::uint32_t>(k);
-      words = random_.words(Stream::batch_order, 0, static_cast<std::uint32_t>(epoch), place / 4);
-      const auto pick = std::uint64_t{words[place % 4]} * static_cast<std::uint64_t>(k + 1) >> 32;
-      std::swap(order_[k], order_[static_cast<Index>(pick)]);
-    }
-  }
+  void shuffle(int epoch);
 
  private:
   static Index run_of(Index rows, Index batch) {
@@ -60,5 +51,20 @@ class VisitingOrder {
   Random random_;
   Buffer<Index> order_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void VisitingOrder::shuffle(int epoch) {
+  for (Index k = 0; k < order_.size(); ++k) order_[k] = k;
+  PhiloxWords words{};
+  for (Index k = order_.size() - 1; k > 0; --k) {
+    const auto place = static_cast<std::uint32_t>(k);
+    words = random_.words(Stream::batch_order, 0, static_cast<std::uint32_t>(epoch), place / 4);
+    const auto pick = std::uint64_t{words[place % 4]} * static_cast<std::uint64_t>(k + 1) >> 32;
+    std::swap(order_[k], order_[static_cast<Index>(pick)]);
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -21,32 +21,9 @@ class FloatRows : public Reader {
 
   bool reads_groups() const override { return false; }
 
-  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
-    for (int draw = 0; draw < samples_.draws; ++draw) {
-      if ((draws >> draw & 1u) == 0) continue;
-      const DenseRows all = rows(pass, draw);
-      team_.by_rows(pass.count, d_, [&](int part, Share share) {
-        kernels_.margins(some(all, share, {0, d_}, part), models_of(batch),
-                         from_slot(z.block(draw), share.first));
-      });
-      for (std::size_t m = 0; m < batch.models.size(); ++m) {
-        float* values = z.of(static_cast<int>(m), draw);
-        const auto base = static_cast<float>(batch.models[m].base);
-        for (Index i = 0; i < pass.count; ++i) values[i] += base;
-      }
-    }
-  }
+  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override;
 
-  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override {
-    const ModelBlock<float> residuals = r.block(draw);
-    for (int m = 0; m < residuals.count; ++m)
-      for (Index i = 0; i < pass.count; ++i) sums[m].residuals += static_cast<double>(residuals[m][i]);
-    const DenseRows all = rows(pass, draw);
-    team_.by_columns(pass.count, d_, [&](int part, Share columns) {
-      kernels_.accumulate(some(all, {0, pass.count}, columns, part), constant(residuals),
-                          sums.floats(columns.first));
-    });
-  }
+  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override;
 
  protected:
   virtual DenseRows rows(const Pass& pass, int /*draw*/) {
@@ -69,22 +46,55 @@ class DecodedRows : public FloatRows {
   void begin_pass(const Pass&) override { decoded_ = 0; }
 
  protected:
-  DenseRows rows(const Pass& pass, int draw) override {
-    float* rows = values_.data() + draw * group_rows * padded_;
-    if ((decoded_ >> draw & 1u) == 0) {
-      for (Index i = 0; i < pass.count; ++i)
-        decoder_.read(kernels_, pass.first + i, draw, rows + i * padded_);
-      for (const Outlier& outlier : pass.outliers)
-        rows[outlier.row * padded_ + outlier.column] += outlier.correction;
-      decoded_ |= 1u << draw;
-    }
-    return {rows, padded_, d_, pass.count};
-  }
+  DenseRows rows(const Pass& pass, int draw) override;
 
  private:
   RowDecoder decoder_;
   unsigned decoded_ = 0;  // draws that are
   Buffer<float> values_;  // of each draw, padded
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void FloatRows::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
+                                       PassSlots& z) {
+  for (int draw = 0; draw < samples_.draws; ++draw) {
+    if ((draws >> draw & 1u) == 0) continue;
+    const DenseRows all = rows(pass, draw);
+    team_.by_rows(pass.count, d_, [&](int part, Share share) {
+      kernels_.margins(some(all, share, {0, d_}, part), models_of(batch),
+                       from_slot(z.block(draw), share.first));
+    });
+    for (std::size_t m = 0; m < batch.models.size(); ++m) {
+      float* values = z.of(static_cast<int>(m), draw);
+      const auto base = static_cast<float>(batch.models[m].base);
+      for (Index i = 0; i < pass.count; ++i) values[i] += base;
+    }
+  }
+}
+
+ZIPML_FUNCTION void FloatRows::accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) {
+  const ModelBlock<float> residuals = r.block(draw);
+  for (int m = 0; m < residuals.count; ++m)
+    for (Index i = 0; i < pass.count; ++i) sums[m].residuals += static_cast<double>(residuals[m][i]);
+  const DenseRows all = rows(pass, draw);
+  team_.by_columns(pass.count, d_, [&](int part, Share columns) {
+    kernels_.accumulate(some(all, {0, pass.count}, columns, part), constant(residuals),
+                        sums.floats(columns.first));
+  });
+}
+
+ZIPML_FUNCTION DenseRows DecodedRows::rows(const Pass& pass, int draw) {
+  float* rows = values_.data() + draw * group_rows * padded_;
+  if ((decoded_ >> draw & 1u) == 0) {
+    for (Index i = 0; i < pass.count; ++i) decoder_.read(kernels_, pass.first + i, draw, rows + i * padded_);
+    for (const Outlier& outlier : pass.outliers)
+      rows[outlier.row * padded_ + outlier.column] += outlier.correction;
+    decoded_ |= 1u << draw;
+  }
+  return {rows, padded_, d_, pass.count};
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -25,27 +25,7 @@ class PackedFloats : public Reader {
     most_rows_ = rows_of(256 * 1024, 4096, group_rows);
   }
 
-  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override {
-    const ModelBlock<float> residuals = r.block(draw);
-    const Index used = pass.lead + pass.count;
-    for (int m = 0; m < residuals.count; ++m) {
-      float* of_model = residuals[m];
-      std::fill_n(of_model, pass.lead, 0.0f);
-      std::fill(of_model + used, of_model + pass.groups.rows(), 0.0f);
-      sums[m].residuals += detail::sum(of_model, used);
-      float* outliers = sums.outliers(m);
-      for (const Outlier& outlier : pass.outliers)
-        outliers[outlier.column] += pinned(of_model[pass.lead + outlier.row] * outlier.correction);
-      scale(pass, of_model, sums[m]);
-    }
-    const PlaneList& draw_planes = planes(draw);
-    team_.by_columns(pass.count, d_, [&](int part, Share columns) {
-      PackedView some = view(part);
-      some.codes += columns.first;
-      some.width = columns.count;
-      add_rows(pass, draw_planes, some, columns, constant(residuals), sums.floats(columns.first));
-    });
-  }
+  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override;
 
  protected:
   /// Scales residuals by their rows.
@@ -59,17 +39,7 @@ class ColumnTableFloats : public PackedFloats {
  public:
   using PackedFloats::PackedFloats;
 
-  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
-    for (int draw = 0; draw < samples_.draws; ++draw) {
-      if ((draws >> draw & 1u) == 0) continue;
-      const PlaneList& draw_planes = planes(draw);
-      by_groups(pass, [&](int part, GroupRange groups, Index slot) {
-        kernels_.margins(view(part), draw_planes, table(0), groups, models_of(batch),
-                         from_slot(z.block(draw), slot));
-      });
-      finish(pass, batch, draw, z);
-    }
-  }
+  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override;
 
  protected:
   void add_rows(const Pass& pass, const PlaneList& planes, const PackedView& some, Share columns,
@@ -91,63 +61,16 @@ class AffineFloats : public PackedFloats {
         folded_(samples.levels.step, samples.levels.offset, samples.cols, models, {},
                 samples.levels.scales_rows()) {}
 
-  void begin_batch(BatchModels& batch) override {
-    for (std::size_t m = 0; m < batch.models.size(); ++m) {
-      BatchModels::Model& model = batch.models[m];
-      model.base += folded_.fold(kernels_, unused_, batch.batch, static_cast<int>(m), model.x, false, team_);
-    }
-  }
+  void begin_batch(BatchModels& batch) override;
 
-  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
-    const PlaneList& base = base_planes();
-    // The planes that draws share are read once where several draws are asked for.
-    const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
-    if (shares) {
-      if (shared_.slots() < z.slots())
-        shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.slots());
-      multiply(pass, base, shared_.block(0));
-    }
-    for (int draw = 0; draw < samples_.draws; ++draw) {
-      if ((draws >> draw & 1u) == 0) continue;
-      const ModelBlock<float> out = z.block(draw);
-      if (shares) {
-        PlaneList plane;
-        plane.push_draw_plane(base.code_bits + draw);
-        multiply(pass, plane, out);
-        for (int m = 0; m < out.count; ++m)
-          for (Index i = 0; i < pass.groups.rows(); ++i) out[m][i] += shared_.of(m, 0)[i];
-      } else {
-        multiply(pass, planes(draw), out);
-      }
-      if (samples_.levels.scales_rows())
-        for (int m = 0; m < out.count; ++m) scale_margins(pass, m, out[m]);
-      finish(pass, batch, draw, z);
-    }
-  }
+  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override;
 
-  GradientFrame frame(GradientSums& sums, int m) override {
-    GradientFrame frame = Reader::frame(sums, m);
-    frame.step = folded_.step();
-    frame.offset = folded_.offset();
-    return frame;
-  }
+  GradientFrame frame(GradientSums& sums, int m) override;
 
  protected:
-  void scale(const Pass& pass, float* residuals, GradientSums::OfModel& sums) override {
-    if (!samples_.levels.scales_rows()) return;
-    for (Index i = 0; i < pass.groups.rows(); ++i) {
-      const Index row = row_of_slot(pass, i);
-      sums.inner += static_cast<double>(pinned(residuals[i] * samples_.levels.row_offset[row]));
-      residuals[i] *= samples_.levels.row_step[row];
-    }
-  }
+  void scale(const Pass& pass, float* residuals, GradientSums::OfModel& sums) override;
   void add_rows(const Pass& pass, const PlaneList& planes, const PackedView& some, Share,
-                ModelBlock<const float> residuals, ModelBlock<float> gradients) override {
-    if (has_table())
-      kernels_.accumulate(some, planes, entries(), pass.groups, residuals, gradients);
-    else
-      kernels_.accumulate(some, planes, pass.groups, residuals, gradients);
-  }
+                ModelBlock<const float> residuals, ModelBlock<float> gradients) override;
 
  private:
   bool has_table() const { return samples_.levels.entries != nullptr; }
@@ -156,25 +79,127 @@ class AffineFloats : public PackedFloats {
     return std::min(pass.groups.first * group_rows + slot, samples_.rows - 1);
   }
 
-  void multiply(const Pass& pass, const PlaneList& planes, ModelBlock<float> out) {
-    by_groups(pass, [&](int part, GroupRange groups, Index slot) {
-      if (has_table())
-        kernels_.margins(view(part), planes, entries(), groups, folded_.values(), from_slot(out, slot));
-      else
-        kernels_.margins(view(part), planes, groups, folded_.values(), from_slot(out, slot));
-    });
-  }
-  void scale_margins(const Pass& pass, int m, float* z) const {
-    for (Index i = 0; i < pass.groups.rows(); ++i) {
-      const Index row = row_of_slot(pass, i);
-      z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
-             pinned(samples_.levels.row_offset[row] * folded_.sum(m));
-    }
-  }
+  void multiply(const Pass& pass, const PlaneList& planes, ModelBlock<float> out);
+  void scale_margins(const Pass& pass, int m, float* z) const;
 
   FoldedModels folded_;
   Random unused_{0};  // nothing is rounded
   PassSlots shared_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void PackedFloats::accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) {
+  const ModelBlock<float> residuals = r.block(draw);
+  const Index used = pass.lead + pass.count;
+  for (int m = 0; m < residuals.count; ++m) {
+    float* of_model = residuals[m];
+    std::fill_n(of_model, pass.lead, 0.0f);
+    std::fill(of_model + used, of_model + pass.groups.rows(), 0.0f);
+    sums[m].residuals += detail::sum(of_model, used);
+    float* outliers = sums.outliers(m);
+    for (const Outlier& outlier : pass.outliers)
+      outliers[outlier.column] += pinned(of_model[pass.lead + outlier.row] * outlier.correction);
+    scale(pass, of_model, sums[m]);
+  }
+  const PlaneList& draw_planes = planes(draw);
+  team_.by_columns(pass.count, d_, [&](int part, Share columns) {
+    PackedView some = view(part);
+    some.codes += columns.first;
+    some.width = columns.count;
+    add_rows(pass, draw_planes, some, columns, constant(residuals), sums.floats(columns.first));
+  });
+}
+
+ZIPML_FUNCTION void ColumnTableFloats::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
+                                               PassSlots& z) {
+  for (int draw = 0; draw < samples_.draws; ++draw) {
+    if ((draws >> draw & 1u) == 0) continue;
+    const PlaneList& draw_planes = planes(draw);
+    by_groups(pass, [&](int part, GroupRange groups, Index slot) {
+      kernels_.margins(view(part), draw_planes, table(0), groups, models_of(batch),
+                       from_slot(z.block(draw), slot));
+    });
+    finish(pass, batch, draw, z);
+  }
+}
+
+ZIPML_FUNCTION void AffineFloats::begin_batch(BatchModels& batch) {
+  for (std::size_t m = 0; m < batch.models.size(); ++m) {
+    BatchModels::Model& model = batch.models[m];
+    model.base += folded_.fold(kernels_, unused_, batch.batch, static_cast<int>(m), model.x, false, team_);
+  }
+}
+
+ZIPML_FUNCTION void AffineFloats::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
+                                          PassSlots& z) {
+  const PlaneList& base = base_planes();
+  // The planes that draws share are read once where several draws are asked for.
+  const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
+  if (shares) {
+    if (shared_.slots() < z.slots()) shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.slots());
+    multiply(pass, base, shared_.block(0));
+  }
+  for (int draw = 0; draw < samples_.draws; ++draw) {
+    if ((draws >> draw & 1u) == 0) continue;
+    const ModelBlock<float> out = z.block(draw);
+    if (shares) {
+      PlaneList plane;
+      plane.push_draw_plane(base.code_bits + draw);
+      multiply(pass, plane, out);
+      for (int m = 0; m < out.count; ++m)
+        for (Index i = 0; i < pass.groups.rows(); ++i) out[m][i] += shared_.of(m, 0)[i];
+    } else {
+      multiply(pass, planes(draw), out);
+    }
+    if (samples_.levels.scales_rows())
+      for (int m = 0; m < out.count; ++m) scale_margins(pass, m, out[m]);
+    finish(pass, batch, draw, z);
+  }
+}
+
+ZIPML_FUNCTION GradientFrame AffineFloats::frame(GradientSums& sums, int m) {
+  GradientFrame frame = Reader::frame(sums, m);
+  frame.step = folded_.step();
+  frame.offset = folded_.offset();
+  return frame;
+}
+
+ZIPML_FUNCTION void AffineFloats::scale(const Pass& pass, float* residuals, GradientSums::OfModel& sums) {
+  if (!samples_.levels.scales_rows()) return;
+  for (Index i = 0; i < pass.groups.rows(); ++i) {
+    const Index row = row_of_slot(pass, i);
+    sums.inner += static_cast<double>(pinned(residuals[i] * samples_.levels.row_offset[row]));
+    residuals[i] *= samples_.levels.row_step[row];
+  }
+}
+
+ZIPML_FUNCTION void AffineFloats::add_rows(const Pass& pass, const PlaneList& planes, const PackedView& some,
+                                           Share, ModelBlock<const float> residuals,
+                                           ModelBlock<float> gradients) {
+  if (has_table())
+    kernels_.accumulate(some, planes, entries(), pass.groups, residuals, gradients);
+  else
+    kernels_.accumulate(some, planes, pass.groups, residuals, gradients);
+}
+
+ZIPML_FUNCTION void AffineFloats::multiply(const Pass& pass, const PlaneList& planes, ModelBlock<float> out) {
+  by_groups(pass, [&](int part, GroupRange groups, Index slot) {
+    if (has_table())
+      kernels_.margins(view(part), planes, entries(), groups, folded_.values(), from_slot(out, slot));
+    else
+      kernels_.margins(view(part), planes, groups, folded_.values(), from_slot(out, slot));
+  });
+}
+
+ZIPML_FUNCTION void AffineFloats::scale_margins(const Pass& pass, int m, float* z) const {
+  for (Index i = 0; i < pass.groups.rows(); ++i) {
+    const Index row = row_of_slot(pass, i);
+    z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
+           pinned(samples_.levels.row_offset[row] * folded_.sum(m));
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

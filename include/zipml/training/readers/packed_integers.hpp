@@ -25,165 +25,30 @@ class PackedIntegers : public Reader {
  public:
   /// `how` says how models are rounded; `reducer`, which agrees on the scale of residuals, may be null.
   PackedIntegers(const KernelTable& kernels, const SampleView& samples, PassTeam& team, int models,
-                 FoldedRounding how, const Random& random, Reducer* reducer)
-      : Reader(kernels, samples, team), random_(random), reducer_(reducer) {
-    most_rows_ = rows_of(512 * 1024, max_int8_rows, block_rows);
-    residual_levels_ = residual_levels_of(samples);
-    how.integers = true;
-    if (has_table()) how.most_levels = table_model_levels(samples.planes(0));
-    folded_ = FoldedModels(samples.levels.step, samples.levels.offset, d_, models, how,
-                           samples.levels.scales_rows());
-  }
+                 FoldedRounding how, const Random& random, Reducer* reducer);
 
-  void begin_batch(BatchModels& batch) override {
-    for (std::size_t m = 0; m < batch.models.size(); ++m) {
-      BatchModels::Model& model = batch.models[m];
-      model.base += folded_.fold(kernels_, random_, batch.batch, static_cast<int>(m), model.x,
-                                 batch.needs_model, team_);
-    }
-  }
+  void begin_batch(BatchModels& batch) override;
   const float* model(const BatchModels&, int m) const override { return folded_.rounded(m); }
 
-  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override {
-    const auto models = static_cast<int>(batch.models.size());
-    reserve(models, z.slots());
-    const PlaneList& base = base_planes();
-    // The planes that draws share are read once where several draws are asked for.
-    const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
-    if (shares) multiply(pass, base, shared_);
-    for (int draw = 0; draw < samples_.draws; ++draw) {
-      if ((draws >> draw & 1u) == 0) continue;
-      if (shares) {
-        PlaneList plane;
-        plane.push_draw_plane(base.code_bits + draw);
-        multiply(pass, plane, margins_);
-        for (int m = 0; m < models; ++m)
-          for (Index i = m * slots_; i < m * slots_ + pass.groups.rows(); ++i) margins_[i] += shared_[i];
-      } else {
-        multiply(pass, planes(draw), margins_);
-      }
-      for (int m = 0; m < models; ++m) {
-        float* values = z.of(m, draw);
-        const std::int32_t* sums = margins_.data() + m * slots_;
-        const float scale = folded_.scale(m);
-        for (Index i = 0; i < pass.groups.rows(); ++i) values[i] = static_cast<float>(sums[i]) * scale;
-        detail::barrier();
-        if (samples_.levels.scales_rows()) scale_margins(pass, m, values);
-      }
-      finish(pass, batch, draw, z);
-    }
-  }
+  void margins(const Pass& pass, const BatchModels& batch, unsigned draws, PassSlots& z) override;
 
-  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override {
-    const PlaneList& draw_planes = planes(draw);
-    const int models = r.block(draw).count;
-    for (int m = 0; m < models; ++m) round_residuals(pass, draw, m, r.of(m, draw) + pass.lead, sums);
-    if (pass.count > 0)
-      by_groups(pass, [&](int part, GroupRange groups, Index slot) {
-        const ModelBlock<const std::int8_t> residuals{residuals_.data() + slot, slots_, models};
-        if (has_table())
-          kernels_.accumulate(view(part), draw_planes, table(), groups, residuals, sums.codes(part));
-        else
-          kernels_.accumulate(view(part), draw_planes, groups, residuals, sums.codes(part));
-      });
-    sums.close_codes(reducer_);
-    for (int m = 0; m < models; ++m) clear_padding(sums.codes()[m]);
-    team_.step_ahead();
-  }
+  void accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) override;
 
-  GradientFrame frame(GradientSums& sums, int m) override {
-    GradientFrame frame{};
-    if (sums[m].has_floats) {
-      sums.flush_codes(kernels_, m);
-      frame = Reader::frame(sums, m);
-    } else {
-      frame.codes = sums.codes()[m];
-      frame.code_scale = sums[m].code_scale;
-      frame.inner = static_cast<float>(sums[m].inner);
-      frame.outer = static_cast<float>(sums[m].residuals);
-    }
-    frame.step = folded_.step();
-    frame.offset = folded_.offset();
-    return frame;
-  }
+  GradientFrame frame(GradientSums& sums, int m) override;
 
  private:
   bool has_table() const { return samples_.levels.entries != nullptr; }
   CodeTable table() const { return {samples_.levels.entries, samples_.levels.entry_count}; }
 
-  void reserve(int models, Index slots) {
-    if (slots <= slots_) return;
-    slots_ = slots;
-    margins_ = Buffer<std::int32_t>(slots * models);
-    if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(slots * models);
-    residuals_ = Buffer<std::int8_t>(slots * models);
-    scaled_ = Buffer<float>(slots);
-  }
+  void reserve(int models, Index slots);
 
-  void multiply(const Pass& pass, const PlaneList& planes, Buffer<std::int32_t>& out) {
-    by_groups(pass, [&](int part, GroupRange groups, Index slot) {
-      const ModelBlock<std::int32_t> to{out.data() + slot, slots_, folded_.codes().count};
-      if (has_table())
-        kernels_.margins(view(part), planes, table(), groups, folded_.codes(), to);
-      else
-        kernels_.margins(view(part), planes, groups, folded_.codes(), to);
-    });
-  }
+  void multiply(const Pass& pass, const PlaneList& planes, Buffer<std::int32_t>& out);
 
-  void scale_margins(const Pass& pass, int m, float* z) const {
-    for (Index i = 0; i < pass.groups.rows(); ++i) {
-      const Index row = std::min(pass.groups.first * group_rows + i, samples_.rows - 1);
-      z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
-             pinned(samples_.levels.row_offset[row] * folded_.sum(m));
-    }
-  }
+  void scale_margins(const Pass& pass, int m, float* z) const;
 
   /// Rounds the residuals of a model for the rows of the pass and adds up what does not go through the
   /// kernels.
-  void round_residuals(const Pass& pass, int draw, int m, const float* r, GradientSums& sums) {
-    const bool scales_rows = samples_.levels.scales_rows();
-    const float* scaled = r;
-    if (scales_rows) {
-      for (Index i = 0; i < pass.count; ++i) scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
-      scaled = scaled_.data();
-    }
-    std::int8_t* slots = residuals_.data() + m * slots_;
-    std::int8_t* codes = slots + pass.lead;
-    std::fill_n(slots, pass.lead, std::int8_t{0});
-    std::fill(codes + pass.count, slots + pass.groups.rows(), std::int8_t{0});
-    team_.step_ahead();
-    const int levels = residual_levels_;
-    float largest = kernels_.largest(scaled, pass.count);
-    if (reducer_ != nullptr) largest = reducer_->largest(largest);
-    const float scale = largest / static_cast<float>(levels);
-    if (scale > 0.0f && scale <= std::numeric_limits<float>::max()) {
-      const RandomPlace place{Stream::residual, pass.batch, static_cast<std::uint32_t>(draw), pass.place};
-      kernels_.round_symmetric(scaled, pass.count, {random_, place, scale, levels}, codes);
-    } else {
-      std::fill_n(codes, pass.count, std::int8_t{0});
-    }
-    GradientSums::OfModel& of_model = sums[m];
-    if (scales_rows) {
-      for (Index i = 0; i < pass.count; ++i) {
-        const Index row = pass.first + i;
-        const float row_step = samples_.levels.row_step[row];
-        const float rounded = row_step > 0.0f ? scale * static_cast<float>(codes[i]) / row_step : r[i];
-        of_model.residuals += static_cast<double>(rounded);
-        of_model.inner += static_cast<double>(pinned(rounded * samples_.levels.row_offset[row]));
-      }
-    } else {
-      std::int32_t code_sum = 0;  // |code| <= 127, at most max_int8_rows of them
-      for (Index i = 0; i < pass.count; ++i) code_sum += codes[i];
-      of_model.residuals += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
-    }
-    float* outliers = sums.outliers(m);
-    for (const Outlier& outlier : pass.outliers) {
-      const float rounded = pinned(scale * static_cast<float>(codes[outlier.row]));
-      outliers[outlier.column] += pinned(rounded * outlier.correction);
-    }
-    sums.flush_codes(kernels_, m);  // of the pass before, which had another scale
-    of_model.code_scale = scale;
-  }
+  void round_residuals(const Pass& pass, int draw, int m, const float* r, GradientSums& sums);
 
   Random random_;
   Reducer* reducer_;
@@ -195,5 +60,167 @@ class PackedIntegers : public Reader {
   Buffer<std::int8_t> residuals_;
   Buffer<float> scaled_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION PackedIntegers::PackedIntegers(const KernelTable& kernels, const SampleView& samples,
+                                              PassTeam& team, int models, FoldedRounding how,
+                                              const Random& random, Reducer* reducer)
+    : Reader(kernels, samples, team), random_(random), reducer_(reducer) {
+  most_rows_ = rows_of(512 * 1024, max_int8_rows, block_rows);
+  residual_levels_ = residual_levels_of(samples);
+  how.integers = true;
+  if (has_table()) how.most_levels = table_model_levels(samples.planes(0));
+  folded_ =
+      FoldedModels(samples.levels.step, samples.levels.offset, d_, models, how, samples.levels.scales_rows());
+}
+
+ZIPML_FUNCTION void PackedIntegers::begin_batch(BatchModels& batch) {
+  for (std::size_t m = 0; m < batch.models.size(); ++m) {
+    BatchModels::Model& model = batch.models[m];
+    model.base +=
+        folded_.fold(kernels_, random_, batch.batch, static_cast<int>(m), model.x, batch.needs_model, team_);
+  }
+}
+
+ZIPML_FUNCTION void PackedIntegers::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
+                                            PassSlots& z) {
+  const auto models = static_cast<int>(batch.models.size());
+  reserve(models, z.slots());
+  const PlaneList& base = base_planes();
+  // The planes that draws share are read once where several draws are asked for.
+  const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
+  if (shares) multiply(pass, base, shared_);
+  for (int draw = 0; draw < samples_.draws; ++draw) {
+    if ((draws >> draw & 1u) == 0) continue;
+    if (shares) {
+      PlaneList plane;
+      plane.push_draw_plane(base.code_bits + draw);
+      multiply(pass, plane, margins_);
+      for (int m = 0; m < models; ++m)
+        for (Index i = m * slots_; i < m * slots_ + pass.groups.rows(); ++i) margins_[i] += shared_[i];
+    } else {
+      multiply(pass, planes(draw), margins_);
+    }
+    for (int m = 0; m < models; ++m) {
+      float* values = z.of(m, draw);
+      const std::int32_t* sums = margins_.data() + m * slots_;
+      const float scale = folded_.scale(m);
+      for (Index i = 0; i < pass.groups.rows(); ++i) values[i] = static_cast<float>(sums[i]) * scale;
+      detail::barrier();
+      if (samples_.levels.scales_rows()) scale_margins(pass, m, values);
+    }
+    finish(pass, batch, draw, z);
+  }
+}
+
+ZIPML_FUNCTION void PackedIntegers::accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) {
+  const PlaneList& draw_planes = planes(draw);
+  const int models = r.block(draw).count;
+  for (int m = 0; m < models; ++m) round_residuals(pass, draw, m, r.of(m, draw) + pass.lead, sums);
+  if (pass.count > 0)
+    by_groups(pass, [&](int part, GroupRange groups, Index slot) {
+      const ModelBlock<const std::int8_t> residuals{residuals_.data() + slot, slots_, models};
+      if (has_table())
+        kernels_.accumulate(view(part), draw_planes, table(), groups, residuals, sums.codes(part));
+      else
+        kernels_.accumulate(view(part), draw_planes, groups, residuals, sums.codes(part));
+    });
+  sums.close_codes(reducer_);
+  for (int m = 0; m < models; ++m) clear_padding(sums.codes()[m]);
+  team_.step_ahead();
+}
+
+ZIPML_FUNCTION GradientFrame PackedIntegers::frame(GradientSums& sums, int m) {
+  GradientFrame frame{};
+  if (sums[m].has_floats) {
+    sums.flush_codes(kernels_, m);
+    frame = Reader::frame(sums, m);
+  } else {
+    frame.codes = sums.codes()[m];
+    frame.code_scale = sums[m].code_scale;
+    frame.inner = static_cast<float>(sums[m].inner);
+    frame.outer = static_cast<float>(sums[m].residuals);
+  }
+  frame.step = folded_.step();
+  frame.offset = folded_.offset();
+  return frame;
+}
+
+ZIPML_FUNCTION void PackedIntegers::reserve(int models, Index slots) {
+  if (slots <= slots_) return;
+  slots_ = slots;
+  margins_ = Buffer<std::int32_t>(slots * models);
+  if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(slots * models);
+  residuals_ = Buffer<std::int8_t>(slots * models);
+  scaled_ = Buffer<float>(slots);
+}
+
+ZIPML_FUNCTION void PackedIntegers::multiply(const Pass& pass, const PlaneList& planes,
+                                             Buffer<std::int32_t>& out) {
+  by_groups(pass, [&](int part, GroupRange groups, Index slot) {
+    const ModelBlock<std::int32_t> to{out.data() + slot, slots_, folded_.codes().count};
+    if (has_table())
+      kernels_.margins(view(part), planes, table(), groups, folded_.codes(), to);
+    else
+      kernels_.margins(view(part), planes, groups, folded_.codes(), to);
+  });
+}
+
+ZIPML_FUNCTION void PackedIntegers::scale_margins(const Pass& pass, int m, float* z) const {
+  for (Index i = 0; i < pass.groups.rows(); ++i) {
+    const Index row = std::min(pass.groups.first * group_rows + i, samples_.rows - 1);
+    z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
+           pinned(samples_.levels.row_offset[row] * folded_.sum(m));
+  }
+}
+
+ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, int m, const float* r,
+                                                    GradientSums& sums) {
+  const bool scales_rows = samples_.levels.scales_rows();
+  const float* scaled = r;
+  if (scales_rows) {
+    for (Index i = 0; i < pass.count; ++i) scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
+    scaled = scaled_.data();
+  }
+  std::int8_t* slots = residuals_.data() + m * slots_;
+  std::int8_t* codes = slots + pass.lead;
+  std::fill_n(slots, pass.lead, std::int8_t{0});
+  std::fill(codes + pass.count, slots + pass.groups.rows(), std::int8_t{0});
+  team_.step_ahead();
+  const int levels = residual_levels_;
+  float largest = kernels_.largest(scaled, pass.count);
+  if (reducer_ != nullptr) largest = reducer_->largest(largest);
+  const float scale = largest / static_cast<float>(levels);
+  if (scale > 0.0f && scale <= std::numeric_limits<float>::max()) {
+    const RandomPlace place{Stream::residual, pass.batch, static_cast<std::uint32_t>(draw), pass.place};
+    kernels_.round_symmetric(scaled, pass.count, {random_, place, scale, levels}, codes);
+  } else {
+    std::fill_n(codes, pass.count, std::int8_t{0});
+  }
+  GradientSums::OfModel& of_model = sums[m];
+  if (scales_rows) {
+    for (Index i = 0; i < pass.count; ++i) {
+      const Index row = pass.first + i;
+      const float row_step = samples_.levels.row_step[row];
+      const float rounded = row_step > 0.0f ? scale * static_cast<float>(codes[i]) / row_step : r[i];
+      of_model.residuals += static_cast<double>(rounded);
+      of_model.inner += static_cast<double>(pinned(rounded * samples_.levels.row_offset[row]));
+    }
+  } else {
+    std::int32_t code_sum = 0;  // |code| <= 127, at most max_int8_rows of them
+    for (Index i = 0; i < pass.count; ++i) code_sum += codes[i];
+    of_model.residuals += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
+  }
+  float* outliers = sums.outliers(m);
+  for (const Outlier& outlier : pass.outliers) {
+    const float rounded = pinned(scale * static_cast<float>(codes[outlier.row]));
+    outliers[outlier.column] += pinned(rounded * outlier.correction);
+  }
+  sums.flush_codes(kernels_, m);  // of the pass before, which had another scale
+  of_model.code_scale = scale;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

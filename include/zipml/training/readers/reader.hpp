@@ -88,24 +88,12 @@ class Reader {
     return batch.models[static_cast<std::size_t>(m)].x;
   }
   /// How the sums of a model become its gradient: steps and offsets.
-  virtual GradientFrame frame(GradientSums& sums, int m) {
-    GradientFrame frame{};
-    clear_padding(sums.floats()[m]);
-    frame.sums = sums.floats()[m];
-    frame.inner = static_cast<float>(sums[m].inner);
-    frame.outer = static_cast<float>(sums[m].residuals);
-    return frame;
-  }
+  virtual GradientFrame frame(GradientSums& sums, int m);
 
  protected:
   PackedView view(int part) { return {samples_.codes, samples_.layout, d_, team_.ahead_of(part)}; }
   /// Rows whose values take so many bytes, at least a unit and whole units: once a reader, not once a batch.
-  Index rows_of(Index bytes, Index most, Index unit) const {
-    const double row_bytes = static_cast<double>(d_) * samples_.stored_bits / 8.0;
-    const auto rows = static_cast<Index>(
-        std::min(static_cast<double>(bytes) / std::max(row_bytes, 1e-3), static_cast<double>(most)));
-    return std::max(rows / unit * unit, unit);
-  }
+  Index rows_of(Index bytes, Index most, Index unit) const;
   const PlaneList& planes(int draw) const { return planes_[static_cast<std::size_t>(draw)]; }
   /// The planes that all draws share.
   const PlaneList& base_planes() const { return base_planes_; }
@@ -136,16 +124,7 @@ class Reader {
   }
 
   /// Adds base and outliers to the margins of a draw.
-  void finish(const Pass& pass, const BatchModels& batch, int draw, PassSlots& z) const {
-    for (std::size_t m = 0; m < batch.models.size(); ++m) {
-      float* values = z.of(static_cast<int>(m), draw) + pass.lead;
-      const auto base = static_cast<float>(batch.models[m].base);
-      for (Index i = 0; i < pass.count; ++i) values[i] += base;
-      const float* x = model(batch, static_cast<int>(m));
-      for (const Outlier& outlier : pass.outliers)
-        values[outlier.row] += pinned(outlier.correction * x[outlier.column]);
-    }
-  }
+  void finish(const Pass& pass, const BatchModels& batch, int draw, PassSlots& z) const;
 
   const KernelTable& kernels_;
   const SampleView& samples_;
@@ -158,5 +137,36 @@ class Reader {
   List<PlaneList> planes_;  // of each draw
   PlaneList base_planes_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION GradientFrame Reader::frame(GradientSums& sums, int m) {
+  GradientFrame frame{};
+  clear_padding(sums.floats()[m]);
+  frame.sums = sums.floats()[m];
+  frame.inner = static_cast<float>(sums[m].inner);
+  frame.outer = static_cast<float>(sums[m].residuals);
+  return frame;
+}
+
+ZIPML_FUNCTION Index Reader::rows_of(Index bytes, Index most, Index unit) const {
+  const double row_bytes = static_cast<double>(d_) * samples_.stored_bits / 8.0;
+  const auto rows = static_cast<Index>(
+      std::min(static_cast<double>(bytes) / std::max(row_bytes, 1e-3), static_cast<double>(most)));
+  return std::max(rows / unit * unit, unit);
+}
+
+ZIPML_FUNCTION void Reader::finish(const Pass& pass, const BatchModels& batch, int draw, PassSlots& z) const {
+  for (std::size_t m = 0; m < batch.models.size(); ++m) {
+    float* values = z.of(static_cast<int>(m), draw) + pass.lead;
+    const auto base = static_cast<float>(batch.models[m].base);
+    for (Index i = 0; i < pass.count; ++i) values[i] += base;
+    const float* x = model(batch, static_cast<int>(m));
+    for (const Outlier& outlier : pass.outliers)
+      values[outlier.row] += pinned(outlier.correction * x[outlier.column]);
+  }
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,4 @@
+// The library zipml::kernels: everything that is no template and no kernel, compiled once for a program.
+#define ZIPML_IS_LIBRARY
+#include <zipml/analysis/recommend.hpp>
+#include <zipml/zipml.hpp>
