@@ -64,8 +64,8 @@ class TrainingLoop {
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
-  /// Gets ready for visit_rows: batches of one row without the device. False where the estimator has no such
-  /// way.
+  /// Gets ready for visit_rows: batches of one row without the device, where there is no linear term. False
+  /// where the estimator has no such way.
   virtual bool use_single_rows(const Buffer<float>& /*correction*/) { return false; }
   /// The rows of a run, one a batch; `next` is the run after it.
   virtual void visit_rows(RowRange /*run*/, RowRange /*next*/, int /*epoch*/) {}

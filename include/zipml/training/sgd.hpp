@@ -11,6 +11,7 @@
 #include <span>
 #include <utility>
 
+#include <zipml/base/rounded.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/model/losses.hpp>
@@ -259,8 +260,11 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
           }
           const float s = (*step_)(epoch, iteration_);
           rows.descend(s);
-          if constexpr (!std::is_same_v<R, NoRegularizer>) rows.settle(x_of(m));
-          follow(m, residual, s);
+          if constexpr (!std::is_same_v<R, NoRegularizer>) {
+            rows.settle(x_of(m));
+            sgd_.regularizer_.prox(std::span(x_of(m), static_cast<std::size_t>(samples_.cols)), s);
+          }
+          c_[static_cast<Index>(m)] -= pinned(s * residual);  // there is no linear term: use_single_rows
         }
         rows.settle(x_of(m));
       }
