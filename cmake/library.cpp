@@ -1,4 +1,5 @@
 // The library zipml::kernels: everything that is no template and no kernel, compiled once for a program.
 #define ZIPML_IS_LIBRARY
-#include <zipml/analysis/recommend.hpp>
+#include <zipml/analysis/realised_system.hpp>
+#include <zipml/training/recommend.hpp>
 #include <zipml/zipml.hpp>

@@ -6,7 +6,7 @@
 #include <cstdlib>
 #include <optional>
 #include <string>
-#include <zipml/analysis/recommend.hpp>
+#include <zipml/training/recommend.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"

@@ -36,6 +36,8 @@ struct Result {
   double seconds_quantize = 0.0;
   double seconds_train = 0.0;
   double seconds_per_epoch = 0.0;
+  zipml::Index pilot_rows = 0;  // 0: trained without a pilot
+  std::optional<double> pilot_excess;
   std::optional<double> speedup;
   std::string status;
   std::string advice;

@@ -70,7 +70,8 @@ class Experiment {
     const zipml::Representation representation = options_.representation(bits, estimator);
     const auto start = Clock::now();
     const zipml::AnyStore store = zipml::quantize(
-        train_, representation, {.seed = options_.seed, .threads = options_.threads, .isa = options_.isa},
+        train_, representation,
+        {.seed = options_.seed, .pilot = options_.pilot, .threads = options_.threads, .isa = options_.isa},
         options_.fresh && representation.estimator != zipml::EstimatorKind::full);
     const double seconds = seconds_since(start);
     return zipml::visit_estimator(representation.estimator,
@@ -134,6 +135,11 @@ class Experiment {
     result.seconds_per_epoch = fit.seconds_per_epoch;
     result.status = zipml::to_string(fit.status);
     result.advice = fit.advice;
+    result.pilot_rows = fit.pilot_rows;
+    if (fit.pilot_rows > 0 && optimum_) {
+      const zipml::Fit pilot = sgd_.fit(store, estimator, {.epochs = 0, .isa = options_.isa});
+      result.pilot_excess = zipml::excess(objective_(pilot.weights.span(), pilot.intercept), *optimum_);
+    }
     result.success = fit.success();
     if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
     return result;

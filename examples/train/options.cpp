@@ -31,7 +31,6 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
       if (app.count(name) > 0)
         usage(std::string("--bits auto chooses the representation: leave out ") + name);
-    if (options.l1 > 0.0f) usage("--bits auto measures against an exact optimum, which it has not with --l1");
     options.bits = 0;  // until the samples are there
     return;
   }
@@ -108,6 +107,16 @@ Options parse_options(int argc, char** argv) {
                  "bits of one draw of a sample's value: 1 to 8, 32 for float32, or auto: the fewest that do, "
                  "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
+  std::string pilot = "auto";
+  app.add_option(
+         "--pilot", pilot,
+         "rows that a model is fitted to in full precision, before packing sums the exact gradient of "
+         "all rows there: few bits then end near the exact optimum; auto, or off")
+      ->check([](const std::string& text) {
+        const bool number =
+            !text.empty() && text.size() < 16 && text.find_first_not_of("0123456789") == std::string::npos;
+        return text == "auto" || text == "off" || number ? std::string() : "a number of rows, auto or off";
+      });
   std::string representation;
   app.add_option("--representation", representation,
                  "in one text: NAME:BITS[,LEVELS][,ROUNDING][,outliers=SHARE], as in naive:2,lloyd-max")
@@ -126,9 +135,9 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--outliers", options.outliers,
                  "share of each column's values, at most, that is kept exactly beside the codes")
       ->check(CLI::Range(0.0, 0.49));
-  app.add_option(
-         "--safety", options.safety,
-         "when the rounded samples define no convex problem: warn, shrink the correction, add a ridge")
+  app.add_option("--safety", options.safety,
+                 "without a pilot, when the rounded samples define no convex problem: warn, shrink the "
+                 "correction, add a ridge")
       ->check(CLI::IsMember({"warn", "shrink", "ridge"}));
   app.add_flag("--fresh", options.fresh, "round the samples anew in every epoch instead of once");
   app.add_option(
@@ -176,6 +185,10 @@ Options parse_options(int argc, char** argv) {
     app.parse(argc, argv);
     if (app.count("--step") > 0) options.step = step;
     options.choose = bits == "auto";
+    if (pilot == "off")
+      options.pilot = 0;
+    else if (pilot != "auto")
+      options.pilot = std::stoll(pilot);
     if (!options.choose) options.bits = std::stoi(bits);
     reconcile(options, app, representation);
   } catch (const CLI::ParseError& error) {

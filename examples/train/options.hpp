@@ -26,7 +26,8 @@ struct Options {
   std::string estimator = "variance-corrected";
   std::string safety = "warn";
   bool fresh = false;
-  int model_bits = 0;  // 0: integers where they can be had and batches are large enough
+  std::optional<zipml::Index> pilot;  // rows; 0: none; no value: as many as serve
+  int model_bits = 0;                 // 0: integers where they can be had and batches are large enough
   int gradient_bits = 32;
   bool error_feedback = false;
   std::string channel_scaling = "max";

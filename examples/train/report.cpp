@@ -61,6 +61,9 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"seconds_train", result.seconds_train},
           {"seconds_per_epoch", result.seconds_per_epoch},
           {"speedup", number(result.speedup)},
+          {"pilot", result.pilot_rows > 0
+                        ? Json{{"rows", result.pilot_rows}, {"excess", number(result.pilot_excess)}}
+                        : Json(nullptr)},
           {"status", result.status},
           {"advice", text(result.advice)}};
 }
@@ -110,6 +113,11 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   std::printf(
       "store %td bytes, %.2f times smaller than float32; load %.2f s, quantize %.2f s, train %.2f s\n",
       r.store_bytes, r.compression, samples.seconds_load, r.seconds_quantize, r.seconds_train);
+  if (r.pilot_rows > 0) {
+    std::printf("pilot of %td rows", r.pilot_rows);
+    if (r.pilot_excess) std::printf(", itself %.4g %% above the exact optimum", 100.0 * *r.pilot_excess);
+    std::printf("\n");
+  }
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
   if (r.excess) std::printf(", %.4g %% above the exact optimum", 100.0 * *r.excess);
   if (r.test_metric) std::printf(", test %s %.6g", test_metric_name(options), *r.test_metric);

@@ -7,6 +7,7 @@
 #include <concepts>
 #include <cstdint>
 #include <memory>
+#include <optional>
 #include <utility>
 
 #include <zipml/base/error.hpp>
@@ -14,6 +15,7 @@
 #include <zipml/base/thread_team.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/packing/levels_policy.hpp>
+#include <zipml/packing/pilot_fit.hpp>
 #include <zipml/packing/row_rounding.hpp>
 #include <zipml/quantization/clipping.hpp>
 #include <zipml/quantization/rounding.hpp>
@@ -126,6 +128,15 @@ class Packer {
       reading.row_offset = store.decoder.row_offset.data();
       reading.row_step = store.decoder.row_step.data();
     }
+    if (const Index rows = pilot_rows(features_.rows, features_.cols, options_.pilot); rows > 0) {
+      store.pilot = fit_pilot(features_, labels, store.placement(), store.standardization(), rows,
+                              options_.threads, isa_);
+      if (!store.pilot.empty()) {
+        store.pilot.labels = label_fingerprint(store.targets().of(0));
+        reading.pilot = &store.pilot;
+        reading.labels = labels;
+      }
+    }
     const auto passes = read(store, reading);
     if (keep) {
       store.outliers = Outliers(features_.cols);
@@ -207,6 +218,8 @@ class Packer {
     float* row_offset = nullptr;  // where the scaling of rows goes, when it is not known yet
     float* row_step = nullptr;
     bool keeps_outliers = false;
+    Pilot* pilot = nullptr;              // whose gradient is summed
+    std::span<const float> labels = {};  // in the order of the user's rows, for the pilot
   };
   struct Kept {
     Index row;
@@ -222,11 +235,14 @@ class Packer {
     const Index d = features_.cols;
     const Index chunks = (features_.rows + statistics_chunk - 1) / statistics_chunk;
     Buffer<double> spread(Encoding::has_bias ? checked_product(chunks, d, "the bias terms") : 0);
+    const bool sums = reading.pilot != nullptr;
+    Buffer<double> pilot(sums ? checked_product(chunks, PilotSums::entries(d), "the pilot's sums") : 0);
     ThreadTeam team(thread_count(options_.threads));
     List<Pass> passes;
     passes.reserve(static_cast<std::size_t>(team.size()));
     for (int part = 0; part < team.size(); ++part)
-      passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()), spread.data());
+      passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()), spread.data(),
+                          pilot.data());
     team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(); });
     if constexpr (Encoding::has_bias) {
       const auto n = static_cast<double>(features_.rows);
@@ -236,13 +252,15 @@ class Packer {
         reading.bias[j] = static_cast<float>(total * passes[0].spread_unit(j) / n);
       }
     }
+    if (sums) finish_pilot(*reading.pilot, store.standardization(), pilot.span(), features_.rows);
     return passes;
   }
 
   /// The reading of some chunks of rows.
   class Pass {
    public:
-    Pass(const Packer& packer, const Store& store, const Reading& reading, Share chunks, double* spread)
+    Pass(const Packer& packer, const Store& store, const Reading& reading, Share chunks, double* spread,
+         double* pilot)
         : packer_(packer),
           store_(store),
           reading_(reading),
@@ -250,12 +268,15 @@ class Packer {
           rows_(packer.features_),
           levels_(store.decoder.view()),
           chunk_spread_(spread),
+          chunk_pilot_(pilot),
           first_draw_(static_cast<std::uint32_t>(reading.epoch) *
                       static_cast<std::uint32_t>(draws_taken<Encoding>)),
           spread_(Encoding::has_bias ? round_up(packer.features_.cols, column_piece) : 0),
           counted_(Encoding::has_bias ? packer.features_.cols : 0),
           standardised_(packer.by_row_ ? packer.features_.cols : 0),
-          low_(Encoding::summed > 1 ? round_up(packer.features_.cols, column_piece) : 0) {}
+          low_(Encoding::summed > 1 ? round_up(packer.features_.cols, column_piece) : 0) {
+      if (reading.pilot != nullptr) pilot_.emplace(*reading.pilot, store.standardization(), packer.isa_);
+    }
 
     List<Kept> kept;
     Index clamped = 0;
@@ -279,7 +300,10 @@ class Packer {
           const Index i = group * group_rows + r;
           if (i + rows_ahead < n) look_ahead(ids_[i - first_known + rows_ahead]);
           if (i < n) {
-            encode_row(i, ids_[i - first_known], base.data() + r * d, ups.data() + r * d);
+            const Index original = ids_[i - first_known];
+            const float* row = rows_(original);
+            encode_row(i, original, row, base.data() + r * d, ups.data() + r * d);
+            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(original)]);
           } else {  // the store promises code 0 behind the last row
             std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
@@ -287,8 +311,7 @@ class Packer {
         }
         write_group<Encoding>(packer_.isa_, reading_.codes, store_.layout(), packer_.bits_, group,
                               base.data(), ups.data());
-        if constexpr (Encoding::has_bias)
-          if ((group + 1) % chunk_groups == 0 || group + 1 == end_group) close_chunk(group / chunk_groups);
+        if ((group + 1) % chunk_groups == 0 || group + 1 == end_group) close_chunk(group / chunk_groups);
       }
     }
 
@@ -318,8 +341,8 @@ class Packer {
     /// Whether the steps of a column are one: then spread_ counts in units of a step squared.
     bool one_step() const { return affine && !packer_.by_row_; }
 
-    void encode_row(Index i, Index original, typename Encoding::Code* base, std::uint8_t* ups) {
-      const float* row = rows_(original);
+    void encode_row(Index i, Index original, const float* row, typename Encoding::Code* base,
+                    std::uint8_t* ups) {
       if (!packer_.by_row_) {
         if constexpr (affine)
           round_uniform(i, original, row, base, ups);
@@ -440,7 +463,9 @@ class Packer {
     }
 
     void close_chunk(Index chunk) {
-      const Index d = counted_.size();
+      const Index d = packer_.features_.cols;
+      if (pilot_) pilot_->close_chunk(chunk_pilot_ + chunk * PilotSums::entries(d));
+      if constexpr (!Encoding::has_bias) return;
       for (Index j = 0; j < d; ++j) {
         chunk_spread_[chunk * d + j] =
             one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
@@ -454,11 +479,13 @@ class Packer {
     MatrixRows rows_;
     CodeLevels levels_;
     double* chunk_spread_;  // d of each chunk
+    double* chunk_pilot_;   // PilotSums::entries of each chunk
     std::uint32_t first_draw_;
     Buffer<std::uint64_t> spread_;  // of the chunk, where the steps of a column are one
     Buffer<double> counted_;        // of the chunk, else
     Buffer<float> standardised_;
     Buffer<std::uint8_t> low_;
+    std::optional<PilotSums> pilot_;
     static constexpr Index rows_ahead = 16;
     static constexpr Index known_groups = 8 * block_groups;
     static constexpr Index known_rows = known_groups * group_rows + rows_ahead;
@@ -554,8 +581,11 @@ ZIPML_NOINLINE FreshPackedStore<Encoding, typename Policy::Decoder> pack_fresh(
     const MatrixView& features, std::span<const float> labels, const Policy& policy, int bits,
     const QuantizeOptions& options) {
   using Packer = detail::Packer<Encoding, typename Policy::Decoder, StochasticRounding>;
+  QuantizeOptions without_pilot =
+      options;  // draws are new in each epoch: their errors average out by themselves
+  without_pilot.pilot = 0;
   auto packer = std::make_shared<const Packer>(
-      detail::make_packer<Encoding, Policy, StochasticRounding>(features, policy, bits, options));
+      detail::make_packer<Encoding, Policy, StochasticRounding>(features, policy, bits, without_pilot));
   auto store = packer->pack(labels);
   return {std::move(store), std::move(packer)};
 }

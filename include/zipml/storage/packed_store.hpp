@@ -133,6 +133,7 @@ class PackedStore : public StoreHeader {
     view.levels = decoder.view();
     view.outliers = outliers.view();
     view.bias = bias.data();
+    view.pilot = pilot.empty() ? nullptr : &pilot;
     return view;
   }
   /// SampleView::code, value and decode_row.
@@ -169,6 +170,8 @@ class PackedStore : public StoreHeader {
   /// diagonal (d values, standardised units squared). Else empty.
   Buffer<float> bias;
   Outliers outliers;
+  /// Empty where there is none.
+  Pilot pilot;
   /// Values that lay outside the levels and were moved to the nearest one; none where outliers are kept.
   Index clamped = 0;
 

@@ -11,6 +11,7 @@
 #include <span>
 
 #include <zipml/storage/outliers.hpp>
+#include <zipml/storage/pilot.hpp>
 #include <zipml/storage/row_codes.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -71,6 +72,7 @@ struct SampleView {
   OutlierView outliers;
   /// For each column the mean variance of what is read, which E q q' has too much on the diagonal (d values,
   /// standardised units squared); null where the encoding does not know it.
+  const Pilot* pilot = nullptr;  ///< or null: none
   const float* bias = nullptr;
 
   std::shared_ptr<const void> owner;  ///< keeps the memory, or null

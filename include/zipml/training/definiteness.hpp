@@ -93,6 +93,14 @@ namespace detail {
 /// squared difference of two draws on the first rows.
 Buffer<double> rounding_variance(const SampleView& samples);
 
+/// `value` > 0, up to six significant bits: what float sums have decided, which differ in their last bits
+/// between instruction sets, becomes the same step on all of them (but for one store in 10^4).
+inline double rounded_up(double value) {
+  int exponent = 0;
+  const double mantissa = std::frexp(value, &exponent);
+  return std::ldexp(std::ceil(std::ldexp(mantissa, 6)), exponent - 6);
+}
+
 }  // namespace detail
 
 /// Measures the definiteness of one estimator on the samples that a device reads, which has exact channels
@@ -139,7 +147,7 @@ class DefinitenessTest {
       result.scale = std::max(spectrum.scale, 1.0);
       if (length > 0.0) {
         const double norm = static_cast<double>(matrix_.size()) + trace;  // standardised columns have trace d
-        result.noise_gain = 1.0 + (trace + spectrum.inverse) / norm;
+        result.noise_gain = detail::rounded_up(1.0 + (trace + spectrum.inverse) / norm);
       }
       if (rows == rows_ || !result.indefinite()) return result;
       rows = rows_;

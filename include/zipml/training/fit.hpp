@@ -33,10 +33,12 @@ struct FitOptions {
   double tolerance = 0.0;  ///< > 0: converged when an epoch moves no weight by more than this; 0: all epochs
   Channel model = {};      ///< how the model reaches the gradient device: {8} is 8 bits, the integer path
   Channel gradient = {};   ///< how gradients come back
-  Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem
+  Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem; with a
+                                 ///< pilot the correction is always shrunk, which costs nothing
   std::optional<std::uint64_t> seed =
-      std::nullopt;  ///< of the batch order and the channels; the store's when not given
-  int threads = 1;   ///< for large batches of packed samples; 0: all of the machine. The same bits for any
+      std::nullopt;   ///< of the batch order and the channels; the store's when not given
+  bool pilot = true;  ///< use the pilot of the store where it fits (storage/pilot.hpp); without it, as of old
+  int threads = 1;    ///< for large batches of packed samples; 0: all of the machine. The same bits for any
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
   /// Standardised weights to begin with, d + 1 for each model, the intercept last; empty: 0.
   std::span<const double> start = {};
@@ -82,8 +84,10 @@ struct Fit {
   /// training (training/definiteness.hpp), for estimators whose matrix may be indefinite. Of double sampling,
   /// a negative one is a warning only: its test is sufficient, not necessary.
   std::optional<double> smallest_eigenvalue;
-  double kept_correction = 1.0;  ///< share of the correction that Safety::shrink has left
-  double added_ridge = 0.0;      ///< that Safety::ridge has added
+  Index pilot_rows = 0;            ///< rows that the pilot was fitted to; 0: trained without one
+  std::string without_pilot = {};  ///< why the pilot of the store was not used, where there is one
+  double kept_correction = 1.0;    ///< share of the correction that Safety::shrink has left
+  double added_ridge = 0.0;        ///< that Safety::ridge has added
 
   bool success() const { return status != Status::diverged; }
 };
@@ -127,6 +131,7 @@ ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
     return "the rounded samples define no convex problem (smallest eigenvalue " +
            number_text(static_cast<float>(*fit.smallest_eigenvalue)) +
            "), so that more epochs may be worse: " + remedies;
+  if (fit.pilot_rows > 0) return {};  // whatever has become of the matrix, the solution has no bias from it
   if (fit.kept_correction < 1.0)
     return "only " + number_text(static_cast<float>(fit.kept_correction)) +
            " of the variance was corrected, to stay convex: a bias towards smaller weights remains";

@@ -18,6 +18,7 @@
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/linear_model.hpp>
 #include <zipml/storage/sample_store.hpp>
+#include <zipml/training/anchor.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/observer.hpp>
@@ -35,6 +36,7 @@ struct Problem {
   const Standardization* standardization;
   std::uint64_t seed;             ///< of the store
   FreshSamples* fresh = nullptr;  ///< redraws `samples` for each epoch, or null
+  Anchor anchor = {};             ///< where a pilot is used
 };
 
 /// One fit of a model for each target.
@@ -61,6 +63,7 @@ class TrainingLoop {
   virtual void add_pass(GradientDevice& device) = 0;
   /// Applies the penalty to d weights after a step.
   virtual void prox(std::span<float> x, float step) const = 0;
+  virtual bool has_penalty() const = 0;
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
@@ -73,6 +76,8 @@ class TrainingLoop {
 
   int models() const { return problem_.targets->models(); }
   bool trains(std::size_t m) const { return trains_[m] != 0; }
+  /// Whether x_of() is a difference from a pilot, and labels are 0.
+  bool trains_differences() const { return problem_.anchor.used(); }
   /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the
   /// intercept, which the mean residual moves.
   void follow(std::size_t m, float residual, float s);
@@ -111,6 +116,7 @@ class TrainingLoop {
  private:
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
   static void check_vector(const char* name, std::span<const double> vector, const Problem& problem);
+  void set_anchor();
   void take(std::span<const double> vector, int m, float* out) const {
     const double* from = vector.data() + m * (samples_.cols + 1);
     for (Index j = 0; j < samples_.cols; ++j) out[j] = static_cast<float>(from[j]);
@@ -142,6 +148,12 @@ class TrainingLoop {
               double seconds);
 
   void take_weights(Fit& fit, std::size_t m);
+  /// From differences to weights.
+  void add_anchor(Fit& fit) const {
+    if (!trains_differences()) return;
+    for (Index j = 0; j < samples_.cols; ++j) fit.weights[j] += static_cast<double>(anchor_[j]);
+    fit.intercept += anchor_of_c_;
+  }
 
   /// The weights of a model that no epoch has changed, or none that went well.
   void take_start(Fit& fit, int m) const;
@@ -157,7 +169,12 @@ class TrainingLoop {
 
   void give_verdicts(List<Fit>& fits, const List<double>& losses_of_zero);
 
-  Buffer<float> linear_;  // m x padded, or empty
+  Buffer<float> linear_;        // m x padded, or empty
+  Buffer<double> linear_of_c_;  // m, or empty
+  // Where a pilot is used, x_ and c_ are differences from these.
+  Buffer<float> anchor_;  // padded, or empty
+  double anchor_of_c_ = 0.0;
+  float gradient_scale_ = 1.0f;  // of what the device gives: differences have the gradient of slope 1
   List<TailAverage> average_;
   List<char> trains_;  // of each model: whether it still does
   List<std::size_t> diverged_;
@@ -176,7 +193,8 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
       seed_(options.seed.value_or(problem.seed)),
       label_maps_(std::move(label_maps)),
       team_(thread_count(options.threads)),
-      targets_(*problem.targets, label_maps_),
+      targets_(problem.anchor.used() ? MappedTargets(problem.samples.rows, problem.targets->models())
+                                     : MappedTargets(*problem.targets, label_maps_)),
       device_(kernels, samples_, targets_,
               {.models = models(),
                .channels = {options.model, options.gradient},
@@ -189,7 +207,8 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
       padded_(padded(samples_.cols)),
       x_(padded_ * models()),
       c_(models()),
-      linear_(options.linear_term.empty() ? 0 : padded_ * models()),
+      linear_(options.linear_term.empty() && !problem.anchor.used() ? 0 : padded_ * models()),
+      linear_of_c_(linear_.empty() ? 0 : models()),
       average_(static_cast<std::size_t>(models()), TailAverage(padded_)),
       trains_(static_cast<std::size_t>(models()), 1) {
   for (int m = 0; m < models(); ++m) {
@@ -197,8 +216,29 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
       take(options.start, m, x_.data() + m * padded_);
       c_[m] = static_cast<float>(intercept_of(options.start, m));
     }
-    if (!linear_.empty()) take(options.linear_term, m, linear_.data() + m * padded_);
+    if (!options.linear_term.empty()) {
+      take(options.linear_term, m, linear_.data() + m * padded_);
+      linear_of_c_[m] = intercept_of(options.linear_term, m);
+    }
   }
+  if (problem.anchor.used()) set_anchor();
+}
+
+ZIPML_FUNCTION void TrainingLoop::set_anchor() {
+  const Anchor& anchor = problem_.anchor;
+  const Pilot& pilot = *anchor.pilot;
+  const Index d = samples_.cols;
+  gradient_scale_ = static_cast<float>(anchor.slope);
+  anchor_ = Buffer<float>(padded_);
+  for (Index j = 0; j < d; ++j)
+    anchor_[j] = static_cast<float>(anchor.scale * static_cast<double>(pilot.weights[j]));
+  anchor_of_c_ = anchor.offset + pinned(anchor.scale * pilot.intercept);
+  const double unit = anchor.slope * anchor.scale;
+  for (Index j = 0; j < d; ++j) linear_[j] += static_cast<float>(unit * pilot.gradient[j]);
+  linear_of_c_[0] += pinned(unit * pilot.gradient[d]);
+  if (options_.start.empty()) return;  // begins at the pilot
+  for (Index j = 0; j < d; ++j) x_[j] -= anchor_[j];
+  c_[0] = static_cast<float>(intercept_of(options_.start, 0) - anchor_of_c_);
 }
 
 ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef> observers) {
@@ -212,7 +252,12 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
                      use_single_rows(safe_.correction);
   resolve_step(safe_.noise_gain);
   const auto ready = Clock::now();
-  const List<double> losses_of_zero = losses_with_term(Buffer<float>(x_.size()), Buffer<float>(c_.size()));
+  Buffer<float> zero(x_.size()), zero_of_c(c_.size());
+  if (trains_differences()) {
+    for (Index j = 0; j < samples_.cols; ++j) zero[j] = -anchor_[j];
+    zero_of_c[0] = static_cast<float>(-anchor_of_c_);
+  }
+  const List<double> losses_of_zero = losses_with_term(zero, zero_of_c);
   watching += Clock::now() - ready;
   List<Buffer<double>> before(fits.size(), Buffer<double>(samples_.cols));
   for (int epoch = 0; epoch < options_.epochs && any_trains(); ++epoch) {
@@ -241,6 +286,8 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
     fit.smallest_eigenvalue = safe_.smallest_eigenvalue;
     fit.kept_correction = safe_.kept;
     fit.added_ridge = safe_.added_ridge;
+    fit.pilot_rows = trains_differences() ? problem_.anchor.pilot->rows : 0;
+    fit.without_pilot = problem_.anchor.reason;
     if (fit.epochs == 0) take_start(fit, static_cast<int>(m));
   }
   give_verdicts(fits, losses_of_zero);
@@ -256,10 +303,17 @@ ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s)
   if (!linear_.empty()) {
     const float* term = linear_.data() + static_cast<Index>(m) * padded_;
     kernels_.descend_row(RowStep{term, s}, x_of(m), padded_);
-    c -= pinned(s * static_cast<float>(intercept_of(options_.linear_term, static_cast<int>(m))));
+    c -= pinned(s * static_cast<float>(linear_of_c_[static_cast<Index>(m)]));
   }
-  prox(std::span(x_of(m), static_cast<std::size_t>(samples_.cols)), s);
-  c -= pinned(s * residual);
+  if (has_penalty()) {  // of the weights themselves
+    const auto d = static_cast<std::size_t>(samples_.cols);
+    if (trains_differences())
+      for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] += anchor_[j];
+    prox(std::span(x_of(m), d), s);
+    if (trains_differences())
+      for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] -= anchor_[j];
+  }
+  c -= pinned(s * gradient_scale_ * residual);
 }
 
 ZIPML_FUNCTION const FitOptions& TrainingLoop::checked(const FitOptions& options, const Problem& problem) {
@@ -321,7 +375,7 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
     // step's bound.
     const float s = step_of(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
     for (std::size_t m = 0; m < trains_.size(); ++m) {
-      const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
+      const float residual = device_.descend(static_cast<int>(m), s * gradient_scale_, x_of(m));
       if (has_diverged(residual, device_.largest())) diverge(m);
       follow(m, residual, s);
     }
@@ -353,16 +407,17 @@ ZIPML_FUNCTION void TrainingLoop::take_weights(Fit& fit, std::size_t m) {
   if (options_.average) {
     fit.weights = average_[m].weights(d);
     fit.intercept = average_[m].intercept();
-    return;
+  } else {
+    fit.weights = Buffer<double>(d);
+    for (Index j = 0; j < d; ++j) fit.weights[j] = static_cast<double>(x_of(m)[j]);
+    fit.intercept = static_cast<double>(c_[static_cast<Index>(m)]);
   }
-  fit.weights = Buffer<double>(d);
-  for (Index j = 0; j < d; ++j) fit.weights[j] = static_cast<double>(x_of(m)[j]);
-  fit.intercept = static_cast<double>(c_[static_cast<Index>(m)]);
+  add_anchor(fit);
 }
 
 ZIPML_FUNCTION void TrainingLoop::take_start(Fit& fit, int m) const {
   fit.weights = Buffer<double>(samples_.cols);
-  if (options_.start.empty()) return;
+  if (options_.start.empty()) return add_anchor(fit);
   std::copy_n(options_.start.data() + m * (samples_.cols + 1), samples_.cols, fit.weights.data());
   fit.intercept = intercept_of(options_.start, m);
 }
@@ -373,8 +428,11 @@ ZIPML_FUNCTION List<double> TrainingLoop::losses_with_term(const Buffer<float>& 
     const Index at = static_cast<Index>(m) * padded_;
     for (Index j = 0; j < samples_.cols; ++j)
       result[m] += static_cast<double>(linear_[at + j]) * static_cast<double>(x[at + j]);
-    result[m] += intercept_of(options_.linear_term, static_cast<int>(m)) *
-                 static_cast<double>(c[static_cast<Index>(m)]);
+    result[m] += linear_of_c_[static_cast<Index>(m)] * static_cast<double>(c[static_cast<Index>(m)]);
+  }
+  if (trains_differences()) {  // the loss of the pilot itself
+    const Anchor& anchor = problem_.anchor;
+    result[0] += 0.5 * anchor.slope * anchor.scale * anchor.scale * anchor.pilot->squares;
   }
   return result;
 }
@@ -386,12 +444,17 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
     for (Index j = 0; j < samples_.cols; ++j) x[at + j] = static_cast<float>(fits[m].weights[j]);
     c[static_cast<Index>(m)] = static_cast<float>(fits[m].intercept);
   }
+  if (trains_differences()) {
+    for (Index j = 0; j < samples_.cols; ++j)
+      x[j] = static_cast<float>(fits[0].weights[j] - static_cast<double>(anchor_[j]));
+    c[0] = static_cast<float>(fits[0].intercept - anchor_of_c_);
+  }
   const List<double> values = losses_with_term(x, c);
   for (const std::size_t m : diverged_) fits[m].status = Status::diverged;
   for (std::size_t m = 0; m < fits.size(); ++m) {
     Fit& fit = fits[m];
     fit.quantized_loss = values[m];
-    judge(fit, values[m], losses_of_zero[m], !linear_.empty(), safe_.indefinite);
+    judge(fit, values[m], losses_of_zero[m], !options_.linear_term.empty(), safe_.indefinite);
     fit.model = in_original_units(fit, static_cast<int>(m));
   }
 }

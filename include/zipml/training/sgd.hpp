@@ -17,6 +17,7 @@
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/model/step_sizes.hpp>
+#include <zipml/training/anchor.hpp>
 #include <zipml/training/curvature.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>
@@ -158,7 +159,7 @@ class Sgd {
                   const Estimator& estimator, const FitOptions& options, Observers&&... observers) const {
     check<Store, Estimator, Observers...>();
     const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-    const Problem problem{store.samples(), &targets, &store.standardization(), store.seed()};
+    Problem problem{store.samples(), &targets, &store.standardization(), store.seed()};
     if constexpr (FreshStore<Store>) {
       if (const auto fresh = store.fresh()) {  // null: the draws of this store are frozen
         Problem drawn = problem;
@@ -167,6 +168,7 @@ class Sgd {
         return Run<Estimator>(*this, kernels, drawn, estimator, options).train(watching);
       }
     }
+    if (options.pilot) problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
     return Run<Estimator>(*this, kernels, problem, estimator, options).train(watching);
   }
 
@@ -203,8 +205,8 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
 
   SafeCorrection make_safe(GradientDevice& measuring) override {
     const double penalty = strengths_of(sgd_.regularizer_).value_or(PenaltyStrengths{}).l2;
-    return zipml::make_safe(measuring, samples_, estimator_, options_.safety, penalty, slope(),
-                            problem_.seed);
+    const Safety safety = this->trains_differences() ? Safety::shrink : options_.safety;
+    return zipml::make_safe(measuring, samples_, estimator_, safety, penalty, slope(), problem_.seed);
   }
 
   void resolve_step(double noise_gain) override {
@@ -220,10 +222,22 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
   float step_of(int epoch, Index iteration) const override { return (*step_)(epoch, iteration); }
 
-  void add_pass(GradientDevice& device) override { device.add_pass(estimator_, sgd_.loss_); }
+  void add_pass(GradientDevice& device) override {
+    if constexpr (AffineLoss<L> && BilinearEstimator<Estimator>)
+      if (this->trains_differences()) return device.add_pass(estimator_, detail::QuadraticForm{});
+    device.add_pass(estimator_, sgd_.loss_);
+  }
+  bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
   void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
+    if constexpr (AffineLoss<L> && BilinearEstimator<Estimator>)
+      if (this->trains_differences()) {
+        List<double> values = losses_on(measuring, samples_, estimator_, detail::QuadraticForm{}, 1.0,
+                                        correction, x, intercepts);
+        for (double& value : values) value *= slope();
+        return values;
+      }
     return losses_on(measuring, samples_, estimator_, sgd_.loss_, slope(), correction, x, intercepts);
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {

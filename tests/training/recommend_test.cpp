@@ -1,6 +1,6 @@
 // The choice of a representation, on generated data; real sets are in real_data_test.cpp.
 
-#include <zipml/analysis/recommend.hpp>
+#include <zipml/training/recommend.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"

@@ -1,0 +1,355 @@
+#pragma once
+/// \file
+/// Room packing: the pilot of a store (storage/pilot.hpp): least squares on a random sample of the rows, and
+/// the sums over all rows that make its gradient. Float sums in sixteen lanes and fixed chunks: the same bits
+/// on every instruction set and for any number of threads.
+
+#include <algorithm>
+#include <cmath>
+#include <cstdint>
+#include <optional>
+#include <span>
+#include <string>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/base/thread_team.hpp>
+#include <zipml/base/views.hpp>
+#include <zipml/quantization/statistics.hpp>
+#include <zipml/storage/pilot.hpp>
+#include <zipml/storage/targets.hpp>
+#if ZIPML_DEFINES
+#include <zipml/base/intrinsics.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/vector_math.hpp>
+#endif
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Rows that the pilot of n rows and d columns is fitted to, from `asked` (no value: as many as serve; 0:
+/// none). Throws Error when more are asked for than there are.
+Index pilot_rows(Index rows, Index cols, std::optional<Index> asked);
+
+/// Products of rows with the pilot's weights, and sums of rows times residuals: vectors of a multiple of 16
+/// floats.
+namespace detail {
+
+inline constexpr Index pilot_lanes = 16;
+
+/// <a, b>: lane k sums the entries k mod 16, the lanes are added up in a fixed order; products are rounded.
+float lane_dot(Isa isa, const float* a, const float* b, float* scratch, Index n);
+/// y += factor * a, products rounded.
+void lane_add(Isa isa, float factor, const float* a, float* y, float* scratch, Index n);
+
+}  // namespace detail
+
+/// Fits w0 and c0 to the first `rows` rows in store order, which are a random sample: conjugate gradients on
+/// the normal equations (Bjoerck 1996, section 7.4), ended where a quarter of the rows that is held out is
+/// predicted best, so that directions in which the sample has little to say stay at 0. Leaves the gradient
+/// to PilotSums. No pilot (of 0 rows) where no weights predict better than none. O(rows d) for each of some
+/// ten to forty iterations.
+Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, const RowPlacement& placement,
+                const Standardization& map, Index rows, int threads, Isa isa);
+
+/// The sums of one thread over chunks of rows in store order.
+class PilotSums {
+ public:
+  /// `pilot` must outlive this.
+  PilotSums(const Pilot& pilot, const Standardization& map, Isa isa);
+
+  /// Entries that close_chunk writes: d sums of r a, that of r, that of r^2.
+  static Index entries(Index cols) { return cols + 2; }
+
+  /// A row in the user's units.
+  void add(const float* row, float label);
+  /// Writes the sums since the last call and begins anew.
+  void close_chunk(double* out);
+
+ private:
+  const Pilot& pilot_;
+  Isa isa_;
+  Index d_;
+  double base_ = 0.0;  // of the margin of a row whose centred values are 0
+  double residuals_ = 0.0;
+  double squares_ = 0.0;
+  Buffer<float> mean_, weights_, centred_, sums_, scratch_;  // padded
+};
+
+/// Completes a pilot from the sums of its chunks, `chunks` times PilotSums::entries.
+void finish_pilot(Pilot& pilot, const Standardization& map, std::span<const double> sums, Index rows);
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> asked) {
+  if (asked) {
+    if (*asked < 0 || *asked > rows)
+      throw Error("the pilot's number of rows is out of range", "0 to " + std::to_string(rows),
+                  std::to_string(*asked));
+    return *asked;
+  }
+  constexpr Index fewest = 128;
+  const Index most = rows / 2;
+  return most >= fewest ? std::min(std::max({Index{4000}, 100 * cols, rows / 32}), most) : 0;
+}
+
+namespace detail {
+
+#if ZIPML_X86
+
+// The products are pinned: a file with -mfma must not contract them.
+__attribute__((target("avx2"))) inline void lane_sums_avx2(const float* a, const float* b, Index n,
+                                                           float* lanes) {
+  __m256 low = _mm256_setzero_ps(), high = low;
+  for (Index j = 0; j < n; j += pilot_lanes) {
+    __m256 p = _mm256_mul_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j));
+    __m256 q = _mm256_mul_ps(_mm256_loadu_ps(a + j + 8), _mm256_loadu_ps(b + j + 8));
+    asm("" : "+x"(p), "+x"(q));
+    low = _mm256_add_ps(low, p);
+    high = _mm256_add_ps(high, q);
+  }
+  _mm256_storeu_ps(lanes, low);
+  _mm256_storeu_ps(lanes + 8, high);
+}
+
+__attribute__((target("avx2"))) inline void lane_add_avx2(float factor, const float* a, float* y, Index n) {
+  const __m256 f = _mm256_set1_ps(factor);
+  for (Index j = 0; j < n; j += 8) {
+    __m256 p = _mm256_mul_ps(f, _mm256_loadu_ps(a + j));
+    asm("" : "+x"(p));
+    _mm256_storeu_ps(y + j, _mm256_add_ps(_mm256_loadu_ps(y + j), p));
+  }
+}
+
+#endif
+
+ZIPML_FUNCTION float lane_dot(Isa isa, const float* a, const float* b, float* scratch, Index n) {
+  float lanes[pilot_lanes] = {};
+#if ZIPML_X86
+  if (isa != Isa::scalar) {
+    lane_sums_avx2(a, b, n, lanes);
+  } else
+#endif
+  {
+    (void)isa;
+    multiply(a, b, scratch, n);
+    barrier();
+    for (Index j = 0; j < n; j += pilot_lanes)
+      for (Index lane = 0; lane < pilot_lanes; ++lane) lanes[lane] += scratch[j + lane];
+  }
+  for (Index half = pilot_lanes / 2; half > 0; half /= 2)
+    for (Index lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
+  return lanes[0];
+}
+
+ZIPML_FUNCTION void lane_add(Isa isa, float factor, const float* a, float* y, float* scratch, Index n) {
+#if ZIPML_X86
+  if (isa != Isa::scalar) return lane_add_avx2(factor, a, y, n);
+#endif
+  (void)isa;
+  add_multiple(factor, a, y, scratch, n);
+}
+
+/// The sample of a pilot: standardised rows with a 1 behind, standardised labels.
+class PilotSample {
+ public:
+  PilotSample(const MatrixView& features, std::span<const float> labels, const RowPlacement& placement,
+              const Standardization& map, Index rows, int threads, Isa isa)
+      : isa_(isa),
+        rows_(rows),
+        size_(features.cols + 1),
+        padded_(round_up(size_, pilot_lanes)),
+        team_(thread_count(threads)),
+        chunks_((rows + statistics_chunk - 1) / statistics_chunk),
+        values_(checked_product(rows, padded_, "the pilot's rows")),
+        labels_(rows),
+        of_chunks_(chunks_ * padded_) {
+    Buffer<Index> ids(rows);
+    placement.row_ids(0, rows, ids.data());
+    for (Index i = 0; i < rows; ++i) labels_[i] = labels[static_cast<std::size_t>(ids[i])];
+    double sum = 0.0, squares = 0.0;
+    for (const float y : labels_) sum += static_cast<double>(y);
+    mean_ = sum / static_cast<double>(rows);
+    for (const float y : labels_) squares += pinned((y - mean_) * (y - mean_));
+    const double variance = squares / static_cast<double>(rows);
+    deviation_ = variance > 0.0 ? std::sqrt(variance) : 1.0;
+    for (float& y : labels_) y = static_cast<float>((y - mean_) / deviation_);
+    share([&](Index first, Index end) {
+      MatrixRows matrix(features);
+      for (Index i = first; i < end; ++i) {
+        const float* row = matrix(ids[i]);
+        float* to = values_.data() + i * padded_;
+        for (Index j = 0; j + 1 < size_; ++j)
+          to[j] = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
+        to[size_ - 1] = 1.0f;
+      }
+    });
+  }
+
+  Index rows() const { return rows_; }
+  Index size() const { return size_; }
+  const Buffer<float>& labels() const { return labels_; }
+  double label_mean() const { return mean_; }
+  double label_deviation() const { return deviation_; }
+
+  /// out_i = <a_i, x> for all rows.
+  void multiply_rows(const Buffer<double>& x, Buffer<float>& out) {
+    Buffer<float> rounded(padded_);
+    for (Index j = 0; j < size_; ++j) rounded[j] = static_cast<float>(x[j]);
+    share([&](Index first, Index end) {
+      Buffer<float> scratch(padded_);
+      for (Index i = first; i < end; ++i)
+        out[i] = lane_dot(isa_, values_.data() + i * padded_, rounded.data(), scratch.data(), padded_);
+    });
+  }
+  /// out = sum_i r_i a_i over the first `count` rows.
+  void add_rows(const Buffer<float>& r, Index count, Buffer<double>& out) {
+    share([&](Index first, Index end) {
+      Buffer<float> scratch(padded_);
+      float* sums = of_chunks_.data() + first / statistics_chunk * padded_;
+      std::fill_n(sums, padded_, 0.0f);
+      for (Index i = first; i < std::min(end, count); ++i)
+        lane_add(isa_, r[i], values_.data() + i * padded_, sums, scratch.data(), padded_);
+    });
+    std::fill(out.begin(), out.end(), 0.0);
+    for (Index chunk = 0; chunk < chunks_; ++chunk)
+      for (Index j = 0; j < size_; ++j) out[j] += static_cast<double>(of_chunks_[chunk * padded_ + j]);
+  }
+
+ private:
+  /// work(first, end) for every chunk of rows.
+  template <class Work>
+  void share(const Work& work) {
+    team_.run([&](int part) {
+      const Share mine = share_of(chunks_, 1, part, team_.size());
+      for (Index chunk = mine.first; chunk < mine.first + mine.count; ++chunk)
+        work(chunk * statistics_chunk, std::min(rows_, (chunk + 1) * statistics_chunk));
+    });
+  }
+
+  Isa isa_;
+  Index rows_, size_, padded_;
+  ThreadTeam team_;
+  Index chunks_;
+  Buffer<float> values_, labels_, of_chunks_;
+  double mean_ = 0.0, deviation_ = 1.0;
+};
+
+inline double squares_of(const Buffer<float>& values, Index first, Index end) {
+  double sum = 0.0;
+  for (Index i = first; i < end; ++i)
+    sum += pinned(static_cast<double>(values[i]) * static_cast<double>(values[i]));
+  return sum;
+}
+inline double squares_of(const Buffer<double>& values) {
+  double sum = 0.0;
+  for (const double v : values) sum += pinned(v * v);
+  return sum;
+}
+
+}  // namespace detail
+
+ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float> labels,
+                               const RowPlacement& placement, const Standardization& map, Index rows,
+                               int threads, Isa isa) {
+  detail::PilotSample sample(features, labels, placement, map, rows, threads, isa);
+  const Index size = sample.size();
+  const Index fitted = rows - rows / 4;  // the others are held out
+  constexpr int most_iterations = 60;
+  constexpr int patience = 3;
+  Buffer<double> x(size), direction(size), gradient(size), best(size);
+  Buffer<float> residual = sample.labels(), image(rows);
+  sample.add_rows(residual, fitted, gradient);
+  direction = gradient;
+  double length = detail::squares_of(gradient);
+  const double untrained = detail::squares_of(residual, fitted, rows);
+  double least = untrained;
+  int since = 0;
+  for (int k = 0; k < most_iterations && since < patience && length > 0.0; ++k) {
+    sample.multiply_rows(direction, image);
+    const double curvature = detail::squares_of(image, 0, fitted);
+    if (!(curvature > 0.0)) break;
+    const double step = length / curvature;
+    for (Index j = 0; j < size; ++j) x[j] += pinned(step * direction[j]);
+    const auto rounded = static_cast<float>(step);
+    for (Index i = 0; i < rows; ++i) residual[i] -= pinned(rounded * image[i]);
+    const double held_out = detail::squares_of(residual, fitted, rows);
+    if (held_out < least) {
+      since = held_out < 0.9999 * least ? 0 : since + 1;
+      least = held_out;
+      best = x;
+    } else {
+      ++since;
+    }
+    sample.add_rows(residual, fitted, gradient);
+    const double now = detail::squares_of(gradient);
+    const double turn = now / length;
+    length = now;
+    for (Index j = 0; j < size; ++j) direction[j] = gradient[j] + pinned(turn * direction[j]);
+  }
+  Pilot pilot;
+  if (least >= untrained) return pilot;
+  pilot.rows = rows;
+  pilot.weights = Buffer<float>(size - 1);
+  for (Index j = 0; j + 1 < size; ++j)
+    pilot.weights[j] = static_cast<float>(best[j] * sample.label_deviation());
+  pilot.intercept = sample.label_mean() + pinned(best[size - 1] * sample.label_deviation());
+  return pilot;
+}
+
+ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& map, Isa isa)
+    : pilot_(pilot),
+      isa_(isa),
+      d_(map.cols()),
+      base_(pilot.intercept),
+      mean_(round_up(d_, detail::pilot_lanes)),
+      weights_(mean_.size()),
+      centred_(mean_.size()),
+      sums_(mean_.size()),
+      scratch_(mean_.size()) {
+  for (Index j = 0; j < d_; ++j) {
+    mean_[j] = static_cast<float>(map.mean[j]);
+    weights_[j] = static_cast<float>(static_cast<double>(pilot.weights[j]) / map.scale[j]);
+    base_ += pinned(static_cast<double>(weights_[j]) * (static_cast<double>(mean_[j]) - map.mean[j]));
+  }
+}
+
+ZIPML_FUNCTION void PilotSums::add(const float* row, float label) {
+  for (Index j = 0; j < d_; ++j) centred_[j] = row[j] - mean_[j];
+  const float z = detail::lane_dot(isa_, centred_.data(), weights_.data(), scratch_.data(), centred_.size());
+  const double residual = static_cast<double>(z) + base_ - static_cast<double>(label);
+  detail::lane_add(isa_, static_cast<float>(residual), centred_.data(), sums_.data(), scratch_.data(),
+                   centred_.size());
+  residuals_ += residual;
+  squares_ += pinned(residual * residual);
+}
+
+ZIPML_FUNCTION void PilotSums::close_chunk(double* out) {
+  for (Index j = 0; j < d_; ++j) out[j] = static_cast<double>(sums_[j]);
+  out[d_] = residuals_;
+  out[d_ + 1] = squares_;
+  std::fill(sums_.begin(), sums_.end(), 0.0f);
+  residuals_ = squares_ = 0.0;
+}
+
+ZIPML_FUNCTION void finish_pilot(Pilot& pilot, const Standardization& map, std::span<const double> sums,
+                                 Index rows) {
+  const Index d = map.cols();
+  const Index entries = PilotSums::entries(d);
+  Buffer<double> total(entries);
+  for (Index at = 0; at < static_cast<Index>(sums.size()); at += entries)
+    for (Index j = 0; j < entries; ++j) total[j] += sums[static_cast<std::size_t>(at + j)];
+  const auto n = static_cast<double>(rows);
+  pilot.gradient = Buffer<double>(d + 1);
+  for (Index j = 0; j < d; ++j) {
+    // Rows were centred at the mean as a float.
+    const double shift = static_cast<double>(static_cast<float>(map.mean[j])) - map.mean[j];
+    pilot.gradient[j] = (total[j] + pinned(shift * total[d])) / (n * map.scale[j]);
+  }
+  pilot.gradient[d] = total[d] / n;
+  pilot.squares = total[d + 1] / n;
+}
+
+#endif
+
+}  // namespace zipml::inline ZIPML_ABI

@@ -1,0 +1,73 @@
+#pragma once
+/// \file
+/// Room training: training in the form of differences from the pilot of a store.
+
+#include <cmath>
+#include <string>
+
+#include <zipml/estimators/requirements.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/storage/pilot.hpp>
+#include <zipml/storage/targets.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// What a fit makes of a pilot, in the units of its loss l(z, y) = slope / 2 (z - t)^2, whose targets are t =
+/// offset + scale * label. The device then multiplies delta = x - w0 and sees targets 0: the gradient is
+///
+///     slope (P delta + grad F(w0)),   P delta = mean_i q_i q_i'delta - diag(bias) delta,
+///
+/// the noise of its batches vanishes with delta, and a rounded model rounds delta alone.
+struct Anchor {
+  const Pilot* pilot = nullptr;  ///< null: none, x is trained itself
+  double offset = 0.0;
+  double scale = 1.0;
+  double slope = 1.0;
+  std::string reason = {};  ///< why a pilot that is there is not used
+
+  bool used() const { return pilot != nullptr; }
+};
+
+/// The anchor of a fit of one model for an affine loss, none (with the reason) where the pilot belongs to
+/// other labels or the loss's targets are no affine function of the labels. O(n).
+template <class Estimator, class L>
+Anchor anchor_for(const Pilot* pilot, const L& loss, const Targets& targets) {
+  Anchor anchor;
+  if (pilot == nullptr) return anchor;
+  if constexpr (!AffineLoss<L> || !BilinearEstimator<Estimator>) {
+    anchor.reason = "the loss is not affine, or the estimator is not bilinear";
+  } else {
+    if (targets.models() != 1) {
+      anchor.reason = "a pilot serves one model";
+      return anchor;
+    }
+    const LabelStatistics& statistics = targets.statistics(0);
+    const LabelMap map = loss.label_map(statistics);
+    const auto target = [&](float label) { return target_of(loss, static_cast<double>(map.apply(label))); };
+    const auto low = static_cast<double>(statistics.min);
+    const auto high = static_cast<double>(statistics.max);
+    if (!(high > low)) {
+      anchor.reason = "all labels are equal";
+      return anchor;
+    }
+    const double at_low = target(statistics.min);
+    const double scale = (target(statistics.max) - at_low) / (high - low);
+    const double tolerance = 1e-5 * std::fabs(scale) * (high - low);
+    for (const float label : targets.of(0))
+      if (!(std::fabs(at_low + scale * (static_cast<double>(label) - low) - target(label)) <= tolerance)) {
+        anchor.reason = "the targets of the loss are no affine function of the labels";
+        return anchor;
+      }
+    if (label_fingerprint(targets.of(0)) != pilot->labels) {
+      anchor.reason = "the pilot belongs to other labels";
+      return anchor;
+    }
+    anchor.scale = scale;
+    anchor.offset = at_low - scale * low;
+    anchor.slope = static_cast<double>(L::slope);
+    anchor.pilot = pilot;
+  }
+  return anchor;
+}
+
+}  // namespace zipml::inline ZIPML_ABI
