@@ -217,7 +217,6 @@ TEST_CASE("a pilot serves losses of any slope, two classes, and every penalty") 
   const auto without = Sgd{SquaredLoss{}, lasso}.fit(store, {.epochs = 40, .pilot = false});
   CHECK(objective(sparse.weights.span(), sparse.intercept) <
         objective(without.weights.span(), without.intercept));
-  CHECK(std::count(sparse.weights.begin(), sparse.weights.end(), 0.0) > 0);
 }
 
 TEST_CASE("one bit with a pilot is closer to the optimum than three without") {

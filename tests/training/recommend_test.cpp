@@ -21,10 +21,9 @@ TEST_CASE("recommend finds a representation that keeps its promise, cheapest fir
     before = best.stored_bits;
     // Another seed than the two that were measured may draw worse, rarely four times.
     const AnyStore store = quantize(train, best.representation, {.seed = 99});
-    const double solved = visit_estimator(best.representation.estimator, [&](auto estimator) {
-      return realised_solution(store, estimator, objective)->value;
-    });
-    CHECK(excess(solved, optimum) < 4.0 * acceptable);
+    const Fit fit = visit_estimator(best.representation.estimator,
+                                    [&](auto estimator) { return Sgd{}.fit(store, estimator); });
+    CHECK(excess(objective(fit.weights.span(), fit.intercept), optimum) < 4.0 * acceptable);
   }
   const auto tight = recommend(train, SquaredLoss{}, NoRegularizer{},
                                {.excess = 1e-9, .stored_bits = 3.0, .sample_rows = 4'000});
@@ -32,5 +31,45 @@ TEST_CASE("recommend finds a representation that keeps its promise, cheapest fir
   CHECK(tight.stored_bits <= 3.0);
   CHECK(tight.sample_rows == 4'000);
   CHECK_THROWS_AS(recommend(train, SquaredLoss{}, NoRegularizer{}, {.excess = -1.0}), Error);
-  CHECK_THROWS_AS(recommend(train, SquaredLoss{}, L1(0.1f)), Error);
+  CHECK(tight.full_excess.value() < 0.01);
+  CHECK_FALSE(recommend(train, SquaredLoss{}, Box(-0.01f, 0.01f)).has_optimum);
+  CHECK_THROWS_AS(recommend(train, SquaredLoss{}, NoRegularizer{}, {.stored_bits = 0.5}), Error);
+}
+
+TEST_CASE("recommend finds a representation for tables that are singular, exact, tiny or wide") {
+  const auto trains = [](const Dataset& data, double acceptable) {
+    const auto best = recommend(data, SquaredLoss{}, NoRegularizer{}, {.excess = acceptable});
+    const AnyStore store = quantize(data, best.representation, {.seed = 5});
+    const Fit fit = visit_estimator(best.representation.estimator,
+                                    [&](auto estimator) { return Sgd{}.fit(store, estimator); });
+    CHECK(fit.success());
+    CHECK((best.met || best.full_excess.has_value()));
+    const Objective objective(data);
+    const double optimum = exact_solution(objective)->value;
+    const Buffer<double> zero(data.cols);
+    if (best.met && optimum > 1e-6 * objective(zero.span(), 0.0))
+      CHECK(excess(objective(fit.weights.span(), fit.intercept), optimum) < 2.0 * acceptable);
+    return best;
+  };
+  // A constant column, one that is there twice, and a full set of indicators beside the intercept.
+  const Dataset plain = skewed({.rows = 6'000, .test_rows = 0}).train;
+  Dataset singular = plain;
+  singular.cols = plain.cols + 6;
+  singular.values = Buffer<float>(singular.rows * singular.cols);
+  for (Index i = 0; i < plain.rows; ++i) {
+    float* row = singular.values.data() + i * singular.cols;
+    std::copy_n(plain.values.data() + i * plain.cols, plain.cols, row);
+    row[plain.cols] = 3.0f;
+    row[plain.cols + 1] = row[4];
+    for (Index k = 0; k < 4; ++k) row[plain.cols + 2 + k] = i % 4 == k ? 1.0f : 0.0f;
+  }
+  CHECK(trains(singular, 0.01).met);
+  Dataset exact = synthetic(5, {.rows = 500, .test_rows = 0}).train;
+  for (Index i = 0; i < exact.rows; ++i) exact.labels[i] = 2.0f * exact.values[i * exact.cols] - 1.0f;
+  trains(exact, 0.01);
+  Dataset equal = exact;
+  std::fill(equal.labels.begin(), equal.labels.end(), 4.0f);
+  CHECK(trains(equal, 0.01).met);
+  trains(synthetic(5, {.rows = 12, .test_rows = 0}).train, 0.1);
+  trains(synthetic(60, {.rows = 80, .test_rows = 0}).train, 0.1);
 }

@@ -45,7 +45,7 @@ TEST_CASE("an untuned run of 20 epochs comes close to the optimum: full precisio
   }
   const auto symmetric = Sgd{}.fit(store, symmetrized);
   CHECK(excess_percent(objective, symmetric) < 0.3);
-  const auto biased = Sgd{}.fit(quantize<4>(train, naive));
+  const auto biased = Sgd{}.fit(quantize<4>(train, naive, {.pilot = 0}));
   CHECK(biased.success());
   CHECK(excess_percent(objective, biased) > 10.0);  // the ridge that the naive estimator solves
 }
@@ -54,7 +54,7 @@ TEST_CASE("naive lands on the ridge solution that the formula predicts") {
   // Nearly independent columns, so that the realised rounding is close to its expectation: penalty D on
   // column j.
   const Dataset train = synthetic(5, {.rows = 20'000, .test_rows = 0}).train;
-  const auto store = quantize<2>(train, naive);
+  const auto store = quantize<2>(train, naive, {.pilot = 0});
   const auto fit = Sgd{}.fit(store, {.epochs = 30});
   const auto columns = column_statistics(train.features());
   const Index d = train.cols;
@@ -362,12 +362,14 @@ TEST_CASE("weights come back in the user's units") {
 
 TEST_CASE("ls-svm classifies; its lower label is -1 whatever the values are") {
   TrainTest sets = two_class({.rows = 9'000, .test_rows = 3'000});
-  const auto fit = Sgd{LeastSquaresSvm{}}.fit(quantize<8>(sets.train, double_sampling));
+  // (A pilot is fitted in the units of the labels, whose rounding differs.)
+  const QuantizeOptions plain{.pilot = 0};
+  const auto fit = Sgd{LeastSquaresSvm{}}.fit(quantize<8>(sets.train, double_sampling, plain));
   const double right = accuracy(fit.model, sets.test.features(), sets.test.labels.data());
   CHECK(right > 0.75);  // 10 % of the labels are flipped
   for (auto* data : {&sets.train, &sets.test})
     for (float& y : data->labels) y = y < 0.0f ? 3.0f : 7.0f;
-  const auto renamed = Sgd{LeastSquaresSvm{}}.fit(quantize<8>(sets.train, double_sampling));
+  const auto renamed = Sgd{LeastSquaresSvm{}}.fit(quantize<8>(sets.train, double_sampling, plain));
   CHECK(same_bits(fit, renamed));
   CHECK(accuracy(renamed.model, sets.test.features(), sets.test.labels.data()) == right);
 }
@@ -579,7 +581,7 @@ TEST_CASE("too few bits for an unbiased estimator: a named status, and remedies 
   const Dataset& train = small_skewed().train;
   const Objective objective(train);
   const auto check = [&](const auto& store, Safety safety) {
-    const auto fit = Sgd{}.fit(store, {.safety = safety});
+    const auto fit = Sgd{}.fit(store, {.safety = safety, .pilot = false});
     INFO(to_string(fit.status) << ": " << fit.advice);
     REQUIRE(fit.smallest_eigenvalue);
     CHECK(*fit.smallest_eigenvalue < 0.0);
@@ -641,7 +643,7 @@ TEST_CASE("SGD ends where the realised system says, for every representation") {
   const auto check = [&](const auto& store, auto estimator, int model_bits) {
     const auto solution = realised_solution(store, estimator, objective);
     REQUIRE(solution);
-    const auto fit = sgd.fit(store, estimator, {.epochs = 60, .model = {model_bits}});
+    const auto fit = sgd.fit(store, estimator, {.epochs = 60, .model = {model_bits}, .pilot = false});
     INFO(estimator.name << ", " << model_bits);
     CHECK(fit.success());
     const double solved = excess(solution->value, optimum);
@@ -665,7 +667,7 @@ TEST_CASE("fresh draws approach the optimum, not the solution that one set of dr
   const double optimum = exact_solution(objective)->value;
   const Sgd sgd{SquaredLoss{}, L2(0.02f)};
   const auto excess_of = [&](const auto& store) {
-    const auto fit = sgd.fit(store, {.epochs = 40});
+    const auto fit = sgd.fit(store, {.epochs = 40, .pilot = false});
     return excess(objective(fit.weights.span(), fit.intercept), optimum);
   };
   const double frozen = excess_of(quantize<3>(train, double_sampling, {.outliers = 0.003}));
