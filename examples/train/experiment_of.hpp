@@ -47,7 +47,7 @@ class Experiment {
   std::vector<Result> run() {
     if (!options_.sweep) return {run_width(options_.bits, options_.estimator)};
     std::vector<Result> results{run_width(32, "full")};
-    for (int bits = 2; bits <= 8; ++bits) {
+    for (int bits = 1; bits <= 8; ++bits) {
       results.push_back(run_width(bits, options_.estimator));
       results.back().speedup = results.front().seconds_per_epoch / results.back().seconds_per_epoch;
     }

@@ -36,7 +36,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   }
   if (app.count("--excess") > 0) usage("--excess says what is acceptable to --bits auto");
   if (options.sweep && (bits_given || options.estimator == "full"))
-    usage("--sweep runs 32 bits and every width from 2 to 8: leave out --bits and --estimator full");
+    usage("--sweep runs 32 bits and every width from 1 to 8: leave out --bits and --estimator full");
   if (options.levels == "lloyd-max") {
     if (app.count("--rounding") > 0 && options.rounding == "stochastic")
       usage(
@@ -73,6 +73,10 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     usage("--channel-levels optimal are those of stochastic rounding: leave out --error-feedback");
   if (options.estimator == "full" && app.count("--outliers") > 0)
     usage("--outliers needs packed samples: choose --bits 1 to 8");
+  if (app.count("--pilot") > 0 && options.estimator == "full")
+    usage("--pilot needs packed samples: choose --bits 1 to 8");
+  if (app.count("--pilot") > 0 && options.fresh)
+    usage("--fresh draws anew, and needs no pilot: leave out --pilot");
   if (options.estimator == "full" && options.fresh)
     usage("--fresh needs packed samples: choose --bits 1 to 8");
   if (options.fresh && options.rounding == "nearest")
@@ -177,7 +181,7 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--isa", options.isa,
                  "instruction set: scalar, avx2, avx-vnni, avx512 (ZIPML_ISA, else the best)")
       ->always_capture_default(false);
-  app.add_flag("--sweep", options.sweep, "32 bits and every width from 2 to 8: the table to choose from");
+  app.add_flag("--sweep", options.sweep, "32 bits and every width from 1 to 8: the table to choose from");
   app.add_flag("--json", options.json, "one JSON object on standard output, nothing else");
   app.add_option("--save-model", options.save_model, "write the trained model to this file");
 
