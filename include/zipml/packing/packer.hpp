@@ -134,7 +134,7 @@ class Packer {
       if (!store.pilot.empty()) {
         store.pilot.labels = label_fingerprint(store.targets().of(0));
         reading.pilot = &store.pilot;
-        reading.labels = labels;
+        reading.labels = store.targets().of(0);
       }
     }
     const auto passes = read(store, reading);
@@ -219,7 +219,7 @@ class Packer {
     float* row_step = nullptr;
     bool keeps_outliers = false;
     Pilot* pilot = nullptr;              // whose gradient is summed
-    std::span<const float> labels = {};  // in the order of the user's rows, for the pilot
+    std::span<const float> labels = {};  // in store order, for the pilot
   };
   struct Kept {
     Index row;
@@ -303,7 +303,7 @@ class Packer {
             const Index original = ids_[i - first_known];
             const float* row = rows_(original);
             encode_row(i, original, row, base.data() + r * d, ups.data() + r * d);
-            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(original)]);
+            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(i)]);
           } else {  // the store promises code 0 behind the last row
             std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});

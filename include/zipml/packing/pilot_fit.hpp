@@ -256,7 +256,7 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
   const Index size = sample.size();
   const Index fitted = rows - rows / 4;  // the others are held out
   constexpr int most_iterations = 60;
-  constexpr int patience = 3;
+  constexpr int patience = 2;
   Buffer<double> x(size), direction(size), gradient(size), best(size);
   Buffer<float> residual = sample.labels(), image(rows);
   sample.add_rows(residual, fitted, gradient);
@@ -275,7 +275,7 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
     for (Index i = 0; i < rows; ++i) residual[i] -= pinned(rounded * image[i]);
     const double held_out = detail::squares_of(residual, fitted, rows);
     if (held_out < least) {
-      since = held_out < 0.9999 * least ? 0 : since + 1;
+      since = held_out < 0.999 * least ? 0 : since + 1;
       least = held_out;
       best = x;
     } else {
