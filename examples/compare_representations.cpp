@@ -1,5 +1,5 @@
 // Which representation of the samples keeps the answer, at which stored bits? Packs one data set in every
-// way, on uniform and on fitted levels, and measures the excess over the exact optimum twice: of the solution
+// way, on uniform and on fitted levels, without a pilot and with one, and measures the excess over the exact optimum twice: of the solution
 // that the packed rows define (what frozen draws converge to), and of SGD on them. Then it makes the bias of
 // a single draw visible: naive lands where ridge regression with the mean variance of the rounding as penalty
 // does.
@@ -27,7 +27,7 @@ struct Options {
   std::string loss = "least-squares";
   Index rows = 50'000;
   float l2 = 0.0f;
-  std::vector<int> bits{2, 3, 4, 6, 8};
+  std::vector<int> bits{1, 2, 3, 4, 6, 8};
   std::vector<double> outliers{0.0, 0.003};
   std::vector<std::string> levels{"uniform", "optimal"};
   int seeds = 3;
@@ -60,6 +60,7 @@ struct Row {
   Mean stored_bits{};
   Mean solved{};   // excess of the realised system's solution
   Mean trained{};  // excess after SGD
+  int pilots = 0;  // stores that had one
   int indefinite = 0;
   int diverged = 0;
 };
@@ -87,8 +88,12 @@ class Comparison {
     for (const double outliers : options_.outliers)
       for (const int bits : options_.bits)
         for (const std::string& levels : options_.levels) {
-          for (const zipml::Representation& representation : representations(bits, outliers, levels))
-            rows.push_back(row(representation));
+          for (const zipml::Representation& representation : representations(bits, outliers, levels)) {
+            rows.push_back(row(representation, false));
+            if (!serves_pilot(representation)) continue;
+            Row with_pilot = row(representation, true);
+            if (with_pilot.pilots > 0) rows.push_back(std::move(with_pilot));
+          }
           std::fprintf(stderr, "compare_representations: %d bits, outliers %g, %s levels\n", bits, outliers,
                        levels.c_str());
         }
@@ -164,19 +169,31 @@ class Comparison {
     return all;
   }
 
-  Row row(const zipml::Representation& representation) {
+  /// Where a pilot is compared: with the two that need no more than their bits.
+  static bool serves_pilot(const zipml::Representation& representation) {
+    return representation.estimator == zipml::EstimatorKind::variance_corrected ||
+           representation.rounding == zipml::RoundingKind::nearest;
+  }
+
+  Row row(const zipml::Representation& representation, bool pilot) {
     const bool is_nearest = representation.rounding == zipml::RoundingKind::nearest;
-    Row result{.name = is_nearest ? "nearest" : zipml::to_string(representation.estimator),
+    Row result{.name = std::string(is_nearest ? "nearest" : zipml::to_string(representation.estimator)) +
+                       (pilot ? " + pilot" : ""),
                .levels = zipml::to_string(representation.levels),
                .bits = representation.bits,
                .outliers = representation.outliers};
     const zipml::Sgd sgd{zipml::SquaredLoss{}, zipml::L2(options_.l2)};
     for (int seed = 1; seed <= options_.seeds; ++seed) {
       const zipml::AnyStore store =
-          zipml::quantize(data_, representation, {.seed = static_cast<std::uint64_t>(seed)});
+          zipml::quantize(data_, representation,
+                          {.seed = static_cast<std::uint64_t>(seed),
+                           .pilot = pilot ? std::nullopt : std::optional<Index>(0)});
       result.stored_bits.add(store.samples().stored_bits);
       zipml::visit_estimator(representation.estimator, [&](auto estimator) {
-        const auto solution = zipml::realised_solution(store, estimator, objective_);
+        const auto from_pilot = zipml::pilot_solution(store, estimator, objective_);
+        const auto solution =
+            from_pilot ? from_pilot : zipml::realised_solution(store, estimator, objective_);
+        result.pilots += from_pilot ? 1 : 0;
         result.solved.add(excess(solution->value));
         result.indefinite += solution->definite ? 0 : 1;
         if (options_.epochs == 0) return;
@@ -204,10 +221,10 @@ std::string percent(const Mean& mean) {
 }
 
 void print(const std::vector<Row>& rows, const std::vector<Bias>& biases) {
-  std::printf("%8s  %4s  %-18s  %-14s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "levels",
+  std::printf("%8s  %4s  %-26s  %-14s  %7s  %22s  %22s  %s\n", "outliers", "bits", "representation", "levels",
               "stored", "excess, solved (%)", "excess, SGD (%)", "of the seeds");
   for (const Row& r : rows) {
-    std::printf("%8g  %4d  %-18s  %-14s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
+    std::printf("%8g  %4d  %-26s  %-14s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
                 r.levels.c_str(), r.stored_bits.mean(), percent(r.solved).c_str(),
                 percent(r.trained).c_str());
     if (r.indefinite > 0) std::printf("  %d indefinite", r.indefinite);
@@ -264,9 +281,9 @@ struct Family {
 constexpr Family families[] = {
     {"double sampling", "double-sampling", true, true, colour::blue, 9},
     {"sum code", "sum-code", true, true, colour::green, 5},
-    {"variance-corrected", "variance-corrected", false, true, colour::vermilion, 6},
-    {"variance-corrected, outliers apart", "variance-corrected", true, false, colour::vermilion, 7},
-    {"nearest", "nearest", true, true, colour::black, 11}};
+    {"variance-corrected", "variance-corrected", true, true, colour::vermilion, 6},
+    {"nearest", "nearest", true, true, colour::black, 11},
+    {"variance-corrected, with a pilot", "variance-corrected + pilot", true, true, colour::vermilion, 7}};
 
 /// The lowest excess of a family at every width, in per cent against stored bits, over levels and shares of
 /// outliers, of the rows whose draws were all definite. It ends with the first point below `floor`.
@@ -294,7 +311,7 @@ void write_svg(const std::string& path, const std::vector<Row>& rows, const std:
   double left = rows.front().stored_bits.mean(), right = left;
   for (const Family& family : families) {
     Chart::Curve curve{family.name, family.colour, frontier(rows, family, float32), family.symbol,
-                       !family.with_outliers};
+                       std::string(family.name) == "variance-corrected"};
     for (const Chart::Point& p : curve.points) {
       low = std::min(low, p.y), high = std::max(high, p.y);
       left = std::min(left, p.x), right = std::max(right, p.x);

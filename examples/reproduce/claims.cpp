@@ -25,6 +25,13 @@ std::vector<Setting> frozen(int stored) {
           {.estimator = "naive", .bits = stored, .levels = "lloyd-max", .nearest = true}};
 }
 
+/// The same with a pilot, which the paper has not.
+std::vector<Setting> with_pilot(std::vector<Setting> menu) {
+  for (Setting& setting : menu) setting.pilot = true;
+  return menu;
+}
+std::vector<Setting> from_pilot(int stored) { return with_pilot(frozen(stored)); }
+
 /// The same with fresh draws: ours and the paper's, which stores two bits beside the interval.
 std::vector<Setting> fresh(int stored) {
   std::vector<Setting> menu{
@@ -176,6 +183,9 @@ std::vector<Claim> claims_on(Study& study, const std::function<void(const std::s
                same);
   claims.gap(samples_claim,
              {.estimator = "variance-corrected", .bits = 2, .levels = "optimal", .outliers = outliers}, same);
+  for (const int bits : {1, 2})
+    claims.gap(bits == 2 ? samples_claim : "(a) samples in 1 bit",
+               {.estimator = "variance-corrected", .bits = bits, .outliers = outliers, .pilot = true}, same);
   claims.gap("(a) samples in 3 bits", {.estimator = "variance-corrected", .bits = 3, .outliers = outliers},
              "");
   tell(model_claim);
@@ -190,11 +200,14 @@ std::vector<Claim> claims_on(Study& study, const std::function<void(const std::s
   tell(samples_width_claim);
   claims.width(samples_width_claim, frozen, 6, "at most 6");
   claims.width(samples_width_claim, fresh, 6, "at most 6");
+  claims.width(samples_width_claim, from_pilot, 6, "at most 6");
   tell(end_to_end_claim);
   const auto unbiased = [](int bits) { return end_to_end(bits, false); };
   const auto feedback = [](int bits) { return end_to_end(bits, true); };
   claims.width(end_to_end_claim, unbiased, 8, "at most 8");
   claims.width(end_to_end_claim, feedback, 8, "at most 8");
+  claims.width(
+      end_to_end_claim, [](int bits) { return with_pilot(end_to_end(bits, true)); }, 8, "at most 8");
   tell(bias_claim);
   const Setting naive{.estimator = "naive", .bits = 4, .fresh = true};
   const Setting two{.estimator = "double-sampling", .bits = 4, .fresh = true};

@@ -20,6 +20,7 @@ std::string Setting::text() const {
     if (levels != "uniform") text += ", " + levels + " levels";
     if (outliers > 0.0) text += ", 0.3 % outliers";
     if (fresh) text += ", fresh";
+    if (pilot) text += ", pilot";
   }
   if (model_bits != 32) add("model " + bits_text(model_bits));
   if (gradient_bits != 32) add("gradient " + bits_text(gradient_bits));
@@ -64,6 +65,7 @@ Options Study::options_of(const Setting& setting, std::uint64_t seed) const {
   options.rounding = setting.nearest ? "nearest" : "stochastic";
   options.outliers = setting.outliers;
   options.fresh = setting.fresh;
+  if (!setting.pilot) options.pilot = 0;
   options.model_bits = setting.model_bits;
   options.gradient_bits = setting.gradient_bits;
   options.error_feedback = setting.error_feedback;

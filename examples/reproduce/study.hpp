@@ -18,6 +18,7 @@ struct Setting {
   bool nearest = false;
   double outliers = 0.0;
   bool fresh = false;
+  bool pilot = false;
   int model_bits = 32;
   int gradient_bits = 32;
   bool error_feedback = false;

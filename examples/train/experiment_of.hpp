@@ -3,7 +3,7 @@
 
 #include <chrono>
 #include <cstdio>
-#include <zipml/analysis/exact_solver.hpp>
+#include <zipml/analysis/realised_system.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
@@ -104,6 +104,10 @@ class Experiment {
     result.optimum_loss = optimum_;
 
     const zipml::LabelMap labels = Loss{}.label_map(store.targets().statistics(0));
+    if (options_.solver == "direct") {
+      solve(store, estimator, labels, result);
+      return result;
+    }
     const auto watch = [&](const zipml::EpochEvent& event) {
       if (options_.records_losses) result.losses.push_back(objective_(event.weights, event.intercept));
       if (options_.quiet) return;
@@ -143,6 +147,29 @@ class Experiment {
     result.success = fit.success();
     if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
     return result;
+  }
+
+  template <class Estimator>
+  void solve(const zipml::AnyStore& store, Estimator estimator, const zipml::LabelMap& labels,
+             Result& result) const {
+    const auto start = Clock::now();
+    const auto solution = zipml::pilot_solution(store, estimator, objective_);
+    if (!solution)
+      throw zipml::Error("the samples have no pilot to start at", "more rows, or --solver sgd",
+                         std::to_string(train_.rows) + " rows");
+    result.seconds_train = seconds_since(start);
+    result.isa = zipml::name_of(zipml::active_isa(options_.isa));
+    result.model_bits = 32;
+    result.residual_levels.reset();
+    result.pilot_rows = store.samples().pilot->rows;
+    result.train_loss = solution->value;
+    if (optimum_) result.excess = zipml::excess(result.train_loss, *optimum_);
+    const zipml::LinearModel model =
+        zipml::in_original_units<Loss>(solution->weights.span(), solution->intercept, store, labels);
+    result.test_metric = test_metric(model);
+    result.status = "solved";
+    result.success = true;
+    if (!options_.save_model.empty()) zipml::save_model(options_.save_model, model);
   }
 
   /// Integers are the fast path, with the same excess, from batches of 16 rows and 4,096 values on; smaller

@@ -31,6 +31,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
       if (app.count(name) > 0)
         usage(std::string("--bits auto chooses the representation: leave out ") + name);
+    if (options.solver == "direct") usage("--bits auto measures with SGD: leave out --solver direct");
     options.bits = 0;  // until the samples are there
     return;
   }
@@ -79,6 +80,14 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     usage("--fresh draws anew, and needs no pilot: leave out --pilot");
   if (options.estimator == "full" && options.fresh)
     usage("--fresh needs packed samples: choose --bits 1 to 8");
+  if (options.solver == "direct") {
+    for (const char* name : {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh",
+                             "--safety", "--sweep", "--l1"})
+      if (app.count(name) > 0) usage(std::string("--solver direct has no use for ") + name);
+    if (options.estimator == "full" || options.pilot == zipml::Index{0})
+      usage(
+          "--solver direct starts at the pilot of packed samples: choose --bits 1 to 8, and no --pilot off");
+  }
   if (options.fresh && options.rounding == "nearest")
     usage("--fresh draws anew: leave out --rounding nearest");
   if (options.sweep && !options.save_model.empty()) usage("--save-model saves one model: leave out --sweep");
@@ -171,6 +180,10 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--l1", options.l1, "penalty MU |x|_1 on standardised columns")
       ->check(CLI::NonNegativeNumber);
+  app.add_option(
+         "--solver", options.solver,
+         "sgd, or direct: no epochs, the system of the packed samples and their pilot is solved, O(n d^2)")
+      ->check(CLI::IsMember({"sgd", "direct"}));
   app.add_option("--epochs", options.epochs, "passes over the samples")->check(CLI::Range(1, 1'000'000));
   app.add_option("--batch", options.batch, "rows of a minibatch")
       ->check(CLI::Range(zipml::Index{1}, zipml::Index{1} << 30));

@@ -35,6 +35,7 @@ struct Options {
   int threads = 1;
   float l2 = 0.0f;
   float l1 = 0.0f;
+  std::string solver = "sgd";
   int epochs = 20;
   zipml::Index batch = 64;
   std::optional<float> step;

@@ -607,6 +607,20 @@ TEST_CASE("train --pilot: one bit comes close to the optimum, and the pilot is t
   CHECK(holds(train(one + Arguments{"--pilot", "20001"}).err, "pilot's number of rows is out of range"));
 }
 
+TEST_CASE("train --solver direct: solves what SGD goes towards") {
+  const Arguments three{"--rows", "20000", "--bits", "3"};
+  const Json solved = json_of(three + Arguments{"--solver", "direct"});
+  CHECK(solved["status"] == "solved");
+  CHECK(solved["epochs"] == 0);
+  CHECK(solved["pilot"]["rows"] == 9000);
+  CHECK(solved["excess"] < json_of(three)["excess"].get<double>() + 1e-4);
+  CHECK(json_of(three + Arguments{"--solver", "direct", "--loss", "ls-svm", "--l2", "0.01"})["excess"] <
+        0.01);
+  refuses(three + Arguments{"--solver", "direct", "--epochs", "3"}, "has no use for --epochs");
+  refuses(three + Arguments{"--solver", "direct", "--pilot", "off"}, "starts at the pilot");
+  CHECK(holds(train({"--rows", "100", "--solver", "direct"}).err, "no pilot"));
+}
+
 TEST_CASE("train: a single run prints a line per epoch and a summary") {
   const Run run = train(small);
   CHECK(run.code == 0);

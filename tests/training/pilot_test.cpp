@@ -182,6 +182,41 @@ TEST_CASE(
   check(quantize<2>(data, naive, lloyd_max_levels, nearest), naive);
 }
 
+TEST_CASE(
+    "the direct solution is the one that SGD goes towards, and is there where the matrix is indefinite") {
+  const Dataset& data = table();
+  const Objective objective(data);
+  const double optimum = exact_solution(objective)->value;
+  const auto excess_of = [&](const auto& store, auto estimator) {
+    const auto solution = pilot_solution(store, estimator, objective);
+    REQUIRE(solution);
+    CHECK(objective(solution->weights.span(), solution->intercept) == solution->value);
+    return excess(solution->value, optimum);
+  };
+  // P is what it is where nothing had to be clipped, but for the ridge of 10^-6.
+  const auto six = quantize<6>(data, variance_corrected, {.outliers = 0.003});
+  const auto fit = Sgd{}.fit(six, {.epochs = 400});
+  const auto solution = pilot_solution(six, variance_corrected, objective);
+  double distance = 0.0, length = 0.0;
+  for (Index j = 0; j < data.cols; ++j) {
+    distance += std::pow(fit.weights[j] - solution->weights[j], 2);
+    length += std::pow(fit.weights[j], 2);
+  }
+  CHECK(std::sqrt(distance / length) < 0.01);
+  // One bit, 44 rows for a column: indefinite, and solved all the same.
+  const auto one = quantize<1>(data, variance_corrected, {.outliers = 0.003});
+  CHECK_FALSE(realised_solution(one, variance_corrected, objective)->definite);
+  const double of_pilot =
+      excess(objective(Sgd{}.fit(one, {.epochs = 0}).weights.span(), Sgd{}.fit(one, {.epochs = 0}).intercept),
+             optimum);
+  CHECK(excess_of(one, variance_corrected) < of_pilot);
+  CHECK(excess_of(quantize<1>(data, double_sampling), double_sampling) < of_pilot);
+  CHECK(excess_of(quantize<2>(data, naive, lloyd_max_levels, nearest), naive) < of_pilot);
+  CHECK_FALSE(
+      pilot_solution(quantize<2>(data, variance_corrected, {.pilot = 0}), variance_corrected, objective));
+  CHECK_FALSE(pilot_solution(one, variance_corrected, Objective(data, SquaredLoss{}, L1(0.1f))));
+}
+
 TEST_CASE("a pilot serves losses of any slope, two classes, and every penalty") {
   const Dataset& data = table();
   const auto store = quantize<3>(data, variance_corrected, {.outliers = 0.003});

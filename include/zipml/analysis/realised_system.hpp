@@ -4,6 +4,8 @@
 /// end if it went on for ever. Needs more of Eigen than its Core, as exact_solver.hpp does; not part of
 /// zipml.hpp.
 
+#include <Eigen/Cholesky>
+#include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <algorithm>
 #include <optional>
@@ -12,6 +14,7 @@
 #include <zipml/analysis/exact_solver.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/eigen.hpp>
+#include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/requirements.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -40,6 +43,12 @@ void realised_system(const SampleView& samples, Estimator, const Buffer<float>& 
                      Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
   realised_system(samples, Estimator::pairs, Estimator::corrected, labels, matrix, right);
 }
+
+/// The difference that solves P delta = -gradient, P the matrix of the packed samples, made safe as
+/// pilot_solution says: `matrix` is M without its correction, which `variance` holds, and `noise` is
+/// (d / n)^(1/2). d + 1 entries, the intercept last.
+Eigen::VectorXd solve_from_pilot(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& variance,
+                                 const Eigen::VectorXd& gradient, double noise);
 
 /// The solution of M x = right-hand side, of smallest norm where M is singular, without its value.
 RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right);
@@ -75,9 +84,74 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
   return solution;
 }
 
+/// Where training with the pilot of a store ends (storage/pilot.hpp): solves P (x - w0) = -grad F(w0) with
+/// the penalty of `objective`, no epochs, no step. Any positive definite P will do: it is the realised matrix
+/// with its correction clipped relative to the variance. With S = E q q' + 10^-6 (mean diagonal) I = L L' and
+/// L^-1 diag(bias) L^-T = U diag(nu) U',
+///
+///     P = L U diag(max(1 - nu, q nu)) U' L',   q = 2 (d / n)^(1/2),
+///
+/// so that it is never indefinite, which few bits are otherwise. O(n d^2 + d^3). nullopt where the store has no
+/// pilot for these labels, or the penalty is not l2.
+///
+///     const auto solution = zipml::pilot_solution(store, zipml::variance_corrected, zipml::Objective(data));
+template <SampleStore Store, BilinearEstimator Estimator, AffineLoss L, Regularizer R>
+std::optional<RealisedSolution> pilot_solution(const Store& store, Estimator estimator,
+                                               const Objective<L, R>& objective) {
+  const auto penalty = strengths_of(objective.regularizer());
+  if (!penalty || penalty->l1 > 0.0) return std::nullopt;
+  const SampleView samples = store.samples();
+  require_samples_for(estimator, samples);
+  const Anchor anchor = anchor_for<Estimator>(samples.pilot, objective.loss(), store.targets());
+  if (!anchor.used()) return std::nullopt;
+  const Index d = samples.cols;
+  const double lambda = penalty->l2 / anchor.slope;
+  Eigen::MatrixXd matrix;
+  Eigen::VectorXd right;
+  detail::realised_system(samples, Estimator::pairs, false, Buffer<float>(samples.rows), matrix, right);
+  Eigen::VectorXd variance = Eigen::VectorXd::Zero(d + 1);
+  Eigen::VectorXd gradient(d + 1);
+  RealisedSolution solution;
+  solution.weights = Buffer<double>(d);
+  for (Index j = 0; j <= d; ++j) gradient(j) = anchor.scale * anchor.pilot->gradient[j];
+  for (Index j = 0; j < d; ++j) {
+    if (Estimator::corrected) variance(j) = static_cast<double>(samples.bias[j]);
+    solution.weights[j] = anchor.scale * static_cast<double>(anchor.pilot->weights[j]);
+    matrix(j, j) += lambda;
+    gradient(j) += lambda * solution.weights[j];
+  }
+  const double noise = std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
+  const Eigen::VectorXd delta = detail::solve_from_pilot(matrix, variance, gradient, noise);
+  for (Index j = 0; j < d; ++j) solution.weights[j] += delta(j);
+  solution.intercept = anchor.offset + anchor.scale * anchor.pilot->intercept + delta(d);
+  solution.value = objective(solution.weights.span(), solution.intercept);
+  return solution;
+}
+
 #if ZIPML_DEFINES
 
 namespace detail {
+
+ZIPML_FUNCTION Eigen::VectorXd solve_from_pilot(const Eigen::MatrixXd& matrix,
+                                                const Eigen::VectorXd& variance,
+                                                const Eigen::VectorXd& gradient, double noise) {
+  const Index size = matrix.rows();
+  Eigen::MatrixXd sum = 0.5 * (matrix + matrix.transpose());
+  double ridge = 1e-6 * std::max(sum.trace() / static_cast<double>(size), 1e-300);
+  Eigen::LLT<Eigen::MatrixXd> factor;
+  do {  // of products of two draws the symmetric part may be indefinite
+    factor.compute(sum + ridge * Eigen::MatrixXd::Identity(size, size));
+    ridge *= 4.0;
+  } while (factor.info() != Eigen::Success);
+  if (!(variance.maxCoeff() > 0.0)) return -factor.solve(gradient);
+  const Eigen::MatrixXd half =
+      factor.matrixL().solve(Eigen::MatrixXd(variance.cwiseMax(0.0).cwiseSqrt().asDiagonal()));
+  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(half * half.transpose());
+  const Eigen::VectorXd nu = spectrum.eigenvalues();
+  const Eigen::VectorXd clipped = (1.0 - nu.array()).max(2.0 * noise * nu.array()).matrix();
+  const Eigen::VectorXd reduced = spectrum.eigenvectors().transpose() * factor.matrixL().solve(gradient);
+  return -factor.matrixU().solve(spectrum.eigenvectors() * reduced.cwiseQuotient(clipped));
+}
 
 ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index first, Index count,
                                  RowMajorMatrix& block) {

@@ -15,10 +15,10 @@
 #include <zipml/base/error.hpp>
 #include <zipml/base/rounded.hpp>
 #include <zipml/base/thread_team.hpp>
+#include <zipml/estimators/anchor.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/linear_model.hpp>
 #include <zipml/storage/sample_store.hpp>
-#include <zipml/training/anchor.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/observer.hpp>

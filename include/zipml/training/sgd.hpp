@@ -12,12 +12,12 @@
 #include <utility>
 
 #include <zipml/base/rounded.hpp>
+#include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/model/step_sizes.hpp>
-#include <zipml/training/anchor.hpp>
 #include <zipml/training/curvature.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>

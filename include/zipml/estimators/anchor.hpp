@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Room training: training in the form of differences from the pilot of a store.
+/// Room estimators: what a fit makes of the pilot of a store: training in the form of differences from it.
 
 #include <cmath>
 #include <string>
