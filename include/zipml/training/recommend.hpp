@@ -125,7 +125,11 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   const auto excess_of = [&](double value) {
     return value <= reference ? 0.0 : (value - reference) / std::max({reference, floor, 1e-300});
   };
-  const auto full = [&] { return train({EstimatorKind::full, 32}, options.seed).value; };
+  std::optional<double> of_full;
+  const auto full = [&] {
+    if (!of_full) of_full = train({EstimatorKind::full, 32}, options.seed).value;
+    return *of_full;
+  };
   if (!optimum) reference = full();
 
   /// Trains a candidate unless it is beyond the budget; true when it is acceptable with another seed as well.
@@ -159,17 +163,18 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
       }
       if (!tried.empty()) least = std::min(least, excess_of(tried.back().value));
     }
-    if (bits >= 2 && least > 0.9 * before) break;  // what is left is the optimizer's
+    // What more bits do not mend, and float32 does not reach, is the optimizer's.
+    if (bits >= 2 && least > 0.9 * before && excess_of(full()) > options.excess) break;
     before = std::min(before, least);
   }
   if (tried.empty())
     throw Error("no representation is within the budget", "more stored bits",
                 number_text(options.stored_bits) + " stored bits");
-  const double of_full = optimum ? full() : reference;
+  (void)full();
   if (!optimum)
     for (const detail::Tried& one : tried) reference = std::min(reference, one.value);
   take(detail::best_of(tried, reference));
-  best.full_excess = excess_of(of_full);
+  best.full_excess = excess_of(*of_full);
   return best;
 }
 
