@@ -17,8 +17,8 @@ if(NOT code EQUAL 0)
 endif()
 file(STRINGS ${csv} rows)
 list(LENGTH rows count)
-if(NOT count EQUAL 41)  # a header; 5 representations, 2 kinds of levels, 2 widths, 2 shares of outliers
-  message(FATAL_ERROR "expected 41 lines of CSV, got ${count}")
+if(NOT count EQUAL 57)  # a header; 5 representations and 2 with a pilot, 2 kinds of levels, 2 widths, 2 shares of outliers
+  message(FATAL_ERROR "expected 57 lines of CSV, got ${count}")
 endif()
 foreach(row IN LISTS rows)
   if(row MATCHES "^(sum-code|variance-corrected|double-sampling),(uniform|optimal),8,0.003,(9|8|10)[.0-9]*,([-.e0-9]+),")
@@ -45,7 +45,7 @@ if(GNUPLOT)
     message(FATAL_ERROR "expected 8 curves and lines, got ${count}")
   endif()
   # Every name stands once: in the picture, and in no legend.
-  foreach(name "double sampling" "sum code" "variance-corrected" "variance-corrected, outliers apart" "nearest"
+  foreach(name "double sampling" "sum code" "variance-corrected" "variance-corrected, with a pilot" "nearest"
       "excess of SGD on float32" "[^>]*: 5000 rows x 90 columns, least-squares" "stored bits per value")
     string(REGEX MATCHALL ">${name}<" found "${text}")
     list(LENGTH found count)
