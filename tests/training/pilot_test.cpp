@@ -115,6 +115,26 @@ TEST_CASE("the pilot's gradient is that of all rows in full precision, at its we
   CHECK(pilot.weights[2] == 0.0f);
 }
 
+TEST_CASE(
+    "values near the end of float32 leave no pilot that is not finite, and training stays what it was") {
+  Dataset data = narrow_table();
+  for (const float size : {1e18f, 1e30f, 1e36f}) {
+    for (const bool standardize : {true, false}) {
+      Dataset large = data;
+      large.values[7 * large.cols + 2] = size;
+      large.labels[11] = size;
+      INFO(size << (standardize ? ", standardised" : ""));
+      const auto store =
+          quantize<4>(large, variance_corrected, {.standardize = standardize, .outliers = 0.003});
+      const Pilot& pilot = store.pilot;
+      for (const double g : pilot.gradient) CHECK(std::isfinite(g));
+      for (const float w : pilot.weights) CHECK(std::isfinite(w));
+      const auto fit = Sgd{}.fit(store, {.epochs = 3});
+      for (const double w : fit.weights) CHECK(std::isfinite(w));
+    }
+  }
+}
+
 TEST_CASE("a pilot has the same bits on every instruction set, for any threads, from any matrix") {
   const Dataset& data = table();
   const auto of = [&](const QuantizeOptions& options) {

@@ -76,7 +76,8 @@ class PilotSums {
   Buffer<float> mean_, weights_, centred_, sums_, scratch_;  // padded
 };
 
-/// Completes a pilot from the sums of its chunks, `chunks` times PilotSums::entries.
+/// Completes a pilot from the sums of its chunks, each of PilotSums::entries. Sums of values near the end of
+/// float32 may overflow: there is no pilot then.
 void finish_pilot(Pilot& pilot, const Standardization& map, std::span<const double> sums, Index rows);
 
 #if ZIPML_DEFINES
@@ -348,6 +349,9 @@ ZIPML_FUNCTION void finish_pilot(Pilot& pilot, const Standardization& map, std::
   }
   pilot.gradient[d] = total[d] / n;
   pilot.squares = total[d + 1] / n;
+  if (!detail::all_finite(pilot.gradient.data(), d + 1) || !detail::all_finite(&pilot.squares, 1) ||
+      !detail::all_finite(pilot.weights.data(), d))
+    pilot = Pilot{};
 }
 
 #endif
