@@ -55,7 +55,6 @@ Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, const
 /// The sums of one thread over chunks of rows in store order.
 class PilotSums {
  public:
-  /// `pilot` must outlive this.
   PilotSums(const Pilot& pilot, const Standardization& map, Isa isa);
 
   /// Entries that close_chunk writes: d sums of r a, that of r, that of r^2.
@@ -67,7 +66,6 @@ class PilotSums {
   void close_chunk(double* out);
 
  private:
-  const Pilot& pilot_;
   Isa isa_;
   Index d_;
   double base_ = 0.0;  // of the margin of a row whose centred values are 0
@@ -299,8 +297,7 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
 }
 
 ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& map, Isa isa)
-    : pilot_(pilot),
-      isa_(isa),
+    : isa_(isa),
       d_(map.cols()),
       base_(pilot.intercept),
       mean_(round_up(d_, detail::pilot_lanes)),
