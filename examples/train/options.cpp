@@ -142,7 +142,12 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::IsMember({"uniform", "optimal", "lloyd-max"}));
   app.add_option("--rounding", options.rounding, "nearest implies --estimator naive")
       ->check(CLI::IsMember({"stochastic", "nearest"}));
-  app.add_option("--estimator", options.estimator, "how samples become gradients; full means --bits 32")
+  app.add_option(
+         "--estimator", options.estimator,
+         "how samples become gradients; full means --bits 32. With less than some 50 rows for a column, or "
+         "at 1 to "
+         "2 bits without a pilot where the signal is low, --levels lloyd-max (nearest) is better than "
+         "variance-corrected")
       ->check(CLI::IsMember(
           {"full", "naive", "double-sampling", "symmetrized", "sum-code", "variance-corrected"}));
   app.add_option("--outliers", options.outliers,
