@@ -1,7 +1,8 @@
 // Packing a float32 matrix of 40,000 x 250 values: every width, one or two draws, stochastic or nearest
 // rounding, against memcpy of the same matrix in the same run (times_memcpy).
 //
-// Names: quantize/<bits>/<estimator>/<rounding>[/threads:2]   statistics, levels and all
+// Names: quantize/<bits>/<estimator>/<rounding>[/threads:2]   statistics, levels and all, no pilot
+//        quantize/<bits>/<estimator>/<rounding>/pilot[:rows]  with a pilot: of as many rows as serve, of 512
 //        pack/<bits>/<estimator>/<rounding>                   the levels given
 
 #include <benchmark/benchmark.h>
@@ -65,12 +66,20 @@ void add_one(const std::string& name, Estimator estimator, R rounding) {
   for (const int threads : {1, 2})
     add("quantize/" + name + (threads > 1 ? "/threads:2" : ""), [=](benchmark::State& s) {
       run(s, [=] {
-        return quantize<Bits>(samples(), estimator, uniform_levels, rounding, {.threads = threads});
+        return quantize<Bits>(samples(), estimator, uniform_levels, rounding,
+                              {.pilot = 0, .threads = threads});
       });
     });
+  // What the sums over all rows cost, and what the fit to some of them adds.
+  add("quantize/" + name + "/pilot", [=](benchmark::State& s) {
+    run(s, [=] { return quantize<Bits>(samples(), estimator, uniform_levels, rounding); });
+  });
+  add("quantize/" + name + "/pilot:512", [=](benchmark::State& s) {
+    run(s, [=] { return quantize<Bits>(samples(), estimator, uniform_levels, rounding, {.pilot = 512}); });
+  });
   add("pack/" + name, [=](benchmark::State& s) {
     const auto packer = detail::make_packer<typename Estimator::Encoding, UniformLevelsPolicy, R>(
-        samples().features(), uniform_levels, Bits, {});
+        samples().features(), uniform_levels, Bits, {.pilot = 0});
     run(s, [&] { return packer.pack(std::as_const(samples().labels).span()); });
   });
 }

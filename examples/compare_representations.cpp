@@ -60,7 +60,7 @@ struct Row {
   Mean stored_bits{};
   Mean solved{};   // excess of the realised system's solution
   Mean trained{};  // excess after SGD
-  int pilots = 0;  // stores that had one
+  Mean pilot{};    // excess of the pilots themselves, of the stores that had one
   int indefinite = 0;
   int diverged = 0;
 };
@@ -92,7 +92,7 @@ class Comparison {
             rows.push_back(row(representation, false));
             if (!serves_pilot(representation)) continue;
             Row with_pilot = row(representation, true);
-            if (with_pilot.pilots > 0) rows.push_back(std::move(with_pilot));
+            if (with_pilot.pilot.count > 0) rows.push_back(std::move(with_pilot));
           }
           std::fprintf(stderr, "compare_representations: %d bits, outliers %g, %s levels\n", bits, outliers,
                        levels.c_str());
@@ -175,6 +175,15 @@ class Comparison {
            representation.rounding == zipml::RoundingKind::nearest;
   }
 
+  template <class Estimator>
+  double pilot_excess(const zipml::AnyStore& store) const {
+    const auto anchor =
+        zipml::anchor_for<Estimator>(store.samples().pilot, zipml::SquaredLoss{}, store.targets());
+    zipml::Buffer<double> weights(data_.cols);
+    for (Index j = 0; j < weights.size(); ++j) weights[j] = anchor.weight(j);
+    return excess(objective_(weights.span(), anchor.intercept()));
+  }
+
   Row row(const zipml::Representation& representation, bool pilot) {
     const bool is_nearest = representation.rounding == zipml::RoundingKind::nearest;
     Row result{.name = std::string(is_nearest ? "nearest" : zipml::to_string(representation.estimator)) +
@@ -193,7 +202,7 @@ class Comparison {
         const auto from_pilot = zipml::pilot_solution(store, estimator, objective_);
         const auto solution =
             from_pilot ? from_pilot : zipml::realised_solution(store, estimator, objective_);
-        result.pilots += from_pilot ? 1 : 0;
+        if (from_pilot) result.pilot.add(pilot_excess<decltype(estimator)>(store));
         result.solved.add(excess(solution->value));
         result.indefinite += solution->definite ? 0 : 1;
         if (options_.epochs == 0) return;
@@ -227,6 +236,7 @@ void print(const std::vector<Row>& rows, const std::vector<Bias>& biases) {
     std::printf("%8g  %4d  %-26s  %-14s  %7.3f  %22s  %22s", r.outliers, r.bits, r.name.c_str(),
                 r.levels.c_str(), r.stored_bits.mean(), percent(r.solved).c_str(),
                 percent(r.trained).c_str());
+    if (r.pilot.count > 0) std::printf("  pilot itself %.4f %%", 100.0 * r.pilot.mean());
     if (r.indefinite > 0) std::printf("  %d indefinite", r.indefinite);
     if (r.diverged > 0) std::printf("  %d diverged", r.diverged);
     std::printf("\n");

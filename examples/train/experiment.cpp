@@ -45,14 +45,35 @@ const char* test_metric_name(const Options& options) {
   return options.loss == "ls-svm" ? "accuracy" : "rmse";
 }
 
+zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, bool integers) {
+  const auto channel = [&](int bits) -> zipml::Channel {
+    if (bits == 32) return {};
+    return {.bits = bits,
+            .scaling = options.channel_scaling == "norm"    ? zipml::ChannelScaling::norm
+                       : options.channel_scaling == "block" ? zipml::ChannelScaling::block
+                                                            : zipml::ChannelScaling::max,
+            .error_feedback = options.error_feedback,
+            .levels = options.channel_levels == "optimal" ? zipml::ChannelLevels::optimal
+                                                          : zipml::ChannelLevels::uniform};
+  };
+  const bool large = options.batch >= 16 && options.batch * columns >= 4096;
+  const bool fast = integers && large && columns <= zipml::max_int8_columns;
+  return {.epochs = options.epochs,
+          .batch = options.batch,
+          .model = options.model_bits != 0 ? channel(options.model_bits) : zipml::Channel{fast ? 8 : 32},
+          .gradient = channel(options.gradient_bits),
+          .safety = options.safety == "shrink"  ? zipml::Safety::shrink
+                    : options.safety == "ridge" ? zipml::Safety::ridge
+                                                : zipml::Safety::warn,
+          .pilot = options.pilot != zipml::Index{0},
+          .threads = options.threads,
+          .isa = options.isa};
+}
+
 void choose_representation(Options& options, const Samples& samples) {
   if (!options.choose) return;
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
-  wanted.fit = {.epochs = options.epochs,
-                .batch = options.batch,
-                .pilot = options.pilot.value_or(1) != 0,
-                .threads = options.threads,
-                .isa = options.isa};
+  wanted.fit = fit_options_of(options, samples.sets.train.cols, true);
   const zipml::ElasticNet penalty(options.l2, options.l1);
   const auto best = options.loss == "ls-svm"
                         ? zipml::recommend(samples.sets.train, zipml::LeastSquaresSvm{}, penalty, wanted)

@@ -6,6 +6,7 @@
 #include <vector>
 #include <zipml/io/generated.hpp>
 #include <zipml/training/channels.hpp>
+#include <zipml/training/fit.hpp>
 
 #include "options.hpp"
 
@@ -52,6 +53,11 @@ struct Samples {
 
 /// Loads the user's files, or generates the default set. Says on stderr what a person should know of them.
 Samples load_samples(const Options& options);
+
+/// How a run trains on samples of so many columns; `integers` where their levels allow integer sums, which are
+/// the fast path, with the same excess, from batches of 16 rows and 4,096 values on: smaller ones would pay more
+/// for rounding model and residuals than integers save (epoch_bench, short/...).
+zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, bool integers);
 
 /// --bits auto: replaces bits, estimator, rounding and outliers by those that the samples want, and says so
 /// on stderr.

@@ -91,9 +91,7 @@ class Experiment {
       result.rounding = zipml::to_string(representation.rounding);
     }
     const bool integers = samples.has_integer_path();
-    result.model_bits = integers                   ? model_bits_for(samples.cols)
-                        : options_.model_bits != 0 ? options_.model_bits
-                                                   : 32;
+    result.model_bits = fit_options_of(options_, samples.cols, integers).model.bits;
     result.gradient_bits = options_.gradient_bits;
     if (integers && result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(samples);
     result.store_bytes = samples.store_bytes;
@@ -115,17 +113,8 @@ class Experiment {
       const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
       print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));
     };
-    const zipml::FitOptions fit_options{
-        .epochs = options_.epochs,
-        .batch = options_.batch,
-        .model = options_.model_bits != 0 ? channel(result.model_bits) : zipml::Channel{result.model_bits},
-        .gradient = channel(options_.gradient_bits),
-        .safety = options_.safety == "shrink"  ? zipml::Safety::shrink
-                  : options_.safety == "ridge" ? zipml::Safety::ridge
-                                               : zipml::Safety::warn,
-        .threads = options_.threads,
-        .isa = options_.isa};
-    const zipml::Fit fit = sgd_.fit(store, estimator, fit_options, watch);
+    const zipml::Fit fit =
+        sgd_.fit(store, estimator, fit_options_of(options_, samples.cols, integers), watch);
     result.isa = fit.isa;
     result.samples_moved = fit.samples_moved;
     result.model_moved = fit.model_moved;
@@ -140,13 +129,20 @@ class Experiment {
     result.status = zipml::to_string(fit.status);
     result.advice = fit.advice;
     result.pilot_rows = fit.pilot_rows;
-    if (fit.pilot_rows > 0 && optimum_) {
-      const zipml::Fit pilot = sgd_.fit(store, estimator, {.epochs = 0, .isa = options_.isa});
-      result.pilot_excess = zipml::excess(objective_(pilot.weights.span(), pilot.intercept), *optimum_);
-    }
+    if (fit.pilot_rows > 0) result.pilot_excess = pilot_excess(store, estimator);
     result.success = fit.success();
     if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
     return result;
+  }
+
+  /// Of the weights that training begins with.
+  template <class Estimator>
+  std::optional<double> pilot_excess(const zipml::AnyStore& store, Estimator) const {
+    if (!optimum_) return std::nullopt;
+    const zipml::Anchor anchor = zipml::anchor_for<Estimator>(store.samples().pilot, Loss{}, store.targets());
+    zipml::Buffer<double> weights(train_.cols);
+    for (zipml::Index j = 0; j < weights.size(); ++j) weights[j] = anchor.weight(j);
+    return zipml::excess(objective_(weights.span(), anchor.intercept()), *optimum_);
   }
 
   template <class Estimator>
@@ -162,6 +158,7 @@ class Experiment {
     result.model_bits = 32;
     result.residual_levels.reset();
     result.pilot_rows = store.samples().pilot->rows;
+    result.pilot_excess = pilot_excess(store, estimator);
     result.train_loss = solution->value;
     if (optimum_) result.excess = zipml::excess(result.train_loss, *optimum_);
     const zipml::LinearModel model =
@@ -170,26 +167,6 @@ class Experiment {
     result.status = "solved";
     result.success = true;
     if (!options_.save_model.empty()) zipml::save_model(options_.save_model, model);
-  }
-
-  /// Integers are the fast path, with the same excess, from batches of 16 rows and 4,096 values on; smaller
-  /// ones would pay more for rounding model and residuals than integers save (epoch_bench, short/...).
-  int model_bits_for(zipml::Index columns) const {
-    if (options_.model_bits != 0) return options_.model_bits;
-    const bool large = options_.batch >= 16 && options_.batch * columns >= 4096;
-    return large && columns <= zipml::max_int8_columns ? 8 : 32;
-  }
-
-  /// A channel of these bits as the options say.
-  zipml::Channel channel(int bits) const {
-    if (bits == 32) return {};
-    return {.bits = bits,
-            .scaling = options_.channel_scaling == "norm"    ? zipml::ChannelScaling::norm
-                       : options_.channel_scaling == "block" ? zipml::ChannelScaling::block
-                                                             : zipml::ChannelScaling::max,
-            .error_feedback = options_.error_feedback,
-            .levels = options_.channel_levels == "optimal" ? zipml::ChannelLevels::optimal
-                                                           : zipml::ChannelLevels::uniform};
   }
 
   std::optional<double> test_metric(const zipml::LinearModel& model) const {

@@ -7,6 +7,7 @@
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
+#include "training/doubled_squares.hpp"
 
 using namespace zipml;
 
@@ -67,16 +68,6 @@ double excess_percent(const Dataset& data, const Fit& fit, L loss) {
   const Objective objective(data, loss);
   return 100.0 * excess(objective(fit.weights.span(), fit.intercept), exact_solution(objective)->value);
 }
-
-/// Squared loss of slope 2, of a user.
-struct DoubleLoss {
-  static constexpr const char* name = "double";
-  static constexpr bool classifies = false;
-  static constexpr float slope = 2.0f;
-  double value(double z, double y) const { return (z - y) * (z - y); }
-  float derivative(float z, float y) const { return 2.0f * (z - y); }
-  LabelMap label_map(const LabelStatistics& labels) const { return SquaredLoss{}.label_map(labels); }
-};
 
 /// Least squares on the square of the label: no affine function of it.
 struct SquareOfLabel {
@@ -247,8 +238,8 @@ TEST_CASE("a pilot serves losses of any slope, two classes, and every penalty") 
     return Sgd<decltype(loss), NoRegularizer, ConstantStep>(loss, NoRegularizer{}, ConstantStep(step))
         .fit(store, {.epochs = 3});
   };
-  CHECK(same_bits(at_step(SquaredLoss{}, 0.0078125f), at_step(DoubleLoss{}, 0.00390625f)));
-  CHECK(excess_percent(data, Sgd{DoubleLoss{}}.fit(store, {.epochs = 40}), DoubleLoss{}) ==
+  CHECK(same_bits(at_step(SquaredLoss{}, 0.0078125f), at_step(DoubledSquares{}, 0.00390625f)));
+  CHECK(excess_percent(data, Sgd{DoubledSquares{}}.fit(store, {.epochs = 40}), DoubledSquares{}) ==
         Approx(excess_percent(data, single, SquaredLoss{})).margin(0.05));
 
   const Dataset classes = two_class({.rows = 6'000, .test_rows = 0}).train;

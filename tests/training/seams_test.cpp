@@ -11,6 +11,7 @@
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
+#include "training/doubled_squares.hpp"
 
 using namespace zipml;
 
@@ -132,16 +133,6 @@ TEST_CASE("an estimator of fifteen lines with three draws trains, without a bias
 }
 
 namespace {
-
-/// A user's squared loss without the half: slope 2.
-struct DoubledSquares {
-  static constexpr const char* name = "doubled-squares";
-  static constexpr bool classifies = false;
-  static constexpr float slope = 2.0f;
-  double value(double z, double y) const { return (z - y) * (z - y); }
-  float derivative(float z, float y) const { return 2.0f * (z - y); }
-  LabelMap label_map(const LabelStatistics& labels) const { return SquaredLoss{}.label_map(labels); }
-};
 
 /// A smooth loss that is not affine.
 struct Logistic {

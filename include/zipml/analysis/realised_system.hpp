@@ -91,13 +91,16 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
 ///
 ///     P = L U diag(max(1 - nu, q nu)) U' L',   q = 2 (d / n)^(1/2),
 ///
-/// so that it is never indefinite, which few bits are otherwise. O(n d^2 + d^3). nullopt where the store has no
+/// so that it is never indefinite, as few bits are otherwise. Of two draws P is the symmetric part of their
+/// matrix, with as much of the ridge as makes it definite. O(n d^2 + d^3). nullopt where the store has no
 /// pilot for these labels, or the penalty is not l2.
 ///
 ///     const auto solution = zipml::pilot_solution(store, zipml::variance_corrected, zipml::Objective(data));
 template <SampleStore Store, BilinearEstimator Estimator, AffineLoss L, Regularizer R>
 std::optional<RealisedSolution> pilot_solution(const Store& store, Estimator estimator,
                                                const Objective<L, R>& objective) {
+  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
+                "zipml: this store was not quantized for this estimator");
   const auto penalty = strengths_of(objective.regularizer());
   if (!penalty || penalty->l1 > 0.0) return std::nullopt;
   const SampleView samples = store.samples();
@@ -113,17 +116,17 @@ std::optional<RealisedSolution> pilot_solution(const Store& store, Estimator est
   Eigen::VectorXd gradient(d + 1);
   RealisedSolution solution;
   solution.weights = Buffer<double>(d);
-  for (Index j = 0; j <= d; ++j) gradient(j) = anchor.scale * anchor.pilot->gradient[j];
+  for (Index j = 0; j <= d; ++j) gradient(j) = anchor.gradient(j) / anchor.slope;
   for (Index j = 0; j < d; ++j) {
     if (Estimator::corrected) variance(j) = static_cast<double>(samples.bias[j]);
-    solution.weights[j] = anchor.scale * static_cast<double>(anchor.pilot->weights[j]);
+    solution.weights[j] = anchor.weight(j);
     matrix(j, j) += lambda;
     gradient(j) += lambda * solution.weights[j];
   }
   const double noise = std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
   const Eigen::VectorXd delta = detail::solve_from_pilot(matrix, variance, gradient, noise);
   for (Index j = 0; j < d; ++j) solution.weights[j] += delta(j);
-  solution.intercept = anchor.offset + anchor.scale * anchor.pilot->intercept + delta(d);
+  solution.intercept = anchor.intercept() + delta(d);
   solution.value = objective(solution.weights.span(), solution.intercept);
   return solution;
 }

@@ -15,7 +15,7 @@ namespace zipml::inline ZIPML_ABI {
 /// What a fit makes of a pilot, in the units of its loss l(z, y) = slope / 2 (z - t)^2, whose targets are t =
 /// offset + scale * label. The device then multiplies delta = x - w0 and sees targets 0: the gradient is
 ///
-///     slope (P delta + grad F(w0)),   P delta = mean_i q_i q_i'delta - diag(bias) delta,
+///     slope P delta + grad F(w0),   P delta = mean_i q_i q_i'delta - diag(bias) delta,
 ///
 /// the noise of its batches vanishes with delta, and a rounded model rounds delta alone.
 struct Anchor {
@@ -26,6 +26,15 @@ struct Anchor {
   std::string reason = {};  ///< why a pilot that is there is not used
 
   bool used() const { return pilot != nullptr; }
+
+  // Where a pilot is used, in standardised units and those of the targets:
+  /// Entry j of w0.
+  double weight(Index j) const { return scale * static_cast<double>(pilot->weights[j]); }
+  double intercept() const { return offset + scale * pilot->intercept; }
+  /// Entry j of grad F(w0), the intercept's for j = d.
+  double gradient(Index j) const { return slope * scale * pilot->gradient[j]; }
+  /// F(w0), up to what a loss has that does not depend on the margin.
+  double loss() const { return 0.5 * slope * scale * scale * pilot->squares; }
 };
 
 /// The anchor of a fit of one model for an affine loss, none (with the reason) where the pilot belongs to

@@ -9,6 +9,7 @@
 #include <zipml/estimators/store_for.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/packing/fitted_levels.hpp>
+#include <zipml/packing/fresh_store.hpp>
 #include <zipml/packing/packer.hpp>
 #include <zipml/storage/dense_store.hpp>
 

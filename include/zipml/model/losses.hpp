@@ -95,4 +95,20 @@ struct LeastSquaresSvm {
 
 static_assert(AffineLoss<SquaredLoss> && AffineLoss<LeastSquaresSvm>);
 
+namespace detail {
+
+/// An affine loss without its targets, l = slope / 2 z^2: its gradient is slope * M x, M the matrix of the
+/// samples, whatever the labels.
+template <AffineLoss L>
+struct QuadraticForm {
+  static constexpr const char* name = "quadratic-form";
+  static constexpr bool classifies = false;
+  static constexpr float slope = L::slope;
+  double value(double z, double) const { return 0.5 * static_cast<double>(slope) * z * z; }
+  float derivative(float z, float) const { return slope * z; }
+  LabelMap label_map(const LabelStatistics&) const { return {}; }
+};
+
+}  // namespace detail
+
 }  // namespace zipml::inline ZIPML_ABI

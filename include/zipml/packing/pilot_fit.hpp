@@ -20,9 +20,8 @@
 #include <zipml/storage/pilot.hpp>
 #include <zipml/storage/targets.hpp>
 #if ZIPML_DEFINES
-#include <zipml/base/intrinsics.hpp>
+#include <zipml/base/lane_math.hpp>
 #include <zipml/base/rounded.hpp>
-#include <zipml/base/vector_math.hpp>
 #endif
 
 namespace zipml::inline ZIPML_ABI {
@@ -30,19 +29,6 @@ namespace zipml::inline ZIPML_ABI {
 /// Rows that the pilot of n rows and d columns is fitted to, from `asked` (no value: as many as serve; 0:
 /// none). Throws Error when more are asked for than there are.
 Index pilot_rows(Index rows, Index cols, std::optional<Index> asked);
-
-/// Products of rows with the pilot's weights, and sums of rows times residuals: vectors of a multiple of 16
-/// floats.
-namespace detail {
-
-inline constexpr Index pilot_lanes = 16;
-
-/// <a, b>: lane k sums the entries k mod 16, the lanes are added up in a fixed order; products are rounded.
-float lane_dot(Isa isa, const float* a, const float* b, float* scratch, Index n);
-/// y += factor * a, products rounded.
-void lane_add(Isa isa, float factor, const float* a, float* y, float* scratch, Index n);
-
-}  // namespace detail
 
 /// Fits w0 and c0 to the first `rows` rows in store order, which are a random sample: conjugate gradients on
 /// the normal equations (Bjoerck 1996, section 7.4), ended where a quarter of the rows that is held out is
@@ -94,61 +80,6 @@ ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> ask
 
 namespace detail {
 
-#if ZIPML_X86
-
-// The products are pinned: a file with -mfma must not contract them.
-__attribute__((target("avx2"))) inline void lane_sums_avx2(const float* a, const float* b, Index n,
-                                                           float* lanes) {
-  __m256 low = _mm256_setzero_ps(), high = low;
-  for (Index j = 0; j < n; j += pilot_lanes) {
-    __m256 p = _mm256_mul_ps(_mm256_loadu_ps(a + j), _mm256_loadu_ps(b + j));
-    __m256 q = _mm256_mul_ps(_mm256_loadu_ps(a + j + 8), _mm256_loadu_ps(b + j + 8));
-    asm("" : "+x"(p), "+x"(q));
-    low = _mm256_add_ps(low, p);
-    high = _mm256_add_ps(high, q);
-  }
-  _mm256_storeu_ps(lanes, low);
-  _mm256_storeu_ps(lanes + 8, high);
-}
-
-__attribute__((target("avx2"))) inline void lane_add_avx2(float factor, const float* a, float* y, Index n) {
-  const __m256 f = _mm256_set1_ps(factor);
-  for (Index j = 0; j < n; j += 8) {
-    __m256 p = _mm256_mul_ps(f, _mm256_loadu_ps(a + j));
-    asm("" : "+x"(p));
-    _mm256_storeu_ps(y + j, _mm256_add_ps(_mm256_loadu_ps(y + j), p));
-  }
-}
-
-#endif
-
-ZIPML_FUNCTION float lane_dot(Isa isa, const float* a, const float* b, float* scratch, Index n) {
-  float lanes[pilot_lanes] = {};
-#if ZIPML_X86
-  if (isa != Isa::scalar) {
-    lane_sums_avx2(a, b, n, lanes);
-  } else
-#endif
-  {
-    (void)isa;
-    multiply(a, b, scratch, n);
-    barrier();
-    for (Index j = 0; j < n; j += pilot_lanes)
-      for (Index lane = 0; lane < pilot_lanes; ++lane) lanes[lane] += scratch[j + lane];
-  }
-  for (Index half = pilot_lanes / 2; half > 0; half /= 2)
-    for (Index lane = 0; lane < half; ++lane) lanes[lane] += lanes[lane + half];
-  return lanes[0];
-}
-
-ZIPML_FUNCTION void lane_add(Isa isa, float factor, const float* a, float* y, float* scratch, Index n) {
-#if ZIPML_X86
-  if (isa != Isa::scalar) return lane_add_avx2(factor, a, y, n);
-#endif
-  (void)isa;
-  add_multiple(factor, a, y, scratch, n);
-}
-
 /// The sample of a pilot: standardised rows with a 1 behind, standardised labels.
 class PilotSample {
  public:
@@ -157,7 +88,7 @@ class PilotSample {
       : isa_(isa),
         rows_(rows),
         size_(features.cols + 1),
-        padded_(round_up(size_, pilot_lanes)),
+        padded_(round_up(size_, lane_count)),
         team_(thread_count(threads)),
         chunks_((rows + statistics_chunk - 1) / statistics_chunk),
         values_(checked_product(rows, padded_, "the pilot's rows")),
@@ -300,7 +231,7 @@ ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& m
     : isa_(isa),
       d_(map.cols()),
       base_(pilot.intercept),
-      mean_(round_up(d_, detail::pilot_lanes)),
+      mean_(round_up(d_, detail::lane_count)),
       weights_(mean_.size()),
       centred_(mean_.size()),
       sums_(mean_.size()),

@@ -33,8 +33,8 @@ struct Pilot {
   bool empty() const { return rows == 0; }
 };
 
-/// Tells lists of labels apart: other labels, or the same in another order, give another number, but for
-/// chance of 2^-64. O(n).
+/// Tells lists of labels apart: other labels, or the same in another order, give another number, accidents
+/// aside. O(n).
 inline std::uint64_t label_fingerprint(std::span<const float> labels) {
   std::uint64_t hash = 0x9E3779B97F4A7C15u ^ labels.size();
   for (const float label : labels) {

@@ -14,24 +14,11 @@
 #include <zipml/base/random.hpp>
 #include <zipml/base/rounded.hpp>
 #include <zipml/estimators/requirements.hpp>
+#include <zipml/model/losses.hpp>
 #include <zipml/training/gradient_device.hpp>
 #include <zipml/training/lanczos.hpp>
 
 namespace zipml::inline ZIPML_ABI {
-
-namespace detail {
-
-/// l = z^2 / 2 without labels: its gradient is M x.
-struct QuadraticForm {
-  static constexpr const char* name = "quadratic-form";
-  static constexpr bool classifies = false;
-  static constexpr float slope = 1.0f;
-  double value(double z, double) const { return 0.5 * z * z; }
-  float derivative(float z, float) const { return z; }
-  LabelMap label_map(const LabelStatistics&) const { return {}; }
-};
-
-}  // namespace detail
 
 /// The realised matrix of a bilinear estimator, M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(correction)
 /// with the intercept as column d, by one reading of the samples of a device for each product. The device has
@@ -58,7 +45,7 @@ class RealisedMatrix {
     for (Index first = 0; first < rows; first += piece) {
       const Index count = std::min(piece, rows - first);
       device_.begin_batch(first, count, x_.data(), intercepts_.data(), 0);
-      while (device_.next_pass()) device_.add_pass(Estimator{}, detail::QuadraticForm{});
+      while (device_.next_pass()) device_.add_pass(Estimator{}, detail::QuadraticForm<SquaredLoss>{});
       const auto share = static_cast<double>(count) / static_cast<double>(rows);
       y[cols_] += pinned(share * static_cast<double>(device_.end_batch(g_.data())));
       for (Index j = 0; j < cols_; ++j) y[j] += pinned(share * static_cast<double>(g_[j]));
@@ -93,8 +80,9 @@ namespace detail {
 /// squared difference of two draws on the first rows.
 Buffer<double> rounding_variance(const SampleView& samples);
 
-/// `value` > 0, up to six significant bits: what float sums have decided, which differ in their last bits
-/// between instruction sets, becomes the same step on all of them (but for one store in 10^4).
+/// `value` > 0, up to six significant bits. Float sums differ in their last bits between instruction sets;
+/// steps and ridges that rest on them are then the same on all, unless a value lies that near to where the
+/// rounding jumps.
 inline double rounded_up(double value) {
   int exponent = 0;
   const double mantissa = std::frexp(value, &exponent);

@@ -33,14 +33,15 @@ struct FitOptions {
   double tolerance = 0.0;  ///< > 0: converged when an epoch moves no weight by more than this; 0: all epochs
   Channel model = {};      ///< how the model reaches the gradient device: {8} is 8 bits, the integer path
   Channel gradient = {};   ///< how gradients come back
-  Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem; with a
-                                 ///< pilot the correction is always shrunk, which costs nothing
+  Safety safety = Safety::warn;  ///< what to do when the rounded samples define no convex problem. With a
+                                 ///< pilot always shrink: that makes no bias there
   std::optional<std::uint64_t> seed =
       std::nullopt;   ///< of the batch order and the channels; the store's when not given
-  bool pilot = true;  ///< use the pilot of the store where it fits (storage/pilot.hpp); without it, as of old
+  bool pilot = true;  ///< train the difference from the store's pilot, where it fits (storage/pilot.hpp)
   int threads = 1;    ///< for large batches of packed samples; 0: all of the machine. The same bits for any
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best of this machine
-  /// Standardised weights to begin with, d + 1 for each model, the intercept last; empty: 0.
+  /// Standardised weights to begin with, d + 1 for each model, the intercept last; empty: the pilot,
+  /// where one is used, else 0.
   std::span<const double> start = {};
   /// A linear term l of the objective, <l, x> + l_d c with the intercept's entry last: d + 1 entries for each
   /// model, in standardised units; empty: none. The model store adds it, so that it travels through no

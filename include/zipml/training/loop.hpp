@@ -63,12 +63,13 @@ class TrainingLoop {
   virtual void add_pass(GradientDevice& device) = 0;
   /// Applies the penalty to d weights after a step.
   virtual void prox(std::span<float> x, float step) const = 0;
+  /// Whether prox does anything.
   virtual bool has_penalty() const = 0;
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
-  /// Gets ready for visit_rows: batches of one row without the device, where there is no linear term. False
-  /// where the estimator has no such way.
+  /// Gets ready for visit_rows: batches of one row without the device. False where the estimator has no such
+  /// way.
   virtual bool use_single_rows(const Buffer<float>& /*correction*/) { return false; }
   /// The rows of a run, one a batch; `next` is the run after it.
   virtual void visit_rows(RowRange /*run*/, RowRange /*next*/, int /*epoch*/) {}
@@ -78,6 +79,7 @@ class TrainingLoop {
   bool trains(std::size_t m) const { return trains_[m] != 0; }
   /// Whether x_of() is a difference from a pilot, and labels are 0.
   bool trains_differences() const { return problem_.anchor.used(); }
+  bool has_linear_term() const { return !linear_.empty(); }
   /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the
   /// intercept, which the mean residual moves.
   void follow(std::size_t m, float residual, float s);
@@ -174,7 +176,6 @@ class TrainingLoop {
   // Where a pilot is used, x_ and c_ are differences from these.
   Buffer<float> anchor_;  // padded, or empty
   double anchor_of_c_ = 0.0;
-  float gradient_scale_ = 1.0f;  // of what the device gives: differences have the gradient of slope 1
   List<TailAverage> average_;
   List<char> trains_;  // of each model: whether it still does
   List<std::size_t> diverged_;
@@ -226,16 +227,14 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
 
 ZIPML_FUNCTION void TrainingLoop::set_anchor() {
   const Anchor& anchor = problem_.anchor;
-  const Pilot& pilot = *anchor.pilot;
   const Index d = samples_.cols;
-  gradient_scale_ = static_cast<float>(anchor.slope);
   anchor_ = Buffer<float>(padded_);
-  for (Index j = 0; j < d; ++j)
-    anchor_[j] = static_cast<float>(anchor.scale * static_cast<double>(pilot.weights[j]));
-  anchor_of_c_ = anchor.offset + pinned(anchor.scale * pilot.intercept);
-  const double unit = anchor.slope * anchor.scale;
-  for (Index j = 0; j < d; ++j) linear_[j] += static_cast<float>(unit * pilot.gradient[j]);
-  linear_of_c_[0] += pinned(unit * pilot.gradient[d]);
+  for (Index j = 0; j < d; ++j) {
+    anchor_[j] = static_cast<float>(anchor.weight(j));
+    linear_[j] += static_cast<float>(anchor.gradient(j));
+  }
+  anchor_of_c_ = anchor.intercept();
+  linear_of_c_[0] += anchor.gradient(d);
   if (options_.start.empty()) return;  // begins at the pilot
   for (Index j = 0; j < d; ++j) x_[j] -= anchor_[j];
   c_[0] = static_cast<float>(intercept_of(options_.start, 0) - anchor_of_c_);
@@ -248,8 +247,8 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   begin_epoch(0);
   safe_ = make_safe(measuring_);
   device_.set_correction(safe_.correction);
-  has_single_rows_ = batch_ == 1 && device_.is_exact() && linear_.empty() && options_.reducer == nullptr &&
-                     use_single_rows(safe_.correction);
+  has_single_rows_ =
+      batch_ == 1 && device_.is_exact() && options_.reducer == nullptr && use_single_rows(safe_.correction);
   resolve_step(safe_.noise_gain);
   const auto ready = Clock::now();
   Buffer<float> zero(x_.size()), zero_of_c(c_.size());
@@ -313,7 +312,7 @@ ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s)
     if (trains_differences())
       for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] -= anchor_[j];
   }
-  c -= pinned(s * gradient_scale_ * residual);
+  c -= pinned(s * residual);
 }
 
 ZIPML_FUNCTION const FitOptions& TrainingLoop::checked(const FitOptions& options, const Problem& problem) {
@@ -375,7 +374,7 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
     // step's bound.
     const float s = step_of(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
     for (std::size_t m = 0; m < trains_.size(); ++m) {
-      const float residual = device_.descend(static_cast<int>(m), s * gradient_scale_, x_of(m));
+      const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
       if (has_diverged(residual, device_.largest())) diverge(m);
       follow(m, residual, s);
     }
@@ -430,10 +429,7 @@ ZIPML_FUNCTION List<double> TrainingLoop::losses_with_term(const Buffer<float>& 
       result[m] += static_cast<double>(linear_[at + j]) * static_cast<double>(x[at + j]);
     result[m] += linear_of_c_[static_cast<Index>(m)] * static_cast<double>(c[static_cast<Index>(m)]);
   }
-  if (trains_differences()) {  // the loss of the pilot itself
-    const Anchor& anchor = problem_.anchor;
-    result[0] += 0.5 * anchor.slope * anchor.scale * anchor.scale * anchor.pilot->squares;
-  }
+  if (trains_differences()) result[0] += problem_.anchor.loss();
   return result;
 }
 

@@ -71,12 +71,12 @@ const Tried& best_of(const List<Tried>& tried, double reference);
 /// The representation of fewest stored bits that trains to an acceptable excess: from 1 to 8 bits variance
 /// correction on uniform levels with 0.3 % outliers (and the pilot of the store, which is what makes few bits
 /// enough), where that fails or rows are few nearest rounding on uniform and on Lloyd-Max levels; of the
-/// width that does, the fewest outliers. Each candidate is packed and trained on `fit`'s terms and judged by
+/// width that does, the fewest outliers. Each candidate is packed and trained on `fit`'s terms, at the automatic step, and judged by
 /// the objective on full-precision rows, a random rounding with two seeds. Where no width does, the one of
 /// least excess, which `met` and `full_excess` tell: no representation is better than its optimizer.
 ///
 /// Never fails for the data: a constant, a duplicated or a collinear column is only slow to train. Excesses
-/// are over the exact optimum, or over the best training where there is none (a box, more than 2e10 n d^2).
+/// are over the exact optimum, or over the best training where there is none (a box, or n d^2 above 2e10).
 /// O(n d^2) for the optimum, and the cost of some three to ten trainings. Throws Error for options out of
 /// range and fewer than two rows.
 ///

@@ -222,23 +222,24 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
   float step_of(int epoch, Index iteration) const override { return (*step_)(epoch, iteration); }
 
-  void add_pass(GradientDevice& device) override {
+  /// f with the loss that the device sees: of differences from a pilot, one without targets.
+  template <class F>
+  auto with_loss(const F& f) const {
     if constexpr (AffineLoss<L> && BilinearEstimator<Estimator>)
-      if (this->trains_differences()) return device.add_pass(estimator_, detail::QuadraticForm{});
-    device.add_pass(estimator_, sgd_.loss_);
+      if (this->trains_differences()) return f(detail::QuadraticForm<L>{});
+    return f(sgd_.loss_);
+  }
+
+  void add_pass(GradientDevice& device) override {
+    with_loss([&](const auto& loss) { device.add_pass(estimator_, loss); });
   }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
   void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
-    if constexpr (AffineLoss<L> && BilinearEstimator<Estimator>)
-      if (this->trains_differences()) {
-        List<double> values = losses_on(measuring, samples_, estimator_, detail::QuadraticForm{}, 1.0,
-                                        correction, x, intercepts);
-        for (double& value : values) value *= slope();
-        return values;
-      }
-    return losses_on(measuring, samples_, estimator_, sgd_.loss_, slope(), correction, x, intercepts);
+    return with_loss([&](const auto& loss) {
+      return losses_on(measuring, samples_, estimator_, loss, slope(), correction, x, intercepts);
+    });
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {
     return zipml::in_original_units<L>(fit.weights.span(), fit.intercept, *problem_.standardization,
@@ -267,18 +268,20 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
         rows.begin_run(run.first, run.count, next.first, next.count);
         iteration_ = before;
         for (Index i = run.first; i < run.first + run.count; ++i, ++iteration_) {
-          const float residual = rows.residual(i, sgd_.loss_, x_of(m), c_[static_cast<Index>(m)]);
+          const float residual = with_loss(
+              [&](const auto& loss) { return rows.residual(i, loss, x_of(m), c_[static_cast<Index>(m)]); });
           if (!(std::fabs(residual) < runaway) || !(rows.largest() < runaway)) {
             diverge(m);
             break;
           }
           const float s = (*step_)(epoch, iteration_);
           rows.descend(s);
-          if constexpr (!std::is_same_v<R, NoRegularizer>) {
+          if (has_penalty() || this->has_linear_term()) {
             rows.settle(x_of(m));
-            sgd_.regularizer_.prox(std::span(x_of(m), static_cast<std::size_t>(samples_.cols)), s);
+            this->follow(m, residual, s);
+          } else {  // the step stays due until the next row is read
+            c_[static_cast<Index>(m)] -= pinned(s * residual);
           }
-          c_[static_cast<Index>(m)] -= pinned(s * residual);  // there is no linear term: use_single_rows
         }
         rows.settle(x_of(m));
       }
