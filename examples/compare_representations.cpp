@@ -16,6 +16,7 @@
 
 #include "gnuplot.hpp"
 #include "program.hpp"
+#include "table_options.hpp"
 
 namespace {
 
@@ -23,7 +24,7 @@ using zipml::Index;
 
 struct Options {
   std::string file;
-  std::string label;
+  TableOptions table;
   std::string loss = "least-squares";
   Index rows = 50'000;
   float l2 = 0.0f;
@@ -81,7 +82,14 @@ class Comparison {
       : options_(options),
         data_(data),
         objective_(data, zipml::SquaredLoss{}, zipml::L2(options.l2)),
-        optimum_(*zipml::exact_solution(objective_)) {}
+        optimum_(*zipml::exact_solution(objective_)) {
+    const zipml::Buffer<double> zero(data.cols);
+    if (!zipml::excess(optimum_.value, optimum_.value, objective_(zero.span(), 0.0)))
+      throw zipml::Error(zipml::Place{data.source},
+                         "the exact optimum is 0, so that no excess over it means anything",
+                         "labels that differ, and more rows than columns (or --l2)",
+                         std::to_string(data.rows) + " rows, " + std::to_string(data.cols) + " columns");
+  }
 
   std::vector<Row> rows() {
     std::vector<Row> rows;
@@ -370,12 +378,13 @@ void run(const Options& options) {
     const zipml::GeneratedOptions size{.rows = options.rows, .test_rows = 0};
     data = svm ? zipml::two_class(size).train : zipml::skewed(size).train;
   } else {
-    zipml::LoadOptions load;
-    load.label = options.label;
-    data = zipml::load(options.file, load);
+    data = load_table(options.file, options.table, "compare_representations");
+    if (!svm && data.schema && !data.schema->classes.empty())
+      throw zipml::Error(zipml::Place{data.source}, "the labels are text", "numbers, or --loss ls-svm",
+                         "classes");
   }
   if (svm)  // says what is wrong with labels that are not two classes
-    (void)zipml::LeastSquaresSvm{}.label_map(zipml::label_statistics(data.labels.data(), data.rows));
+    (void)zipml::LeastSquaresSvm{}.label_map(zipml::label_statistics(data.label_view()));
   compare(options, data);
 }
 
@@ -389,7 +398,7 @@ int main(int argc, char** argv) {
   app.set_version_flag("--version", std::string("compare_representations (zipml ") + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
   app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input");
-  app.add_option("--label", options.label, "CSV: label column by name or number from 1 (the last one)");
+  options.table.add_to(app, true);
   app.add_option("--loss", options.loss)->check(CLI::IsMember({"least-squares", "ls-svm"}));
   app.add_option("--rows", options.rows, "of the generated set")->check(CLI::Range(Index{2}, Index{1} << 32));
   app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2")->check(CLI::NonNegativeNumber);

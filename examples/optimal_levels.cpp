@@ -11,6 +11,7 @@
 
 #include "gnuplot.hpp"
 #include "program.hpp"
+#include "table_options.hpp"
 
 namespace {
 
@@ -18,7 +19,7 @@ using zipml::Index;
 
 struct Options {
   std::string file;
-  std::string label;
+  TableOptions table;
   std::string column;
   Index rows = 200'000;
   int bits = 3;
@@ -43,9 +44,9 @@ struct Table {
 Column pick_column(const zipml::Dataset& data, const Options& options) {
   Index j = -1;
   const std::string& wanted = options.column;
-  for (std::size_t k = 0; k < data.column_names.size(); ++k)
-    if (data.column_names[k] == wanted) j = static_cast<Index>(k);
-  const bool is_label = !wanted.empty() && j < 0 && (wanted == "label" || wanted == data.label_name);
+  for (std::size_t k = 0; k < data.column_names().size(); ++k)
+    if (data.column_names()[k] == wanted) j = static_cast<Index>(k);
+  const bool is_label = !wanted.empty() && j < 0 && (wanted == "label" || wanted == data.label_name());
   if (j < 0 && !is_label) {
     if (wanted.empty()) {
       j = std::min<Index>(3, data.cols - 1);  // of the generated set: a heavy tail
@@ -60,9 +61,9 @@ Column pick_column(const zipml::Dataset& data, const Options& options) {
                          "'" + wanted + "'");
   }
   Column column;
-  column.name = is_label                    ? "the label"
-                : data.column_names.empty() ? "column " + std::to_string(j + 1)
-                                            : data.column_names[static_cast<std::size_t>(j)];
+  column.name = is_label                      ? "the label"
+                : data.column_names().empty() ? "column " + std::to_string(j + 1)
+                                              : data.column_names()[static_cast<std::size_t>(j)];
   for (Index i = 0; i < data.rows; ++i)
     column.values.push_back(is_label ? data.labels[i] : data.features()(i, j));
   zipml::require_finite({column.values.data(), data.rows, 1, 1}, column.name.c_str());
@@ -147,9 +148,7 @@ void run(const Options& options) {
   if (options.file.empty()) {
     data = zipml::skewed({.rows = options.rows, .test_rows = 0}).train;
   } else {
-    zipml::LoadOptions load;
-    load.label = options.label;
-    data = zipml::load(options.file, load);
+    data = load_table(options.file, options.table, "optimal_levels");
   }
   Column column = pick_column(data, options);
   const auto all = static_cast<Index>(column.values.size());
@@ -221,7 +220,7 @@ int main(int argc, char** argv) {
   app.option_defaults()->always_capture_default();
   app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input");
   app.add_option("--column", options.column, "name, number from 1, or label (the 4th, or the last)");
-  app.add_option("--label", options.label, "CSV: label column by name or number from 1 (the last one)");
+  options.table.add_to(app, true);
   app.add_option("--rows", options.rows, "of the generated set")->check(CLI::Range(Index{2}, Index{1} << 28));
   app.add_option("--bits", options.bits, "log2 of the number of levels")->check(CLI::Range(1, 8));
   app.add_option("--outliers", options.outliers,

@@ -7,7 +7,6 @@ int main() {
   const auto packed = zipml::quantize<2>(train, zipml::variance_corrected, {.outliers = 0.003});
   const auto fit = zipml::Sgd{}.fit(packed, {.epochs = 20, .batch = 64});
   for (const auto* result : {&full, &fit})
-    std::printf("test RMSE %.4f, %s\n", zipml::rmse(result->model, test.features(), test.labels.data()),
-                zipml::to_string(result->status));
+    std::printf("test RMSE %.4f, %s\n", zipml::rmse(result->model, test), zipml::to_string(result->status));
   std::printf("%.1f stored bits instead of 32\n", packed.stored_bits());
 }

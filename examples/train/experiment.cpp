@@ -1,10 +1,16 @@
 #include "experiment.hpp"
 
+#include <algorithm>
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <zipml/io/generated.hpp>
+#include <zipml/io/hold_out.hpp>
 #include <zipml/io/load.hpp>
+#include <zipml/io/output_file.hpp>
 #include <zipml/training/recommend.hpp>
+
+#include "../gnuplot.hpp"
 
 Samples load_samples(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
@@ -13,33 +19,113 @@ Samples load_samples(const Options& options) {
     const zipml::GeneratedOptions size{.rows = options.rows, .seed = options.seed};
     samples.sets = options.loss == "ls-svm" ? zipml::two_class(size) : zipml::skewed(size);
   } else {
-    zipml::LoadOptions load;
-    load.format = options.format;
-    load.label = options.label;
-    load.threads = options.threads;
-    load.memory_limit = static_cast<std::uint64_t>(options.memory_gib * 1024.0 * 1024.0 * 1024.0);
+    zipml::LoadOptions load = options.table.load_options();
     samples.sets.train = zipml::load(options.file, load);
-    if (!options.test_file.empty()) {
-      load.columns = samples.sets.train.cols;
-      samples.sets.test = zipml::load(options.test_file, load);
-      if (samples.sets.test.cols != samples.sets.train.cols)
-        throw zipml::Error(zipml::Place{options.test_file}, "the test file has another number of columns",
-                           std::to_string(samples.sets.train.cols), std::to_string(samples.sets.test.cols));
-    }
+    load.like = samples.sets.train.schema;
+    load.label.clear();  // the schema knows it
+    if (!options.test_file.empty()) samples.sets.test = zipml::load(options.test_file, load);
+    if (!options.validation.empty() && options.held_out == 0.0)
+      samples.validation = zipml::load(options.validation, load);
+  }
+  if (options.held_out > 0.0) {
+    const std::vector<std::string> warnings(samples.sets.train.warnings.begin(),
+                                            samples.sets.train.warnings.end());
+    auto [train, held_out] = zipml::hold_out(samples.sets.train, options.held_out, options.seed);
+    samples.sets.train = std::move(train);
+    samples.sets.train.warnings.assign(warnings.begin(), warnings.end());
+    samples.validation = std::move(held_out);
   }
   samples.seconds_load = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-  for (const auto* data : {&samples.sets.train, &samples.sets.test})
+  zipml::Dataset& train = samples.sets.train;
+  const auto labels = zipml::label_statistics(train.label_view());
+  if (labels.min == labels.max && options.loss != "ls-svm")
+    train.warnings.push_back("all labels are equal: there is nothing to learn but their value");
+  for (const auto* data : {&train, &samples.sets.test, &samples.validation})
     for (const std::string& warning : data->warnings)
       std::fprintf(stderr, "train: warning: %s: %s\n", data->source.c_str(), warning.c_str());
+  const bool classes_are_text = train.schema && !train.schema->classes.empty();
   if (options.loss == "ls-svm") {
-    const auto labels = zipml::label_statistics(samples.sets.train.labels.data(), samples.sets.train.rows);
     (void)zipml::LeastSquaresSvm{}.label_map(
         labels);  // says what is wrong with labels that are not two classes
-    std::fprintf(stderr, "train: classes: label %g is -1, label %g is +1\n", static_cast<double>(labels.min),
-                 static_cast<double>(labels.max));
+    const auto name = [&](double label) {
+      zipml::LinearModel words;
+      words.schema = train.schema;
+      return words.label_text(labels.offset + label);
+    };
+    std::fprintf(stderr, "train: classes: label %s is -1, label %s is +1\n",
+                 name(static_cast<double>(labels.min)).c_str(),
+                 name(static_cast<double>(labels.max)).c_str());
+  } else if (classes_are_text) {
+    throw zipml::Error(zipml::Place{train.source}, "the labels are text, which least squares cannot predict",
+                       "numbers, or --loss ls-svm for two classes, or another --label",
+                       std::to_string(train.schema->classes.size()) + " texts such as " +
+                           zipml::quote_input(train.schema->classes.front()));
   }
   return samples;
 }
+
+void check_outputs(const Options& options) {
+  for (const std::string* output : {&options.save_model, &options.history}) {
+    if (output->empty()) continue;
+    for (const std::string* input : {&options.file, &options.test_file, &options.validation})
+      if (!input->empty() && zipml::is_same_file(*output, *input))
+        throw zipml::Error(zipml::Place{*output}, "would be replaced, and is read",
+                           "another file to write to", *input);
+    zipml::require_writable(*output);
+  }
+  if (!options.save_model.empty() && !options.history.empty() &&
+      (options.save_model == options.history || zipml::is_same_file(options.save_model, options.history)))
+    throw zipml::Error(zipml::Place{options.history}, "model and history cannot be one file");
+}
+
+void write_history(const Options& options, const Result& result) {
+  const auto ends_with = [&](const std::string& end) {
+    return options.history.size() > end.size() &&
+           options.history.compare(options.history.size() - end.size(), end.size(), end) == 0;
+  };
+  if (ends_with(".svg")) {
+    Gnuplot picture(options.history, 800, 500);
+    double lowest = INFINITY, highest = 0.0;
+    Chart::Curve training{"training", colour::blue, {}, 0, false},
+        validation{"validation", colour::vermilion, {}, 0, false};
+    const auto add = [&](Chart::Curve& curve, int epoch, double loss) {
+      curve.points.push_back({static_cast<double>(epoch), loss});
+      lowest = std::min(lowest, loss);
+      highest = std::max(highest, loss);
+    };
+    for (const EpochRecord& record : result.history) {
+      if (!(record.loss > 0.0) || !std::isfinite(record.loss)) continue;
+      add(training, record.epoch, record.loss);
+      if (record.validation_loss && *record.validation_loss > 0.0)
+        add(validation, record.epoch, *record.validation_loss);
+    }
+    if (training.points.empty())
+      throw zipml::Error(zipml::Place{options.history}, "there is no finite loss to draw");
+    const bool optimum = result.optimum_loss && *result.optimum_loss > 0.5 * lowest;
+    if (optimum) lowest = std::min(lowest, *result.optimum_loss);
+    Chart chart(picture, {70, 50, 650, 430},
+                {1.0, lowest / 1.05, std::max(2.0, static_cast<double>(result.history.back().epoch)),
+                 highest * 1.05});
+    chart.head("Loss of each epoch", "mean loss, " + options.loss);
+    if (optimum) chart.add_level(*result.optimum_loss, "exact optimum", true);
+    chart.add(training);
+    chart.add(validation);
+    chart.draw();
+    picture.finish();
+    return;
+  }
+  const auto cell = [](std::optional<double> value) {
+    return value ? zipml::number_text(*value) : std::string();
+  };
+  std::string text =
+      std::string("epoch,seconds,loss,excess,validation_loss,test_") + test_metric_name(options) + "\n";
+  for (const EpochRecord& r : result.history)
+    text += std::to_string(r.epoch) + "," + cell(r.seconds) + "," + cell(r.loss) + "," + cell(r.excess) +
+            "," + cell(r.validation_loss) + "," + cell(r.test_metric) + "\n";
+  zipml::write_file(options.history, text);
+}
+
+double metric_of(const zipml::Metrics& metrics) { return metrics.accuracy.value_or(metrics.rmse); }
 
 const char* test_metric_name(const Options& options) {
   return options.loss == "ls-svm" ? "accuracy" : "rmse";

@@ -4,11 +4,22 @@
 #include <optional>
 #include <string>
 #include <vector>
+#include <zipml/analysis/predict.hpp>
 #include <zipml/io/generated.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/fit.hpp>
 
 #include "options.hpp"
+
+/// What an epoch has reached, where --history asks for it.
+struct EpochRecord {
+  int epoch = 0;
+  double seconds = 0.0;
+  double loss = 0.0;
+  std::optional<double> excess;
+  std::optional<double> validation_loss;
+  std::optional<double> test_metric;
+};
 
 /// Everything that is known after a run; the keys of --json. Not a number where something does not apply.
 struct Result {
@@ -33,7 +44,13 @@ struct Result {
   double train_loss = 0.0;
   std::optional<double> optimum_loss;
   std::optional<double> excess;
+  std::optional<double> optimum_test_metric;  // of the exact optimum's model
   std::optional<double> test_metric;
+  std::optional<zipml::Metrics> test;
+  std::optional<zipml::Metrics> validation;
+  std::optional<double> validation_loss;
+  int kept_epoch = 0;  // whose weights are the result, where that is not the last one
+  std::vector<EpochRecord> history;
   double seconds_quantize = 0.0;
   double seconds_train = 0.0;
   double seconds_per_epoch = 0.0;
@@ -43,11 +60,14 @@ struct Result {
   std::string status;
   std::string advice;
   bool success = false;
+  bool interrupted = false;  // by the user, with what was reached
+  std::optional<zipml::LinearModel> model;
 };
 
 /// The samples of a run and how long they took to load.
 struct Samples {
   zipml::TrainTest sets;
+  zipml::Dataset validation;  // no rows: none
   double seconds_load = 0.0;
 };
 
@@ -64,6 +84,16 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
 void choose_representation(Options& options, const Samples& samples);
 
 const char* test_metric_name(const Options& options);
+
+/// What metrics of a test or validation set say first: accuracy, or rmse.
+double metric_of(const zipml::Metrics& metrics);
+
+/// Throws the Error that saving would end with after the training: a model or history that cannot be written,
+/// or that would replace one of the files that are read.
+void check_outputs(const Options& options);
+
+/// Writes the history of a run as CSV, or as a picture.
+void write_history(const Options& options, const Result& result);
 
 /// Trains once, or at every width of a sweep, 32 bits first. Prints a line per epoch of a single run unless
 /// --json.

@@ -3,10 +3,13 @@
 
 #include <chrono>
 #include <cstdio>
+#include <span>
+#include <zipml/analysis/predict.hpp>
 #include <zipml/analysis/realised_system.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
+#include "../interrupt.hpp"
 #include "experiment.hpp"
 
 using Clock = std::chrono::steady_clock;
@@ -31,23 +34,30 @@ class Experiment {
         test_(samples.sets.test),
         objective_(train_, Loss{}, zipml::ElasticNet(options.l2, options.l1)),
         sgd_(Loss{}, zipml::ElasticNet(options.l2, options.l1), StepChoice{options.step}) {
-    check_test_labels();
-    // The exact solver costs n d^2: minutes where this is large, and then the excess is left out.
-    const auto d = static_cast<double>(train_.cols);
-    if (!options_.needs_optimum) return;
-    if (static_cast<double>(train_.rows) * d * d < 1e11) {
-      optimum_ = zipml::exact_solution(objective_)->value;
-      const zipml::Buffer<double> zero(train_.cols);
-      if (*optimum_ < 1e-12 * objective_(zero.span(), 0.0)) optimum_.reset();
-    } else {
-      std::fprintf(stderr, "train: the exact optimum is left out, it would take too long at this size\n");
+    check_labels(test_);
+    check_labels(samples.validation);
+    if (samples.validation.rows > 0) validation_.emplace(objective_.on(samples.validation));
+    validation_set_ = &samples.validation;
+    const zipml::Buffer<double> zero(train_.cols);
+    at_zero_ = objective_(zero.span(), 0.0);
+    if (!options_.start.empty()) start_ = zipml::load_model(options_.start);
+    // The exact solver takes minutes where samples are large, and then the excess is left out.
+    if (options_.solver != "exact") {
+      const zipml::SolverCost cost = zipml::exact_solution_cost(train_.rows, train_.cols, options_.l1 > 0.0f);
+      if (!options_.needs_optimum) return;
+      if (cost.operations > 1e11 || cost.bytes > options_.table.memory_gib * 0.5 * 1024.0 * 1024.0 * 1024.0) {
+        std::fprintf(stderr, "train: the exact optimum is left out, it would take too long at this size\n");
+        return;
+      }
     }
+    optimum_ = zipml::exact_solution(objective_);
   }
 
   std::vector<Result> run() {
+    if (options_.solver == "exact") return {take_optimum()};
     if (!options_.sweep) return {run_width(options_.bits, options_.estimator)};
     std::vector<Result> results{run_width(32, "full")};
-    for (int bits = 1; bits <= 8; ++bits) {
+    for (int bits = 1; bits <= 8 && !results.back().interrupted; ++bits) {
       results.push_back(run_width(bits, options_.estimator));
       results.back().speedup = results.front().seconds_per_epoch / results.back().seconds_per_epoch;
     }
@@ -56,14 +66,17 @@ class Experiment {
   }
 
  private:
-  void check_test_labels() const {
-    if (!Loss::classifies || test_.rows == 0) return;
-    const zipml::LabelStatistics labels = zipml::label_statistics(train_.labels.data(), train_.rows);
-    for (const float y : test_.labels)
-      if (y != labels.min && y != labels.max)
-        throw zipml::Error(zipml::Place{test_.source}, "a test label is of neither class",
-                           std::to_string(labels.min) + " or " + std::to_string(labels.max),
-                           std::to_string(y));
+  void check_labels(const zipml::Dataset& data) const {
+    if (!Loss::classifies || data.rows == 0) return;
+    const zipml::LabelStatistics& labels = objective_.label_statistics();
+    for (const float y : data.labels) {
+      const double label = data.label_offset - labels.offset + static_cast<double>(y);
+      if (label != static_cast<double>(labels.min) && label != static_cast<double>(labels.max))
+        throw zipml::Error(zipml::Place{data.source}, "a label is of neither class",
+                           zipml::number_text(labels.offset + static_cast<double>(labels.min)) + " or " +
+                               zipml::number_text(labels.offset + static_cast<double>(labels.max)),
+                           zipml::number_text(data.label_offset + static_cast<double>(y)));
+    }
   }
 
   Result run_width(int bits, const std::string& estimator) {
@@ -99,40 +112,88 @@ class Experiment {
     result.compression = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
                          static_cast<double>(samples.store_bytes);
     result.seconds_quantize = seconds_quantize;
-    result.optimum_loss = optimum_;
 
     const zipml::LabelMap labels = Loss{}.label_map(store.targets().statistics(0));
     if (options_.solver == "direct") {
       solve(store, estimator, labels, result);
       return result;
     }
+    const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
+    std::optional<zipml::EarlyStopping<zipml::Objective<Loss>>> early;
+    if (validation_) early.emplace(*validation_, patience, 0.0);
+    zipml::FitOptions how = fit_options_of(options_, samples.cols, integers);
+    zipml::Buffer<double> start;
+    if (start_) {
+      start = zipml::in_standardised_units<Loss>(*start_, store);
+      how.start = start.span();
+    }
+    bool waited_out = false;
     const auto watch = [&](const zipml::EpochEvent& event) {
       if (options_.records_losses) result.losses.push_back(objective_(event.weights, event.intercept));
-      if (options_.quiet) return;
-      if (options_.json || options_.sweep) return zipml::progress_bar()(event);
-      const auto model = zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels);
-      print_epoch(event, objective_(event.weights, event.intercept), test_metric(model));
+      if (early) waited_out = (*early)(event) == zipml::Flow::stop;
+      if (!options_.quiet)
+        show(event, store, labels, early ? early->last() : std::optional<double>(), result);
+      result.interrupted = interrupt::asked != 0 && event.epoch < event.epochs;
+      return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
     };
-    const zipml::Fit fit =
-        sgd_.fit(store, estimator, fit_options_of(options_, samples.cols, integers), watch);
+    const interrupt::Guard guard;
+    zipml::Fit fit = sgd_.fit(store, estimator, how, watch);
     result.isa = fit.isa;
     result.samples_moved = fit.samples_moved;
     result.model_moved = fit.model_moved;
     result.gradient_moved = fit.gradient_moved;
     result.step = fit.step;
     result.epochs = fit.epochs;
-    result.train_loss = objective_(fit.weights.span(), fit.intercept);
-    if (optimum_) result.excess = zipml::excess(result.train_loss, *optimum_);
-    result.test_metric = test_metric(fit.model);
+    result.advice = fit.advice;
+    result.success = fit.success();
+    if (early && fit.success() && early->best_epoch() > 0 && early->best_epoch() < fit.epochs) {
+      result.kept_epoch = early->best_epoch();
+      fit.weights = early->best_weights();
+      fit.intercept = early->best_intercept();
+      const std::string representation_text = fit.model.representation;
+      fit.model = zipml::in_original_units<Loss>(fit.weights.span(), fit.intercept, store, labels);
+      fit.model.representation = representation_text;
+      if (waited_out)
+        result.advice = "the loss of the validation rows has not fallen for " + std::to_string(patience) +
+                        " epochs: the weights are those of epoch " + std::to_string(result.kept_epoch);
+    }
     result.seconds_train = fit.seconds;
     result.seconds_per_epoch = fit.seconds_per_epoch;
     result.status = zipml::to_string(fit.status);
-    result.advice = fit.advice;
     result.pilot_rows = fit.pilot_rows;
     if (fit.pilot_rows > 0) result.pilot_excess = pilot_excess(store, estimator);
-    result.success = fit.success();
-    if (fit.success() && !options_.save_model.empty()) zipml::save_model(options_.save_model, fit.model);
+    judge(fit.weights.span(), fit.intercept, fit.model, result);
+    if (result.interrupted)
+      result.advice = "interrupted after epoch " + std::to_string(fit.epochs) + " of " +
+                      std::to_string(options_.epochs) + ": this is what it had reached";
     return result;
+  }
+
+  /// What weights have reached on all sets.
+  void judge(std::span<const double> weights, double intercept, const zipml::LinearModel& model,
+             Result& result) const {
+    result.train_loss = objective_(weights, intercept);
+    if (optimum_) {
+      result.optimum_loss = optimum_->value;
+      result.excess = zipml::excess(result.train_loss, optimum_->value, at_zero_);
+      if (test_.rows > 0) result.optimum_test_metric = metric_of(zipml::evaluate(optimum_model(), test_));
+    }
+    result.test_metric = test_metric(model);
+    if (test_.rows > 0) result.test = zipml::evaluate(model, test_);
+    if (validation_) {
+      result.validation_loss = (*validation_)(weights, intercept);
+      result.validation = zipml::evaluate(model, *validation_set_);
+    }
+    if (result.success) result.model = model;
+    if (result.success && result.advice.empty() && result.excess && *result.excess > 0.1 &&
+        result.train_loss - optimum_->value > 1e-3 * at_zero_) {
+      char times[64];
+      std::snprintf(times, sizeof times, "%.3g", 100.0 * *result.excess);
+      result.advice =
+          std::string("it ended ") + times +
+          " % above the exact optimum, far from it: --solver exact takes that, --solver direct, more "
+          "--epochs or more --bits come closer; nearly equal columns are what SGD is slow on";
+    }
   }
 
   /// Of the weights that training begins with.
@@ -142,7 +203,7 @@ class Experiment {
     const zipml::Anchor anchor = zipml::anchor_for<Estimator>(store.samples().pilot, Loss{}, store.targets());
     zipml::Buffer<double> weights(train_.cols);
     for (zipml::Index j = 0; j < weights.size(); ++j) weights[j] = anchor.weight(j);
-    return zipml::excess(objective_(weights.span(), anchor.intercept()), *optimum_);
+    return zipml::excess(objective_(weights.span(), anchor.intercept()), optimum_->value, at_zero_);
   }
 
   template <class Estimator>
@@ -159,36 +220,73 @@ class Experiment {
     result.residual_levels.reset();
     result.pilot_rows = store.samples().pilot->rows;
     result.pilot_excess = pilot_excess(store, estimator);
-    result.train_loss = solution->value;
-    if (optimum_) result.excess = zipml::excess(result.train_loss, *optimum_);
-    const zipml::LinearModel model =
+    zipml::LinearModel model =
         zipml::in_original_units<Loss>(solution->weights.span(), solution->intercept, store, labels);
-    result.test_metric = test_metric(model);
+    model.representation = std::string(estimator.name) + ":" + std::to_string(store.samples().bits);
     result.status = "solved";
     result.success = true;
-    if (!options_.save_model.empty()) zipml::save_model(options_.save_model, model);
+    judge(solution->weights.span(), solution->intercept, model, result);
+  }
+
+  /// --solver exact.
+  Result take_optimum() const {
+    Result result;
+    result.bits = 32;
+    result.stored_bits = 32.0;
+    result.estimator = "full";
+    result.isa = zipml::name_of(zipml::active_isa(options_.isa));
+    result.status = "solved";
+    result.success = true;
+    result.store_bytes = static_cast<zipml::Index>(train_.values.bytes());
+    result.label_bytes = static_cast<zipml::Index>(train_.labels.bytes());
+    result.compression = 1.0;
+    judge(optimum_->weights.span(), optimum_->intercept, optimum_model(), result);
+    return result;
+  }
+  zipml::LinearModel optimum_model() const {
+    zipml::LabelMap map = objective_.label_map();
+    map.offset -= objective_.label_statistics().offset;
+    zipml::LinearModel model =
+        zipml::in_original_units<Loss>(optimum_->weights.span(), optimum_->intercept,
+                                       objective_.standardization(), objective_.label_statistics(), map);
+    model.rows = train_.rows;
+    model.representation = "exact";
+    return model;
   }
 
   std::optional<double> test_metric(const zipml::LinearModel& model) const {
     if (test_.rows == 0) return std::nullopt;
-    return Loss::classifies ? zipml::accuracy(model, test_.features(), test_.labels.data())
-                            : zipml::rmse(model, test_.features(), test_.labels.data());
+    return metric_of(zipml::evaluate(model, test_));
   }
 
-  void print_epoch(const zipml::EpochEvent& event, double loss, std::optional<double> metric) const {
+  /// An epoch, as it ends: a line, a bar, or a record for later.
+  void show(const zipml::EpochEvent& event, const zipml::AnyStore& store, const zipml::LabelMap& labels,
+            std::optional<double> validation_loss, Result& result) const {
+    const bool lines = !options_.json && !options_.sweep;
+    if (!lines) zipml::progress_bar()(event);
+    if (!lines && options_.history.empty()) return;
+    EpochRecord record{event.epoch, event.seconds,   objective_(event.weights, event.intercept),
+                       {},          validation_loss, {}};
+    if (optimum_) record.excess = zipml::excess(record.loss, optimum_->value, at_zero_);
+    record.test_metric =
+        test_metric(zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels));
+    if (!options_.history.empty()) result.history.push_back(record);
+    if (!lines) return;
+    const auto cell = [](std::optional<double> value, const char* format, const char* none) {
+      if (value)
+        std::printf(format, *value);
+      else
+        std::printf("%s", none);
+    };
     if (event.epoch == 1)
-      std::printf("%5s  %12s  %10s  %12s  %8s\n", "epoch", "loss", "excess", test_metric_name(options_),
-                  "seconds");
-    std::printf("%5d  %12.6g", event.epoch, loss);
-    if (optimum_)
-      std::printf("  %8.4f %%", 100.0 * zipml::excess(loss, *optimum_));
-    else
-      std::printf("  %10s", "-");
-    if (metric)
-      std::printf("  %12.6g", *metric);
-    else
-      std::printf("  %12s", "-");
-    std::printf("  %8.3f\n", event.seconds);
+      std::printf("%5s  %12s  %10s  %12s%s  %8s\n", "epoch", "loss", "excess", test_metric_name(options_),
+                  validation_ ? "    validation" : "", "seconds");
+    std::printf("%5d  %12.6g", record.epoch, record.loss);
+    cell(record.excess ? std::optional<double>(100.0 * *record.excess) : std::nullopt, "  %8.4f %%",
+         "           -");
+    cell(record.test_metric, "  %12.6g", "             -");
+    if (validation_) cell(validation_loss, "  %12.6g", "             -");
+    std::printf("  %8.3f\n", record.seconds);
     std::fflush(stdout);
   }
 
@@ -197,5 +295,9 @@ class Experiment {
   const zipml::Dataset& test_;
   zipml::Objective<Loss, zipml::ElasticNet> objective_;
   zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd_;
-  std::optional<double> optimum_;
+  double at_zero_ = 0.0;  // the objective of no weights at all
+  std::optional<zipml::Optimum> optimum_;
+  std::optional<zipml::Objective<Loss>> validation_;
+  const zipml::Dataset* validation_set_ = nullptr;
+  std::optional<zipml::LinearModel> start_;
 };

@@ -7,6 +7,8 @@
 #include <exception>
 #include <new>
 
+#include <zipml/io/model_file.hpp>
+
 #include "report.hpp"
 
 int main(int argc, char** argv) {
@@ -15,6 +17,7 @@ int main(int argc, char** argv) {
 #endif
   Options options = parse_options(argc, argv);
   try {
+    check_outputs(options);
     const Samples samples = load_samples(options);
     choose_representation(options, samples);
     const std::vector<Result> results = run(options, samples);
@@ -24,16 +27,23 @@ int main(int argc, char** argv) {
       print_table(options, samples, results);
     else
       print_summary(options, samples, results.front());
-    if ((std::fflush(stdout) != 0 || std::ferror(stdout) != 0) && errno != EPIPE) {
-      std::fprintf(stderr, "train: cannot write the results: %s\n", std::strerror(errno));
+    const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+    const int reason = errno;
+    const Result& result = results.front();
+    if (!options.history.empty()) write_history(options, result);
+    if (!options.save_model.empty() && result.model) zipml::save_model(options.save_model, *result.model);
+    if (!written && reason != EPIPE) {
+      std::fprintf(stderr, "train: cannot write the results: %s\n", std::strerror(reason));
       return 1;
     }
+    const bool interrupted = results.back().interrupted;
+    if (interrupted && options.sweep)
+      std::fprintf(stderr, "train: interrupted: the widths behind the last row are missing\n");
     // Every row of a sweep says how it ended; a single run that failed is a failure of the program.
-    if (options.sweep) return 0;
-    const Result& result = results.front();
+    if (options.sweep) return interrupted ? 130 : 0;
     if (!result.advice.empty())
       std::fprintf(stderr, "train: %s: %s\n", result.status.c_str(), result.advice.c_str());
-    if (result.success) return 0;
+    if (result.success) return interrupted ? 130 : 0;
   } catch (const std::bad_alloc&) {
     std::fprintf(stderr, "train: out of memory\n");
   } catch (const std::exception& error) {

@@ -12,12 +12,37 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   const auto usage = [](const std::string& text) { throw CLI::ValidationError(text); };
 
   if (options.file.empty()) {
-    for (const char* name : {"--format", "--label", "--test", "--memory-limit"})
+    for (const char* name :
+         {"--format", "--label", "--test", "--memory-limit", "--columns", "--ignore", "--categorical",
+          "--missing", "--header", "--separator", "--decimal", "--first-index"})
       if (app.count(name) > 0) usage(std::string(name) + " needs a FILE");
   } else if (app.count("--rows") > 0) {
     usage("--rows sizes the generated set: leave out FILE");
   }
-  if (options.file == "-" && options.test_file == "-") usage("FILE and --test cannot both be standard input");
+  if ((options.file == "-") + (options.test_file == "-") + (options.validation == "-") > 1)
+    usage("only one of FILE, --test and --validation can be standard input");
+  if (options.save_model == "-" || options.history == "-")
+    usage("standard output is for the results: name a file for the model and the history");
+  if (!options.validation.empty()) {
+    double share = 0.0;
+    if (CLI::detail::lexical_cast(options.validation, share)) {
+      if (!(share > 0.0 && share < 1.0))
+        usage("--validation holds out a share of the rows between 0 and 1, or names a file");
+      options.held_out = share;
+    } else if (options.file.empty()) {
+      usage("--validation FILE needs a FILE to train on");
+    }
+    if (options.patience == 0 && app.count("--patience") == 0) options.patience = 5;
+  } else if (app.count("--patience") > 0) {
+    usage("--patience waits for the validation rows: add --validation");
+  }
+  if (options.sweep)
+    for (const char* name : {"--history", "--start"})
+      if (app.count(name) > 0) usage(std::string(name) + " is of one run: leave out --sweep");
+  if (!options.history.empty() && !options.history.ends_with(".csv") && !options.history.ends_with(".svg"))
+    usage("--history is a table, .csv, or a picture, .svg: " + options.history);
+  if (!options.history.empty() && options.solver != "sgd")
+    usage("--history is of epochs: leave out --solver");
   if (!representation.empty()) {
     for (const char* name : {"--bits", "--estimator", "--levels", "--rounding", "--outliers", "--sweep"})
       if (app.count(name) > 0) usage(std::string("--representation says it all: leave out ") + name);
@@ -31,7 +56,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
       if (app.count(name) > 0)
         usage(std::string("--bits auto chooses the representation: leave out ") + name);
-    if (options.solver == "direct") usage("--bits auto measures with SGD: leave out --solver direct");
+    if (options.solver != "sgd") usage("--bits auto measures with SGD: leave out --solver " + options.solver);
     options.bits = 0;  // until the samples are there
     return;
   }
@@ -80,9 +105,19 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     usage("--fresh draws anew, and needs no pilot: leave out --pilot");
   if (options.estimator == "full" && options.fresh)
     usage("--fresh needs packed samples: choose --bits 1 to 8");
+  if (options.solver == "exact") {
+    for (const char* name :
+         {"--epochs", "--batch", "--step", "--bits", "--estimator", "--levels", "--rounding", "--outliers",
+          "--representation", "--pilot", "--model-bits", "--gradient-bits", "--fresh", "--safety", "--sweep",
+          "--error-feedback", "--start", "--patience"})
+      if (app.count(name) > 0) usage(std::string("--solver exact has no use for ") + name);
+    options.bits = 32;
+    options.estimator = "full";
+    return;
+  }
   if (options.solver == "direct") {
     for (const char* name : {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh",
-                             "--safety", "--sweep", "--l1"})
+                             "--safety", "--sweep", "--l1", "--start", "--patience"})
       if (app.count(name) > 0) usage(std::string("--solver direct has no use for ") + name);
     if (options.estimator == "full" || options.pilot == zipml::Index{0})
       usage(
@@ -105,12 +140,16 @@ Options parse_options(int argc, char** argv) {
   app.option_defaults()->always_capture_default();
 
   app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input")->capture_default_str();
-  app.add_option("--format", options.format, "format of the files")
-      ->check(CLI::IsMember({"auto", "libsvm", "csv"}));
-  app.add_option("--label", options.label, "CSV: label column by name or number from 1 (the last one)");
-  app.add_option("--test", options.test_file, "file of test rows");
-  app.add_option("--memory-limit", options.memory_gib, "GiB that the samples may take in float32")
-      ->check(CLI::PositiveNumber);
+  options.table.add_to(app, true);
+  app.add_option("--test", options.test_file, "file of test rows, whose columns are matched by name");
+  app.add_option("--validation", options.validation,
+                 "rows to stop on: a file, or a share of the training rows, held out at random");
+  app.add_option(
+         "--patience", options.patience,
+         "epochs to wait for a better loss of the validation rows, whose best weights are kept (5; 0: "
+         "run all)")
+      ->check(CLI::Range(0, 1'000'000))
+      ->default_str("");
   app.add_option("--rows", options.rows, "training rows of the generated set, a ninth as many test rows")
       ->check(CLI::Range(zipml::Index{2}, zipml::Index{1} << 32));
   app.add_option("--loss", options.loss, "ls-svm: two classes, the lower label value is -1")
@@ -163,7 +202,7 @@ Options parse_options(int argc, char** argv) {
          "1 to 8: rounded model and residuals, integer sums; 32: float (8 with uniform levels and batches of "
          "16 rows and 4,096 values or more, else 32)")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}))
-      ->always_capture_default(false);
+      ->default_str("");
   app.add_option("--gradient-bits", options.gradient_bits,
                  "1 to 8: rounded gradients, once a batch; 32: float")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
@@ -185,23 +224,27 @@ Options parse_options(int argc, char** argv) {
       ->check(CLI::NonNegativeNumber);
   app.add_option("--l1", options.l1, "penalty MU |x|_1 on standardised columns")
       ->check(CLI::NonNegativeNumber);
-  app.add_option(
-         "--solver", options.solver,
-         "sgd, or direct: no epochs, the system of the packed samples and their pilot is solved, O(n d^2)")
-      ->check(CLI::IsMember({"sgd", "direct"}));
+  app.add_option("--solver", options.solver,
+                 "sgd; direct: no epochs, the system of the packed samples and their pilot is solved, O(n "
+                 "d^2); exact: "
+                 "the optimum itself, in double precision")
+      ->check(CLI::IsMember({"sgd", "direct", "exact"}));
+  app.add_option("--start", options.start,
+                 "model file to begin with; the exact gradient at the pilot is used all the same");
   app.add_option("--epochs", options.epochs, "passes over the samples")->check(CLI::Range(1, 1'000'000));
   app.add_option("--batch", options.batch, "rows of a minibatch")
       ->check(CLI::Range(zipml::Index{1}, zipml::Index{1} << 30));
   app.add_option("--step", step, "constant step size (a safe one, measured on the samples)")
       ->check(CLI::PositiveNumber)
-      ->always_capture_default(false);
-  app.add_option("--seed", options.seed, "of every random choice");
+      ->default_str("");
+  app.add_option("--seed", options.seed, "of every random choice")->check(check_seed);
   app.add_option("--isa", options.isa,
                  "instruction set: scalar, avx2, avx-vnni, avx512 (ZIPML_ISA, else the best)")
       ->always_capture_default(false);
   app.add_flag("--sweep", options.sweep, "32 bits and every width from 1 to 8: the table to choose from");
   app.add_flag("--json", options.json, "one JSON object on standard output, nothing else");
   app.add_option("--save-model", options.save_model, "write the trained model to this file");
+  app.add_option("--history", options.history, "write what each epoch reached to this file: .csv, or .svg");
 
   try {
     app.parse(argc, argv);
@@ -212,6 +255,7 @@ Options parse_options(int argc, char** argv) {
     else if (pilot != "auto")
       options.pilot = std::stoll(pilot);
     if (!options.choose) options.bits = std::stoi(bits);
+    options.table.threads = options.threads;
     reconcile(options, app, representation);
   } catch (const CLI::ParseError& error) {
     const bool asked =

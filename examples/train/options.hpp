@@ -8,12 +8,15 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/estimators/representation.hpp>
 
+#include "../table_options.hpp"
+
 struct Options {
   std::string file;  // empty: the generated set
-  std::string format = "auto";
-  std::string label;
+  TableOptions table;
   std::string test_file;
-  double memory_gib = 8.0;
+  std::string validation;  // a file, or a share of the rows
+  double held_out = 0.0;   // that share
+  int patience = 0;        // epochs; 0: all epochs are run
   zipml::Index rows = 200'000;
 
   std::string loss = "least-squares";
@@ -41,10 +44,12 @@ struct Options {
   std::optional<float> step;
   std::uint64_t seed = 1;
   std::string isa;
+  std::string start;  // a model file
 
   bool sweep = false;
   bool json = false;
   std::string save_model;
+  std::string history;  // a file, .csv or .svg
 
   // For programs that run many experiments.
   bool quiet = false;           // no epoch is shown

@@ -3,6 +3,7 @@
 #include <cmath>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <zipml/io/number.hpp>
 
 namespace {
 
@@ -17,6 +18,21 @@ Json text(const std::string& value) { return value.empty() ? Json(nullptr) : Jso
 /// Bytes in all epochs.
 Json to_json(const zipml::Traffic& moved) {
   return {{"payload_bytes", moved.payload_bytes}, {"scale_bytes", moved.scale_bytes}};
+}
+
+Json to_json(const std::optional<zipml::Metrics>& metrics) {
+  if (!metrics) return nullptr;
+  return {{"rows", metrics->rows},
+          {"rmse", number(metrics->rmse)},
+          {"r_squared", number(metrics->r_squared)},
+          {"accuracy", number(metrics->accuracy)}};
+}
+
+Json warnings_of(const Samples& samples) {
+  Json list = Json::array();
+  for (const auto* data : {&samples.sets.train, &samples.sets.test, &samples.validation})
+    for (const std::string& warning : data->warnings) list.push_back(data->source + ": " + warning);
+  return list;
 }
 
 Json to_json(const Options& options, const Samples& samples, const Result& result) {
@@ -54,6 +70,14 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"train_loss", number(result.train_loss)},
           {"optimum_loss", number(result.optimum_loss)},
           {"excess", number(result.excess)},
+          {"label", text(sets.train.label_name())},
+          {"optimum_test_metric", number(result.optimum_test_metric)},
+          {"test", to_json(result.test)},
+          {"validation_rows", samples.validation.rows > 0 ? Json(samples.validation.rows) : Json(nullptr)},
+          {"validation_loss", number(result.validation_loss)},
+          {"validation", to_json(result.validation)},
+          {"kept_epoch", result.kept_epoch > 0 ? Json(result.kept_epoch) : Json(nullptr)},
+          {"warnings", warnings_of(samples)},
           {"test_metric_name", result.test_metric ? Json(test_metric_name(options)) : Json(nullptr)},
           {"test_metric", number(result.test_metric)},
           {"seconds_load", samples.seconds_load},
@@ -65,6 +89,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
                         ? Json{{"rows", result.pilot_rows}, {"excess", number(result.pilot_excess)}}
                         : Json(nullptr)},
           {"status", result.status},
+          {"interrupted", result.interrupted},
           {"advice", text(result.advice)}};
 }
 
@@ -107,21 +132,40 @@ void print_table(const Options& options, const Samples& samples, const std::vect
 }
 
 void print_summary(const Options& options, const Samples& samples, const Result& r) {
-  std::printf("\n%s: %td rows, %td columns; %s, %d bits (%g stored), %s kernels, step %.4g\n",
-              samples.sets.train.source.c_str(), samples.sets.train.rows, samples.sets.train.cols,
-              r.estimator.c_str(), r.bits, r.stored_bits, r.isa.c_str(), r.step);
-  std::printf(
-      "store %td bytes, %.2f times smaller than float32; load %.2f s, quantize %.2f s, train %.2f s\n",
-      r.store_bytes, r.compression, samples.seconds_load, r.seconds_quantize, r.seconds_train);
+  const std::string label = samples.sets.train.label_name();
+  const std::string what = label.empty() ? "" : ", label " + zipml::quote_input(label);
+  std::printf("\n%s: %td rows, %td features%s; ", samples.sets.train.source.c_str(), samples.sets.train.rows,
+              samples.sets.train.cols, what.c_str());
+  if (options.solver == "exact") {
+    std::printf("the exact optimum on float32 rows\n");
+  } else {
+    std::printf("%s, %d bits (%g stored), %s kernels, step %.4g\n", r.estimator.c_str(), r.bits,
+                r.stored_bits, r.isa.c_str(), r.step);
+    std::printf(
+        "store %td bytes, %.2f times smaller than float32; load %.2f s, quantize %.2f s, train %.2f s\n",
+        r.store_bytes, r.compression, samples.seconds_load, r.seconds_quantize, r.seconds_train);
+  }
   if (r.pilot_rows > 0) {
     std::printf("pilot of %td rows", r.pilot_rows);
     if (r.pilot_excess) std::printf(", itself %.4g %% above the exact optimum", 100.0 * *r.pilot_excess);
     std::printf("\n");
   }
+  if (r.kept_epoch > 0)
+    std::printf("the weights are those of epoch %d, the best of the validation rows\n", r.kept_epoch);
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
-  if (r.excess) std::printf(", %.4g %% above the exact optimum", 100.0 * *r.excess);
-  if (r.test_metric) std::printf(", test %s %.6g", test_metric_name(options), *r.test_metric);
+  if (r.excess && options.solver != "exact")
+    std::printf(", %.4g %% above the exact optimum", 100.0 * *r.excess);
   std::printf("\n");
+  const auto say = [&](const char* name, const std::optional<zipml::Metrics>& metrics) {
+    if (!metrics) return;
+    std::printf("%s: %s %.6g", name, test_metric_name(options), metric_of(*metrics));
+    if (!metrics->accuracy && metrics->r_squared) std::printf(", R^2 %.4f", *metrics->r_squared);
+    std::printf(" on %td rows\n", metrics->rows);
+  };
+  say("validation", r.validation);
+  say("test", r.test);
+  if (r.optimum_test_metric && options.solver != "exact")
+    std::printf("the exact optimum there: %s %.6g\n", test_metric_name(options), *r.optimum_test_metric);
 }
 
 void print_json(const Options& options, const Samples& samples, const std::vector<Result>& results) {

@@ -7,6 +7,7 @@
 
 #include <Eigen/Core>
 
+#include <zipml/base/float_offset.hpp>
 #include <zipml/base/views.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -21,11 +22,15 @@ inline constexpr bool has_memory = (int{Derived::Flags} & int{Eigen::DirectAcces
 template <class Scalar>
 inline constexpr bool is_real = std::is_same_v<Scalar, float> || std::is_same_v<Scalar, double>;
 
+/// Offsets of the columns of a matrix of doubles; null where all are 0. O(n d).
+std::shared_ptr<const Buffer<double>> offsets_of(const MatrixView& doubles);
+
 }  // namespace detail
 
 /// The matrix type of the public functions: n samples in rows, d features in columns, float or double,
 /// row-major or column-major. Any Eigen matrix, block or map binds without a copy, and rows are converted to
-/// contiguous float32 as they are read; an expression without memory, a sum for instance, is evaluated once.
+/// contiguous float32 as they are read, of doubles without the offset that float32 would drown in
+/// (float_offset.hpp); an expression without memory, a sum for instance, is evaluated once.
 /// What binds must outlive the call. (Not an Eigen::Ref: that allocates its copy in functions whose code
 /// depends on the -m flags but whose names do not.)
 class MatrixRef {
@@ -42,12 +47,20 @@ class MatrixRef {
         view_.data = matrix.derived().data();
       else
         view_.doubles = matrix.derived().data();
-    } else {
+    } else if constexpr (std::is_same_v<Scalar, float>) {
       copy_ = Buffer<float>(checked_product(n, d, "the sample matrix"));
-      Eigen::Map<RowMajorMatrix>(copy_.data(), n, d).noalias() = matrix.derived().template cast<float>();
+      Eigen::Map<RowMajorMatrix>(copy_.data(), n, d).noalias() = matrix.derived();
       view_ = {copy_.data(), n, d, d};
+    } else {
+      double_copy_ = Buffer<double>(checked_product(n, d, "the sample matrix"));
+      Eigen::Map<Eigen::Matrix<double, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>>(double_copy_.data(),
+                                                                                         n, d)
+          .noalias() = matrix.derived();
+      view_ = {nullptr, n, d, d, 1, double_copy_.data()};
     }
+    if constexpr (std::is_same_v<Scalar, double>) view_.offsets = detail::offsets_of(view_);
   }
+  MatrixRef(const MatrixView& view) : view_(view) {}  // NOLINT: the same door
   MatrixRef(const MatrixRef&) = delete;
   MatrixRef& operator=(const MatrixRef&) = delete;
 
@@ -58,11 +71,12 @@ class MatrixRef {
 
  private:
   Buffer<float> copy_;
+  Buffer<double> double_copy_;
   MatrixView view_;
 };
 
 /// The label type of the public functions: n values, float or double. A contiguous vector of float binds
-/// without a copy, others are copied.
+/// without a copy, others are copied, doubles without the offset that float32 would drown in.
 class VectorRef {
  public:
   template <class Derived>
@@ -77,13 +91,22 @@ class VectorRef {
         return;
       }
     }
+    using Plain = Eigen::Matrix<Scalar, Derived::RowsAtCompileTime, Derived::ColsAtCompileTime,
+                                Derived::ColsAtCompileTime == 1 ? Eigen::ColMajor : Eigen::RowMajor>;
     copy_ = Buffer<float>(size_);
-    Eigen::Map<Eigen::Matrix<float, Derived::RowsAtCompileTime, Derived::ColsAtCompileTime,
-                             Derived::ColsAtCompileTime == 1 ? Eigen::ColMajor : Eigen::RowMajor>>(
-        copy_.data(), vector.rows(), vector.cols())
-        .noalias() = vector.derived().template cast<float>();
+    if constexpr (std::is_same_v<Scalar, float>) {
+      Eigen::Map<Plain>(copy_.data(), vector.rows(), vector.cols()).noalias() = vector.derived();
+    } else {
+      Buffer<double> wide(size_);
+      Eigen::Map<Plain>(wide.data(), vector.rows(), vector.cols()).noalias() = vector.derived();
+      const auto offsets = detail::offsets_of({nullptr, size_, 1, 1, 1, wide.data()});
+      if (offsets) offset_ = (*offsets)[0];
+      for (Index i = 0; i < size_; ++i) copy_[i] = static_cast<float>(wide[i] - offset_);
+    }
     data_ = copy_.data();
   }
+  VectorRef(const LabelView& labels)  // NOLINT: the same door
+      : size_(labels.size()), data_(labels.data()), offset_(labels.offset) {}
   VectorRef(const VectorRef&) = delete;
   VectorRef& operator=(const VectorRef&) = delete;
 
@@ -91,12 +114,58 @@ class VectorRef {
   const float* data() const { return data_; }
   float operator[](Index i) const { return data_[i]; }
   std::span<const float> span() const { return {data_, static_cast<std::size_t>(size_)}; }
-  operator std::span<const float>() const { return span(); }  // NOLINT: what the library uses
+  /// What was subtracted from the labels before they were rounded to float32.
+  double offset() const { return offset_; }
+  operator LabelView() const { return {span(), offset_}; }  // NOLINT: what the library uses
 
  private:
   Buffer<float> copy_;
   Index size_ = 0;
   const float* data_ = nullptr;
+  double offset_ = 0.0;
 };
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION std::shared_ptr<const Buffer<double>> offsets_of(const MatrixView& doubles) {
+  const Index n = doubles.rows, d = doubles.cols;
+  if (n == 0 || d == 0) return nullptr;
+  const auto value = [&](Index i, Index j) {
+    return doubles.doubles[i * doubles.stride + j * doubles.col_stride];
+  };
+  Buffer<double> low(d), high(d);
+  Buffer<std::uint8_t> inexact(d);
+  for (Index j = 0; j < d; ++j) low[j] = high[j] = value(0, j);
+  const bool by_row = doubles.col_stride <= doubles.stride;  // in the order of memory
+  for (Index a = 0; a < (by_row ? n : d); ++a)
+    for (Index b = 0; b < (by_row ? d : n); ++b) {
+      const Index j = by_row ? b : a;
+      const double v = by_row ? value(a, b) : value(b, a);
+      low[j] = v < low[j] ? v : low[j];
+      high[j] = v > high[j] ? v : high[j];
+      inexact[j] |= static_cast<std::uint8_t>(static_cast<double>(static_cast<float>(v)) != v);
+    }
+  std::shared_ptr<Buffer<double>> offsets;
+  const Index m = std::min<Index>(n, offset_sample_rows);
+  Buffer<double> sample(m);
+  for (Index j = 0; j < d; ++j) {
+    // What is not finite is refused where columns are measured.
+    if (inexact[j] == 0 || !(std::fabs(low[j]) < 3e38) || !(std::fabs(high[j]) < 3e38)) continue;
+    Index finite = 0;
+    for (Index k = 0; k < m; ++k)
+      if (const double v = value(offset_sample_row(k, m, n), j); std::isfinite(v)) sample[finite++] = v;
+    const double offset = float_offset(sample.data(), finite, low[j], high[j]).offset;
+    if (offset == 0.0) continue;
+    if (!offsets) offsets = std::make_shared<Buffer<double>>(d);
+    (*offsets)[j] = offset;
+  }
+  return offsets;
+}
+
+}  // namespace detail
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI

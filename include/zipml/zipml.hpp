@@ -3,10 +3,12 @@
 /// Everything but the exact solver (exact_solver.hpp, which needs more of Eigen than its Core).
 
 #include <zipml/analysis/objective.hpp>
+#include <zipml/analysis/predict.hpp>
 #include <zipml/base/config.hpp>
 #include <zipml/base/visit_bits.hpp>
 #include <zipml/estimators/quantize.hpp>
 #include <zipml/io/generated.hpp>
+#include <zipml/io/hold_out.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
 #include <zipml/quantization/adaquant.hpp>

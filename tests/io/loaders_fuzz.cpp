@@ -31,7 +31,7 @@ void check(Loader&& load, std::string_view text, const zipml::LoadOptions& optio
     require(data.values.size() == data.rows * data.cols && data.labels.size() == data.rows, "sizes agree");
     require((data.values.bytes() + data.labels.bytes()) <= options.memory_limit, "the memory limit holds");
     require(options.columns == 0 || data.cols == options.columns, "options.columns holds");
-    require(data.column_names.empty() || static_cast<zipml::Index>(data.column_names.size()) == data.cols,
+    require(data.column_names().empty() || static_cast<zipml::Index>(data.column_names().size()) == data.cols,
             "one name per column");
     for (const float value : data.values) require(std::isfinite(value), "values are finite");
     for (const float label : data.labels) require(std::isfinite(label), "labels are finite");

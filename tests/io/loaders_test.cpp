@@ -96,7 +96,7 @@ std::vector<float> labels(const Dataset& data) { return {data.labels.begin(), da
 using Floats = std::vector<float>;
 bool same(const Dataset& a, const Dataset& b) {
   return a.rows == b.rows && a.cols == b.cols && values(a) == values(b) && labels(a) == labels(b) &&
-         a.column_names == b.column_names && a.warnings == b.warnings;
+         a.column_names() == b.column_names() && a.warnings == b.warnings;
 }
 
 /// A small generator, the same numbers everywhere.
@@ -148,7 +148,8 @@ TEST_CASE("LIBSVM: bad input is refused with its place", "[loaders]") {
        "f:2:1: line has several labels or a decimal comma: expected one label, got \"1,2\""},
       // indices
       {"1 1:1\r\n1 0:2\r\n",
-       "f:2:3: feature index is zero: expected 1 or more (LIBSVM counts from 1), got \"0\""},
+       "f:2:3: feature index is zero: expected 1 or more (or LoadOptions::first_index 0, --first-index 0), "
+       "got \"0\""},
       {"1 :3\n", "f:1:3: feature has no index: expected index:value, got \":3\""},
       {"1 1.5:2\n",
        "f:1:3: feature index is not a whole number: expected digits before the colon, got \"1.5:2\""},
@@ -158,8 +159,7 @@ TEST_CASE("LIBSVM: bad input is refused with its place", "[loaders]") {
        "f:1:3: feature index is not a whole number: expected digits before the colon, got \"+1:2\""},
       {"1 1:1 2\n", "f:1:7: feature has no colon: expected index:value, got \"2\""},
       {"1 1:1 \t x\n", "f:1:9: feature has no colon: expected index:value, got \"x\""},
-      {"1 qid:3 1:2\n",
-       "f:1:3: query ids (ranking data) are not supported: expected index:value, got \"qid:3\""},
+      {"1 1:2 qid:3\n", "f:1:7: query id behind a feature: expected qid: next to the label, got \"qid:3\""},
       {"1 1:1 1:2\n", "f:1:7: feature index comes twice in this line: expected each index once, got \"1\""},
       {"1 3:1 1:2 2:7 3:4 1:5\n",
        "f:1:15: feature index comes twice in this line: expected each index once, got \"3\""},
@@ -171,7 +171,8 @@ TEST_CASE("LIBSVM: bad input is refused with its place", "[loaders]") {
        "f:1:7: feature index is too large: expected at most 2147483647, got \"99999999999999999999999\""},
       // values
       {"1 1:\n", "f:1:5: value of feature 1 is missing: expected a number, got nothing"},
-      {"1 1: 2\n", "f:1:5: value of feature 1 is missing: expected a number, got nothing"},
+      {"1 1: 2:3\n", "f:1:5: value of feature 1 is missing: expected a number, got nothing"},
+      {"1 1: x\n", "f:1:6: value of feature 1 is not a number: expected a number, got \"x\""},
       {"1 1:2x\n", "f:1:5: value of feature 1 is not a number: expected a number, got \"2x\""},
       {"1 1:2:3\n", "f:1:5: value of feature 1 is not a number: expected a number, got \"2:3\""},
       {"1 1:1e\n", "f:1:5: value of feature 1 is not a number: expected a number, got \"1e\""},
@@ -226,14 +227,26 @@ TEST_CASE("CSV: bad input is refused with its place", "[loaders]") {
        "f:2:8: row is of another length than the first line: expected 2 fields separated by blanks, got 3"},
       // missing
       {"1,2\n3,\n", "f:2:3: label (field 2) is missing: expected a number, got nothing"},
-      {"1,2\n , 4\n", "f:2:2: field 1 is missing: expected a number, got nothing"},
-      {"1,,3\n", "f:1:3: field 2 is missing: expected a number, got nothing"},
-      {"1,2,3\n4,\"\",6\n", "f:2:3: field 2 is missing: expected a number, got nothing"},
+      {"1,2\n , 4\n",
+       "f:2:2: field 1 is missing: expected a value, or LoadOptions::missing (--missing drop, mean or "
+       "indicator), got 1 missing cell"},
+      {"1,,3\n",
+       "f:1:3: field 2 is missing: expected a value, or LoadOptions::missing (--missing drop, mean or "
+       "indicator), got 1 missing cell"},
+      {"1,2,3\n4,\"\",6\n",
+       "f:2:3: field 2 is missing: expected a value, or LoadOptions::missing (--missing drop, mean or "
+       "indicator), got 1 missing cell"},
       {"x,y\n3,4\n5,NA\n", "f:3:3: label (field 2, \"y\") is missing: expected a number, got \"NA\""},
-      {"NA,2\n", "f:1:1: field 1 is missing: expected a number, got \"NA\""},
+      {"NA,2\n",
+       "f:1:1: field 1 is missing: expected a value, or LoadOptions::missing (--missing drop, mean or "
+       "indicator), got 1 missing cell"},
       // no numbers
-      {"x,y\nred,1\n", "f:2:1: field 1 (\"x\") is not a number: expected a number, got \"red\""},
-      {"1,2\n\" re\"\"d \",1\n", "f:2:1: field 1 is not a number: expected a number, got \"re\\\"d\""},
+      {"x,y\nred,1\n",
+       "f:2:1: field 1 (\"x\") is not a number: expected a number, or LoadOptions::categorical for text "
+       "(--categorical; --ignore leaves a column out), got \"red\""},
+      {"1,2\n\" re\"\"d \",1\n",
+       "f:2:1: field 1 is not a number: expected a number, or LoadOptions::categorical for text "
+       "(--categorical; --ignore leaves a column out), got \"re\\\"d\""},
       {"1,2\n3 4,5\n", "f:2:1: field 1 is not a number: expected a number, got \"3 4\""},
       {"1,2\n0x3,5\n", "f:2:1: field 1 is not a number: expected a number, got \"0x3\""},
       {"1,2\n 1e5f , 2\n", "f:2:2: field 1 is not a number: expected a number, got \"1e5f\""},
@@ -250,8 +263,7 @@ TEST_CASE("CSV: bad input is refused with its place", "[loaders]") {
        "f:2:3: label (field 2, \"b\") has a decimal comma: expected a decimal point, got \"2,5\""},
       {"1.5,2\n\"1,5\",2\n", "f:2:1: field 1 has a decimal comma: expected a decimal point, got \"1,5\""},
       // quotes
-      {"1,2\n\"3,4\n",
-       "f:2:1: quoted field does not end in its line: expected a closing \", got \"\\\"3,4\""},
+      {"1,2\n\"3,4\n", "f:2:1: quoted field does not end: expected a closing \", got \"\\\"3,4\""},
       {"\"a\"b,c\n1,2\n", "f:1:4: text behind the closing quote: expected the end of the field, got \"b,c\""},
       {"1,2\n\"3\" 4,5\n",
        "f:2:5: text behind the closing quote: expected the end of the field, got \"4,5\""},
@@ -333,7 +345,7 @@ TEST_CASE("LIBSVM: odd formatting is accepted", "[loaders]") {
                                1e-40f, 0, 0,    0});
   CHECK(data.values[20] > 0);  // a denormal
   CHECK(data.source == "f");
-  CHECK(data.column_names.empty());
+  CHECK(data.column_names().empty());
   CHECK(data.warnings.empty());
 }
 
@@ -400,13 +412,13 @@ TEST_CASE("CSV: separators, quotes, blanks, headers", "[loaders]") {
     CHECK(data.cols == 2);
     CHECK(values(data) == Floats{1, 2, 4, 5});
     CHECK(labels(data) == Floats{3, 6});
-    CHECK(data.column_names.empty());
-    CHECK(data.label_name.empty());
-    CHECK(data.warnings.empty());
+    CHECK(data.column_names().empty());
+    CHECK(data.label_name().empty());
+    CHECK(data.warnings[0].find(" counts 1, 2, ... 3") != std::string::npos);  // names, perhaps
   }
   const Dataset named = parse(Loader::csv, "\"a \"\"b\"\"\", \"c;d\" ,e f,g\r\n1,2,3,-0\r\n");
-  CHECK(named.column_names == zipml::List<std::string>{"a \"b\"", "c;d", "e f"});
-  CHECK(named.label_name == "g");
+  CHECK(named.column_names() == zipml::List<std::string>{"a \"b\"", "c;d", "e f"});
+  CHECK(named.label_name() == "g");
   CHECK(values(named) == Floats{1, 2, 3});
 }
 
@@ -414,17 +426,18 @@ TEST_CASE("CSV: options override what is found out", "[loaders]") {
   LoadOptions options;
   options.header = Header::present;
   Dataset data = parse(Loader::csv, "0,1,2\n3,4,5\n", options);
-  CHECK(data.column_names == zipml::List<std::string>{"0", "1"});
-  CHECK(data.label_name == "2");
+  CHECK(data.column_names() == zipml::List<std::string>{"0", "1"});
+  CHECK(data.label_name() == "2");
   CHECK(values(data) == Floats{3, 4});
   options.header = Header::absent;
   CHECK(message(Loader::csv, "a,b\n1,2\n", options) ==
-        "f:1:1: field 1 is not a number: expected a number, got \"a\"");
+        "f:1:1: field 1 is not a number: expected a number, or LoadOptions::categorical for text "
+        "(--categorical; --ignore leaves a column out), got \"a\"");
   options = {};
   options.separator = ',';
   data = parse(Loader::csv, "x;1,\"y,2\"\n1,2\n", options);
-  CHECK(data.column_names == zipml::List<std::string>{"x;1"});
-  CHECK(data.label_name == "y,2");
+  CHECK(data.column_names() == zipml::List<std::string>{"x;1"});
+  CHECK(data.label_name() == "y,2");
   options.separator = ' ';
   CHECK(message(Loader::csv, "1,2\n", options) ==
         "f:1:1: only one column, nothing is left beside the label: expected two or more fields separated by "
@@ -443,9 +456,9 @@ TEST_CASE("CSV: a header that has numbers too is pointed out", "[loaders]") {
   REQUIRE(data.warnings.size() == 1);
   CHECK(data.warnings[0] ==
         "line 1 was taken for a header because of \"2.x\", though it has numbers too: say whether it is "
-        "(LoadOptions::header)");
-  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").warnings.empty());
-  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").column_names == zipml::List<std::string>{"a", ""});
+        "(--header yes or no, LoadOptions::header)");
+  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").warnings[0].find("column 2 has no name") == 0);
+  CHECK(parse(Loader::csv, "a,,c\n4,5,6\n").column_names() == zipml::List<std::string>{"a", ""});
 }
 
 TEST_CASE("CSV: the label is the last column, a name or a number", "[loaders]") {
@@ -455,8 +468,8 @@ TEST_CASE("CSV: the label is the last column, a name or a number", "[loaders]") 
   Dataset data = parse(Loader::csv, text, options);
   CHECK(labels(data) == Floats{2, 6});
   CHECK(values(data) == Floats{1, 3, 4, 5, 7, 8});
-  CHECK(data.label_name == "b, c");
-  CHECK(data.column_names == zipml::List<std::string>{"a", "d", "2"});
+  CHECK(data.label_name() == "b, c");
+  CHECK(data.column_names() == zipml::List<std::string>{"a", "d", "2"});
   options.label = "1";
   CHECK(labels(parse(Loader::csv, text, options)) == Floats{1, 5});
   options.label = "2";  // a name before a number
@@ -465,19 +478,19 @@ TEST_CASE("CSV: the label is the last column, a name or a number", "[loaders]") 
 
   options.label = "5";
   CHECK(message(Loader::csv, text, options) ==
-        "f: label column is out of range: expected 1 to 4, or a name, got \"5\"");
+        "f:1:1: label column is out of range: expected 1 to 4, or a name, got \"5\"");
   options.label = "0";
   CHECK(message(Loader::csv, text, options) ==
-        "f: label column is out of range: expected 1 to 4, or a name, got \"0\"");
+        "f:1:1: label column is out of range: expected 1 to 4, or a name, got \"0\"");
   options.label = "99999999999999999999999";
   CHECK(message(Loader::csv, "1,2\n", options) ==
-        "f: label column is out of range: expected 1 to 2, or a name, got \"99999999999999999999999\"");
+        "f:1:1: label column is out of range: expected 1 to 2, or a name, got \"99999999999999999999999\"");
   options.label = "e";
   CHECK(
       message(Loader::csv, text, options) ==
       "f:1:1: no column has the name of the label: expected one of \"a\", \"b, c\", \"d\", \"2\", got \"e\"");
   CHECK(message(Loader::csv, "1,2\n3,4\n", options) ==
-        "f: label column cannot be found by name, there is no header: expected a number from 1 to 2, got "
+        "f:1:1: label column cannot be found by name, there is no header: expected a number from 1 to 2, got "
         "\"e\"");
   CHECK(
       message(Loader::csv, "a b c d x f g h i j k l\n1 2 3 4 5 6 7 8 9 10 11 12\n", options) ==
@@ -678,7 +691,7 @@ TEST_CASE("threads read the same rows, and find the same error, as one", "[loade
                             static_cast<std::uint64_t>(share * 4.0 * 13.0 * static_cast<double>(one.rows))};
       if (loader == Loader::csv) tight.memory_limit = tight.memory_limit * 10 / 13;
       const std::string told = message(loader, *text, tight);
-      CHECK(told.find("becomes too large") != std::string::npos);
+      CHECK(told.find("become too large") != std::string::npos);
       tight.threads = 3;
       CHECK(message(loader, *text, tight) == told);
     }
@@ -702,31 +715,32 @@ TEST_CASE("threads read the same rows, and find the same error, as one", "[loade
   CHECK(message(Loader::csv, marked, {.threads = 2}) == told_of_mark);
 }
 
-TEST_CASE("the memory limit counts the dense result", "[loaders]") {
+TEST_CASE("the memory limit counts values, and what training keeps of each column", "[loaders]") {
+  const auto refused = [](const std::string& place, const std::string& limit, const std::string& got,
+                          const std::string& shape) {
+    return "f:" + place + ": the samples become too large: expected at most " + limit +
+           " (LoadOptions::memory_limit, --memory-limit), got " + got + " for the " + shape +
+           " values so far and what training keeps of each column";
+  };
   LoadOptions options;
-  options.memory_limit = 4000;
-  const std::string limit =
-      ": the dense float32 matrix becomes too large: expected at most 3.9 KiB (LoadOptions::memory_limit, "
-      "which can "
-      "be raised), got ";
-  CHECK(parse(Loader::libsvm, "1 999:1\n", options).cols == 999);  // and one label: 4000 bytes
+  options.memory_limit = 999 * (4 + 256) + 8;  // LIBSVM: 4 bytes a value, 256 a column, 8 a row
+  CHECK(parse(Loader::libsvm, "1 999:1\n", options).cols == 999);
   CHECK(message(Loader::libsvm, "1 1:1 1000:1\n", options) ==
-        "f:1:7" + limit + "3.9 KiB for the 1 x 1000 values so far");
+        refused("1:7", "253.7 KiB", "253.9 KiB", "1 x 1000"));
   CHECK(message(Loader::libsvm, "1 1:1\n1 10000000:1\n", options) ==
-        "f:2:3" + limit + "76.3 MiB for the 2 x 10000000 values so far");
+        refused("2:3", "253.7 KiB", "2.5 GiB", "2 x 10000000"));
   CHECK(message(Loader::libsvm, "1 999:1\n2\n", options) ==
-        "f:2:1" + limit + "7.8 KiB for the 2 x 999 values so far");
+        refused("2:1", "253.7 KiB", "257.6 KiB", "2 x 999"));
   std::string rows;
   for (int i = 0; i < 400; ++i) rows += "1,2,3,4\n";
-  const std::string hundred_columns_less = rows.substr(0, 8 * 250);
-  CHECK(parse(Loader::csv, hundred_columns_less, options).rows == 250);
-  CHECK(message(Loader::csv, rows, options) == "f:251:1" + limit + "3.9 KiB for the 251 x 3 values so far");
+  options.memory_limit = 250 * (3 * 8 + 8) + 3 * 256;  // CSV: 8 bytes a value while it is read
+  const std::string fits = rows.substr(0, 8 * 250);
+  CHECK(parse(Loader::csv, fits, options).rows == 250);
+  CHECK(message(Loader::csv, rows, options) == refused("251:1", "8.6 KiB", "8.6 KiB", "251 x 3"));
   options = {};
   CHECK(message(Loader::libsvm, "1 1:1\n1 2147483647:1\n", options) ==
-        "f:2:3: the dense float32 matrix becomes too large: expected at most 8.0 GiB "
-        "(LoadOptions::memory_limit, "
-        "which can be raised), got 16.0 GiB for the 2 x 2147483647 values so far");
-  options.memory_limit = std::numeric_limits<std::uint64_t>::max();
+        refused("2:3", "8.0 GiB", "528.0 GiB", "2 x 2147483647"));
+  options.memory_limit = (std::numeric_limits<std::uint64_t>::max)();
   options.columns = 2;
   CHECK(parse(Loader::libsvm, "1 1:1\n", options).cols == 2);
 }

@@ -171,9 +171,7 @@ TEST_CASE("statistics name the place of a value that is not finite") {
 }
 
 TEST_CASE("label statistics tell two values from one and from many") {
-  const auto statistics = [](std::vector<float> y) {
-    return label_statistics(y.data(), static_cast<Index>(y.size()));
-  };
+  const auto statistics = [](std::vector<float> y) { return label_statistics(y); };
   CHECK(statistics({1, 2, 1, 2}).two_values);
   CHECK_FALSE(statistics({1, 1, 1}).two_values);
   CHECK_FALSE(statistics({1, 2, 3}).two_values);

@@ -168,6 +168,9 @@ TEST_CASE("two draws of a value lie on neighbouring levels and differ independen
   const Index n = 2000;
   const RowMajorMatrix a = uniform_matrix(n, 4);
   const auto store = quantize<2>(a, Eigen::VectorXf::Zero(n), double_sampling);
+  const auto scalar = quantize<2>(a, Eigen::VectorXf::Zero(n), double_sampling, {.isa = "scalar"});
+  CHECK(std::equal(store.samples().codes, store.samples().codes + store.samples().codes_bytes,
+                   scalar.samples().codes));
   double mean[2] = {};
   double product = 0.0;
   for (Index i = 0; i < n; ++i)
@@ -250,6 +253,7 @@ TEST_CASE("dbar is the mean variance of the rounding, in full precision, for eve
   const Eigen::VectorXf y = Eigen::VectorXf::Zero(3000);
   const auto uniform = quantize<3>(a, y, variance_corrected);
   const auto sum = quantize<3>(a, y, sum_code);
+  const auto scalar_sum = quantize<3>(a, y, sum_code, {.isa = "scalar"});
   const auto by_row = quantize<3>(a, y, variance_corrected, {.scaling = Scaling::row_range});
   const auto columns = column_statistics(MatrixRef(a));
   TablePerColumn<3> tables;
@@ -287,6 +291,7 @@ TEST_CASE("dbar is the mean variance of the rounding, in full precision, for eve
     CHECK(static_cast<double>(by_row.bias[j]) == Approx(seen_by_row).epsilon(0.15));
     // w estimates half of it from the draws.
     CHECK(static_cast<double>(sum.bias[j]) == Approx(exact / 2.0).epsilon(0.15));
+    CHECK(scalar_sum.bias[j] == sum.bias[j]);
   }
 }
 

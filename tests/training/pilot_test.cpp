@@ -273,7 +273,7 @@ TEST_CASE("one bit with a pilot is closer to the optimum than three without") {
         Sgd{}.fit(quantize<3>(data, variance_corrected, {.seed = seed, .outliers = 0.003, .pilot = 0}));
     const auto one = Sgd{}.fit(quantize<1>(data, variance_corrected, {.seed = seed, .outliers = 0.003}));
     CHECK(one.success());
-    CHECK(one.status == Status::completed);
+    CHECK(one.status == FitStatus::completed);
     CHECK(one.advice.empty());
     CHECK(excess_percent(data, one, SquaredLoss{}) < excess_percent(data, three, SquaredLoss{}));
   }

@@ -188,7 +188,7 @@ TEST_CASE("the automatic step follows the curvature bound of a loss that is not 
   const Fit logistic = Sgd{Logistic{}}.fit(store);
   CHECK(logistic.step == Approx(4.0 * Sgd{LeastSquaresSvm{}}.fit(store).step));
   CHECK(logistic.success());
-  CHECK(accuracy(logistic.model, classes.features(), classes.labels.data()) > 0.75);
+  CHECK(accuracy(logistic.model, classes) > 0.75);
 }
 
 TEST_CASE("a linear term moves the solution to where the gradient is its negative") {
@@ -210,7 +210,7 @@ TEST_CASE("a linear term moves the solution to where the gradient is its negativ
     FitOptions options = plain;
     options.linear_term = std::as_const(term).span();
     const Fit fit = Sgd{}.fit(store, estimator, options);
-    CHECK(fit.status == Status::completed);
+    CHECK(fit.status == FitStatus::completed);
     double squares = 0.0;
     for (Index j = 0; j < d; ++j) squares += std::pow(fit.weights[j] - x(j), 2.0);
     CHECK(std::sqrt(squares) < 0.05 * x.norm());
@@ -298,7 +298,7 @@ TEST_CASE("one of several models diverges or is stopped; the others train on") {
   const List<Fit> fits = sgd.fit_models(store, both, naive, {.epochs = 5}, stop_second);
   CHECK(fits[0].epochs == 5);
   CHECK(fits[1].epochs == 2);
-  CHECK(fits[1].status == Status::stopped);
+  CHECK(fits[1].status == FitStatus::stopped);
   CHECK(same_bits(fits[0], sgd.fit(store, {.epochs = 5})));
 }
 

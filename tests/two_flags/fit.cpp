@@ -81,7 +81,7 @@ void load(Hash& hash) {
   zipml::LineReader lines = zipml::LineReader::from_memory(table);
   const zipml::Dataset csv = zipml::load(lines);
   for (const float value : csv.values) hash.add(static_cast<double>(value));
-  for (const auto& name : csv.column_names) hash.add(static_cast<double>(name.size()));
+  for (const auto& name : csv.column_names()) hash.add(static_cast<double>(name.size()));
 }
 
 }  // namespace

@@ -33,7 +33,7 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
   const Index piece = std::max<Index>(2 * width, 256);
   Eigen::MatrixXd work = Eigen::MatrixXd::Zero(width + piece, width);
   for (Index first = 0; first < objective.rows(); first += piece) {
-    const Index count = std::min(piece, objective.rows() - first);
+    const Index count = (std::min)(piece, objective.rows() - first);
     for (Index i = 0; i < count; ++i) {
       for (Index j = 0; j < d; ++j) work(width + i, j) = objective.standardised(first + i, j) - means(j);
       work(width + i, d) = target_of(objective.loss(), objective.label(first + i)) - label_mean;
@@ -45,7 +45,8 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
   return work.topRows(width);
 }
 
-/// argmin |R x - r|^2 / (2n) + lambda/2 |x|^2 of minimal norm, by a rank-revealing decomposition.
+/// argmin |R x - r|^2 / (2n) + lambda/2 |x|^2 of minimal norm for factor = [R r], by a rank-revealing
+/// decomposition.
 Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double lambda);
 
 /// Coordinate descent for 1/(2n)|Ax - y|^2 + lambda/2 |x|^2 + mu |x|_1 on the normal equations (Friedman,
@@ -53,11 +54,43 @@ Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double l
 Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor, double n, double lambda, double mu,
                                    Eigen::VectorXd x);
 
+/// The same of centred standardised samples with fewer rows than columns: x = Q z with the orthonormal Q of A' =
+/// Q R, which spans the rows, and z the solution for R'. O(d n^2).
+template <class Objective>
+Eigen::VectorXd wide_ridge_solution(const Objective& objective, const Eigen::VectorXd& means,
+                                    double label_mean, double lambda) {
+  const Index n = objective.rows(), d = objective.cols();
+  Eigen::MatrixXd columns(d, n);  // A'
+  Eigen::MatrixXd factor(n, n + 1);
+  for (Index i = 0; i < n; ++i) {
+    for (Index j = 0; j < d; ++j) columns(j, i) = objective.standardised(i, j) - means(j);
+    factor(i, n) = target_of(objective.loss(), objective.label(i)) - label_mean;
+  }
+  const Eigen::HouseholderQR<Eigen::Ref<Eigen::MatrixXd>> qr(columns);  // in place
+  factor.leftCols(n) =
+      Eigen::MatrixXd(qr.matrixQR().topRows(n).template triangularView<Eigen::Upper>()).transpose();
+  Eigen::VectorXd x = Eigen::VectorXd::Zero(d);
+  x.head(n) = ridge_solution(factor, static_cast<double>(n), lambda);
+  x.applyOnTheLeft(qr.householderQ());
+  return x;
+}
+
 }  // namespace detail
+
+/// What exact_solution() costs: operations and bytes. For callers who would rather do without than wait.
+struct SolverCost {
+  double operations = 0.0;
+  double bytes = 0.0;
+};
+inline SolverCost exact_solution_cost(Index rows, Index cols, bool l1 = false) {
+  const auto n = static_cast<double>(rows), d = static_cast<double>(cols);
+  if (n < d && !l1) return {n * n * d, 8.0 * n * d + 24.0 * n * n};
+  return {n * d * d + 8.0 * d * d * d, 8.0 * 6.0 * d * d};
+}
 
 /// The exact minimum of an affine loss (least squares, ls-svm) with no penalty, l2, l1 or both;
 /// rank-deficient samples get the solution of smallest norm. nullopt for other regularizers (box, ball),
-/// which have no exact solver. O(n d^2 + d^3).
+/// which have no exact solver. O(n d^2 + d^3), of fewer rows than columns without l1 O(n^2 d).
 template <AffineLoss L, Regularizer R>
 std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   const auto penalty = strengths_of(objective.regularizer());
@@ -77,9 +110,14 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   means /= n;
   label_mean /= n;
 
-  const Eigen::MatrixXd factor = detail::triangular_factor(objective, means, label_mean);
-  Eigen::VectorXd x = d > 0 ? detail::ridge_solution(factor, n, lambda) : Eigen::VectorXd();
-  if (mu > 0.0) x = detail::coordinate_descent(factor, n, lambda, mu, x);
+  Eigen::VectorXd x;
+  if (mu == 0.0 && objective.rows() < d) {
+    x = detail::wide_ridge_solution(objective, means, label_mean, lambda);
+  } else if (d > 0) {
+    const Eigen::MatrixXd factor = detail::triangular_factor(objective, means, label_mean);
+    x = detail::ridge_solution(factor, n, lambda);
+    if (mu > 0.0) x = detail::coordinate_descent(factor, n, lambda, mu, x);
+  }
   Optimum optimum;
   optimum.weights = Buffer<double>(d);
   for (Index j = 0; j < d; ++j) optimum.weights[j] = x(j);
@@ -93,12 +131,12 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
 namespace detail {
 
 ZIPML_FUNCTION Eigen::VectorXd ridge_solution(const Eigen::MatrixXd& factor, double n, double lambda) {
-  const Index d = factor.cols() - 1;
-  Eigen::MatrixXd system = Eigen::MatrixXd::Zero(2 * d + 1, d);
-  Eigen::VectorXd right = Eigen::VectorXd::Zero(2 * d + 1);
-  system.topRows(d + 1) = factor.leftCols(d);
-  right.head(d + 1) = factor.col(d);
-  for (Index j = 0; j < d; ++j) system(d + 1 + j, j) = std::sqrt(n * lambda);
+  const Index d = factor.cols() - 1, rows = factor.rows();
+  Eigen::MatrixXd system = Eigen::MatrixXd::Zero(rows + d, d);
+  Eigen::VectorXd right = Eigen::VectorXd::Zero(rows + d);
+  system.topRows(rows) = factor.leftCols(d);
+  right.head(rows) = factor.col(d);
+  for (Index j = 0; j < d; ++j) system(rows + j, j) = std::sqrt(n * lambda);
   return Eigen::CompleteOrthogonalDecomposition<Eigen::MatrixXd>(system).solve(right);
 }
 
@@ -119,9 +157,9 @@ ZIPML_FUNCTION Eigen::VectorXd coordinate_descent(const Eigen::MatrixXd& factor,
       if (change == 0.0) continue;
       x(j) += change;
       gradient += change * gram.col(j);
-      moved = std::max(moved, std::fabs(change));
+      moved = (std::max)(moved, std::fabs(change));
     }
-    if (moved <= 1e-13 * std::max(1.0, x.cwiseAbs().maxCoeff())) break;
+    if (moved <= 1e-13 * (std::max)(1.0, x.cwiseAbs().maxCoeff())) break;
   }
   return x;
 }

@@ -2,6 +2,9 @@
 /// \file
 /// Room analysis: the objective on full-precision samples, which every comparison is made with.
 
+#include <optional>
+
+#include <zipml/base/error.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/model/losses.hpp>
@@ -15,17 +18,36 @@ template <Loss L = SquaredLoss, Regularizer R = NoRegularizer>
 class Objective {
  public:
   explicit Objective(const Dataset& data, L loss = {}, R regularizer = R{}, bool standardize = true)
-      : Objective(data.features(), data.labels.data(), loss, regularizer, standardize) {}
-  Objective(const MatrixView& features, const float* labels, L loss, R regularizer, bool standardize = true)
+      : Objective(data.features(), data.label_view(), loss, regularizer, standardize) {}
+  /// Throws Error when samples and labels differ in number.
+  Objective(const MatrixView& features, const LabelView& labels, L loss, R regularizer,
+            bool standardize = true)
       : features_(features),
         loss_(loss),
         regularizer_(regularizer),
         standardization_(standardize ? standardization_of(column_statistics(features))
                                      : identity_standardization(features.cols)),
         labels_(features.rows) {
-    const LabelMap map = loss.label_map(label_statistics(labels, features.rows));
-    for (Index i = 0; i < features.rows; ++i)
-      labels_[i] = (static_cast<double>(labels[i]) - map.offset) / map.scale;
+    if (labels.size() != features.rows)
+      throw Error("samples and labels differ in number", std::to_string(features.rows) + " labels",
+                  std::to_string(labels.size()));
+    standardization_.offsets = features.offsets;
+    standardization_.schema = features.schema;
+    label_statistics_ = zipml::label_statistics(labels);
+    label_map_ = loss.label_map(label_statistics_);
+    label_map_.offset += labels.offset;
+    map_labels(labels);
+  }
+
+  /// The mean loss, without penalty, of the same models on other rows, those held out for validation: in the
+  /// units of this objective, whose statistics are the training rows'. Throws Error when they have another
+  /// number of columns.
+  ///
+  ///     const zipml::Objective objective(train);
+  ///     const auto validation = objective.on(held_out);
+  Objective<L> on(const Dataset& other) const { return {*this, other.features(), other.label_view()}; }
+  Objective<L> on(const MatrixView& features, const LabelView& labels) const {
+    return {*this, features, labels};
   }
 
   Index rows() const { return features_.rows; }
@@ -34,6 +56,10 @@ class Objective {
   const Standardization& standardization() const { return standardization_; }
   const L& loss() const { return loss_; }
   const R& regularizer() const { return regularizer_; }
+  /// The map from the user's labels to those of the loss.
+  const LabelMap& label_map() const { return label_map_; }
+  /// Of the training rows' labels.
+  const LabelStatistics& label_statistics() const { return label_statistics_; }
   /// Label i as the loss sees it.
   double label(Index i) const { return labels_[i]; }
   /// Value (i, j) as the model sees it.
@@ -64,14 +90,54 @@ class Objective {
   }
 
  private:
+  template <Loss, Regularizer>
+  friend class Objective;
+
+  template <Regularizer Other>
+  Objective(const Objective<L, Other>& training, const MatrixView& features, const LabelView& labels)
+      : features_(features),
+        loss_(training.loss_),
+        regularizer_(R{}),
+        standardization_(training.standardization_),
+        label_statistics_(training.label_statistics_),
+        label_map_(training.label_map_),
+        labels_(features.rows) {
+    if (features.cols != training.cols())
+      throw Error("the rows have another number of columns than those of the training",
+                  std::to_string(training.cols()), std::to_string(features.cols));
+    if (labels.size() != features.rows)
+      throw Error("samples and labels differ in number", std::to_string(features.rows) + " labels",
+                  std::to_string(labels.size()));
+    // Both have lost offsets of their own.
+    for (Index j = 0; j < features.cols; ++j)
+      standardization_.mean[j] = training.standardization_.user_mean(j) - features.offset(j);
+    standardization_.offsets = features.offsets;
+    map_labels(labels);
+  }
+
+  void map_labels(const LabelView& labels) {
+    const double offset = label_map_.offset - labels.offset;
+    for (Index i = 0; i < features_.rows; ++i)
+      labels_[i] =
+          (static_cast<double>(labels.values[static_cast<std::size_t>(i)]) - offset) / label_map_.scale;
+  }
+
   MatrixView features_;
   L loss_;
   R regularizer_;
   Standardization standardization_;
+  LabelStatistics label_statistics_;
+  LabelMap label_map_;
   Buffer<double> labels_;
 };
 
 /// (f - f*) / f*, the relative distance from the optimum.
 inline double excess(double value, double optimum) { return (value - optimum) / optimum; }
+/// The same, where it means something: null when f* is less than 1e-12 of `at_zero`, the value at no weights
+/// at all, and so nothing but rounding: of labels that are all equal, or as many columns as rows.
+inline std::optional<double> excess(double value, double optimum, double at_zero) {
+  if (!(optimum > 1e-12 * at_zero)) return std::nullopt;
+  return excess(value, optimum);
+}
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -29,6 +29,9 @@ struct RealisedSolution {
 
 namespace detail {
 
+/// Eigen::Success, whose name is a macro of X.h.
+inline bool has_solved(Eigen::ComputationInfo info) { return info == Eigen::ComputationInfo{}; }
+
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each.
 void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
 
@@ -140,18 +143,18 @@ ZIPML_FUNCTION Eigen::VectorXd solve_from_pilot(const Eigen::MatrixXd& matrix,
                                                 const Eigen::VectorXd& gradient, double noise) {
   const Index size = matrix.rows();
   Eigen::MatrixXd sum = 0.5 * (matrix + matrix.transpose());
-  double ridge = 1e-6 * std::max(sum.trace() / static_cast<double>(size), 1e-300);
+  double ridge = 1e-6 * (std::max)(sum.trace() / static_cast<double>(size), 1e-300);
   Eigen::LLT<Eigen::MatrixXd> factor;
   do {  // of products of two draws the symmetric part may be indefinite
     factor.compute(sum + ridge * Eigen::MatrixXd::Identity(size, size));
     ridge *= 4.0;
-  } while (factor.info() != Eigen::Success);
+  } while (!detail::has_solved(factor.info()));
   if (!(variance.maxCoeff() > 0.0)) return -factor.solve(gradient);
   const Eigen::MatrixXd half =
       factor.matrixL().solve(Eigen::MatrixXd(variance.cwiseMax(0.0).cwiseSqrt().asDiagonal()));
   const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(half * half.transpose());
   const Eigen::VectorXd nu = spectrum.eigenvalues();
-  const Eigen::VectorXd clipped = (1.0 - nu.array()).max(2.0 * noise * nu.array()).matrix();
+  const Eigen::VectorXd clipped = (1.0 - nu.array()).cwiseMax(2.0 * noise * nu.array()).matrix();
   const Eigen::VectorXd reduced = spectrum.eigenvectors().transpose() * factor.matrixL().solve(gradient);
   return -factor.matrixU().solve(spectrum.eigenvectors() * reduced.cwiseQuotient(clipped));
 }
@@ -176,7 +179,7 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
   RowMajorMatrix margin = sample;
   Eigen::MatrixXf product(d + 1, d + 1);
   for (Index first = 0; first < n; first += piece) {
-    const Index count = std::min(piece, n - first);
+    const Index count = (std::min)(piece, n - first);
     const Eigen::Map<const Eigen::VectorXf> y(labels.data() + first, count);
     for (const DrawPair& pair : pairs) {
       decode_block(samples, pair.sample, first, count, sample);
@@ -205,7 +208,7 @@ ZIPML_FUNCTION RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, co
   const Index d = x.size() - 1;
   RealisedSolution solution;
   solution.definite =
-      Eigen::LLT<Eigen::MatrixXd>(0.5 * (matrix + matrix.transpose())).info() == Eigen::Success;
+      detail::has_solved(Eigen::LLT<Eigen::MatrixXd>(0.5 * (matrix + matrix.transpose())).info());
   solution.weights = Buffer<double>(d);
   for (Index j = 0; j < d; ++j) solution.weights[j] = x(j);
   solution.intercept = x(d);

@@ -30,12 +30,16 @@ inline std::align_val_t alignment_for(std::size_t bytes) {
   return std::align_val_t{bytes >= large_page ? large_page : 64};
 }
 
-inline void* allocate_zeroed(std::size_t bytes) {
+inline void* allocate(std::size_t bytes) {
   void* memory = ::operator new(bytes, alignment_for(bytes));
 #if defined(__linux__)
   // A wish: without large pages the memory is what it was.
   if (bytes >= large_page) madvise(memory, bytes, MADV_HUGEPAGE);
 #endif
+  return memory;
+}
+inline void* allocate_zeroed(std::size_t bytes) {
+  void* memory = allocate(bytes);
   std::memset(memory, 0, bytes);
   return memory;
 }
@@ -57,6 +61,17 @@ class Buffer {
     if (size == 0) return;
     checked_product(size, static_cast<Index>(sizeof(T)), "a buffer");
     data_ = static_cast<T*>(detail::allocate_zeroed(allocated()));
+  }
+  /// Not initialised but for the bytes behind its end: memory that is written to before it is read takes no
+  /// room until then.
+  static Buffer uninitialised(Index size) {
+    Buffer buffer;
+    if (size == 0) return buffer;
+    checked_product(size, static_cast<Index>(sizeof(T)), "a buffer");
+    buffer.size_ = size;
+    buffer.data_ = static_cast<T*>(detail::allocate(buffer.allocated()));
+    std::memset(static_cast<void*>(buffer.data_ + size), 0, static_cast<std::size_t>(slack));
+    return buffer;
   }
   Buffer(const Buffer& other) : Buffer(other.size_) {
     if (size_ > 0) std::memcpy(static_cast<void*>(data_), other.data_, bytes());

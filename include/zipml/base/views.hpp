@@ -2,7 +2,12 @@
 /// \file
 /// Room base: dense matrices that somebody else owns, as everything behind the library's door reads them.
 
+#include <memory>
+#include <span>
+#include <type_traits>
+
 #include <zipml/base/buffer.hpp>
+#include <zipml/base/schema.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -18,6 +23,10 @@ struct MatrixView {
   Index stride = 0;                 ///< values from one row to the next
   Index col_stride = 1;             ///< values from one column to the next
   const double* doubles = nullptr;  ///< null where the values are float32
+  /// What was subtracted from each column before it was rounded to float32 (float_offset.hpp), or what is to
+  /// be subtracted from doubles: the user's value is offsets[j] + (*this)(i, j). Null: nothing.
+  std::shared_ptr<const Buffer<double>> offsets = nullptr;
+  std::shared_ptr<const Schema> schema = nullptr;  ///< or null: features without names
 
   /// Whether row(i) may be called: rows are contiguous float32.
   bool has_rows() const { return doubles == nullptr && (col_stride == 1 || cols <= 1); }
@@ -31,8 +40,9 @@ struct MatrixView {
   }
   float operator()(Index i, Index j) const {
     const Index at = i * stride + j * col_stride;
-    return doubles != nullptr ? static_cast<float>(doubles[at]) : data[at];
+    return doubles != nullptr ? static_cast<float>(doubles[at] - offset(j)) : data[at];
   }
+  double offset(Index j) const { return offsets ? (*offsets)[j] : 0.0; }
 };
 
 /// Reads the rows of a matrix, each until the next one is read.
@@ -45,6 +55,22 @@ class MatrixRows {
  private:
   MatrixView matrix_;
   Buffer<float> scratch_;
+};
+
+/// n labels of float32, and what was subtracted from them before they were rounded: the user's label i is
+/// offset + values[i].
+struct LabelView {
+  std::span<const float> values;
+  double offset = 0.0;
+
+  LabelView() = default;
+  template <class Values>
+  requires std::is_convertible_v<const Values&, std::span<const float>> LabelView(  // NOLINT: a door
+      const Values& labels, double subtracted = 0.0)
+      : values(labels), offset(subtracted) {}
+
+  Index size() const { return static_cast<Index>(values.size()); }
+  const float* data() const { return values.data(); }
 };
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -109,16 +109,16 @@ KernelSource kernels_of_width(int bits) {
 /// draws). Throws Error when the parts of the representation do not go together, and as quantize<bits> does.
 ///
 ///     const auto store = zipml::quantize(data, {.bits = 3, .outliers = 0.003});
-AnyStore quantize(const MatrixView& features, std::span<const float> labels,
-                  const Representation& representation, QuantizeOptions options = {}, bool fresh = false);
+AnyStore quantize(const MatrixView& features, const LabelView& labels, const Representation& representation,
+                  QuantizeOptions options = {}, bool fresh = false);
 inline AnyStore quantize(const Dataset& data, const Representation& representation,
                          const QuantizeOptions& options = {}, bool fresh = false) {
-  return quantize(data.features(), data.labels.span(), representation, options, fresh);
+  return quantize(data.features(), data.label_view(), representation, options, fresh);
 }
 
 #if ZIPML_DEFINES
 
-ZIPML_FUNCTION AnyStore quantize(const MatrixView& features, std::span<const float> labels,
+ZIPML_FUNCTION AnyStore quantize(const MatrixView& features, const LabelView& labels,
                                  const Representation& representation, QuantizeOptions options, bool fresh) {
   representation.check();
   options.outliers = representation.outliers;

@@ -91,18 +91,18 @@ auto quantize(const MatrixRef& features, const VectorRef& labels, Estimator esti
 template <int Bits, GradientEstimator Estimator, class Policy, Rounding R>
 auto quantize(const Dataset& data, Estimator estimator, const Policy& policy, R rounding,
               const QuantizeOptions& options = {}) {
-  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, policy, rounding, options);
+  return quantize<Bits>(data.features(), data.label_view(), estimator, policy, rounding, options);
 }
 
 template <int Bits, GradientEstimator Estimator, class Policy>
 auto quantize(const Dataset& data, Estimator estimator, const Policy& policy,
               const QuantizeOptions& options = {}) {
-  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, policy, stochastic, options);
+  return quantize<Bits>(data.features(), data.label_view(), estimator, policy, stochastic, options);
 }
 
 template <int Bits, GradientEstimator Estimator = VarianceCorrected>
 auto quantize(const Dataset& data, Estimator estimator = {}, const QuantizeOptions& options = {}) {
-  return quantize<Bits>(data.matrix(), data.label_vector(), estimator, uniform_levels, stochastic, options);
+  return quantize<Bits>(data.features(), data.label_view(), estimator, uniform_levels, stochastic, options);
 }
 
 /// As quantize, but every epoch draws anew from `features`, which must outlive the store: the paper's
@@ -116,7 +116,7 @@ auto quantize_fresh(const Dataset& data, Estimator, const Policy& policy,
   using Encoding = typename Estimator::Encoding;
   using Decoder = typename Policy::Decoder;
   return StoreFor<Estimator, FreshPackedStore<Encoding, Decoder>>(
-      pack_fresh<Encoding>(data.features(), data.labels.span(), policy, Bits, options),
+      pack_fresh<Encoding>(data.features(), data.label_view(), policy, Bits, options),
       detail::kernels_of_representation<Bits, Encoding, Decoder>);
 }
 template <int Bits, GradientEstimator Estimator>

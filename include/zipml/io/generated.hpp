@@ -110,19 +110,19 @@ ZIPML_FUNCTION void linear_labels(TrainTest& sets, double noise_variance, std::u
     for (Index j = 0; j < d; ++j) sum += pinned(static_cast<double>(data.values[i * d + j]) * truth[j]);
     return sum / std::sqrt(static_cast<double>(d));
   };
-  Buffer<double> signals(sets.train.rows);
+  Buffer<double> clean(sets.train.rows);
   double mean = 0.0;
-  for (Index i = 0; i < sets.train.rows; ++i) mean += signals[i] = signal(sets.train, i);
+  for (Index i = 0; i < sets.train.rows; ++i) mean += clean[i] = signal(sets.train, i);
   mean /= static_cast<double>(sets.train.rows);
   double variance = 0.0;
-  for (const double s : signals) variance += pinned((s - mean) * (s - mean));
+  for (const double s : clean) variance += pinned((s - mean) * (s - mean));
   const double deviation = std::sqrt(variance / static_cast<double>(sets.train.rows));
   const double noise_deviation = std::sqrt(noise_variance);
   for (Index i = 0; i < sets.train.rows + sets.test.rows; ++i) {
     const bool training = i < sets.train.rows;
     Dataset& data = training ? sets.train : sets.test;
     const Index row = training ? i : i - sets.train.rows;
-    const double s = training ? signals[row] : signal(data, row);
+    const double s = training ? clean[row] : signal(data, row);
     double noise = 0.0;
     normal_row(random, GeneratedDraw::noise, static_cast<std::uint64_t>(i), 1, &noise);
     data.labels[row] = static_cast<float>(s / deviation + pinned(noise_deviation * noise));

@@ -3,8 +3,10 @@
 /// Room io: sparse text in the format of LIBSVM and SVMlight.
 
 #include <algorithm>
+#include <cmath>
 #include <cstdint>
 #include <limits>
+#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -13,6 +15,7 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
+#include <zipml/base/float_offset.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/io/line_reader.hpp>
 #include <zipml/io/number.hpp>
@@ -28,7 +31,13 @@ class LibsvmLoader {
 
   /// For a part of the lines that `whole` reads.
   LibsvmLoader(LineReader& reader, const LibsvmLoader& whole)
-      : reader_(reader), limit_(whole.limit_), fixed_(whole.fixed_), cols_(whole.cols_) {}
+      : reader_(reader),
+        limit_(whole.limit_),
+        fixed_(whole.fixed_),
+        first_index_(whole.first_index_),
+        ignores_unseen_(whole.ignores_unseen_),
+        predicting_(whole.predicting_),
+        cols_(whole.cols_) {}
 
   Dataset load();
 
@@ -37,12 +46,15 @@ class LibsvmLoader {
 
   /// Whether no line is too wide and all rows fit the memory limit.
   bool accepts(const List<const LibsvmLoader*>& parts) const;
-  void join(LibsvmLoader&& part);
+  void join(LibsvmLoader&& part, long lines_before);
 
  private:
+  /// A value as two floats: 48 bits of it.
   struct Entry {
     std::uint32_t column;
-    float value;
+    float high;
+    float low;
+    double value() const { return static_cast<double>(high) + static_cast<double>(low); }
   };
   /// An index and where it is in its line. A type of ours: std::sort on std:: types may merge at link time.
   struct Found {
@@ -52,7 +64,7 @@ class LibsvmLoader {
       return index != other.index ? index < other.index : at < other.at;
     }
   };
-  static constexpr std::uint64_t highest_index = std::numeric_limits<std::int32_t>::max();
+  static constexpr std::uint64_t highest_index = (std::numeric_limits<std::int32_t>::max)();
 
   /// One line without its comment; next_data_line() has seen that it is not blank.
   void add_row(std::string_view line);
@@ -64,7 +76,8 @@ class LibsvmLoader {
   /// once without a complaint.
   void check_duplicates(std::string_view line);
 
-  Dataset densify() const;
+  Dataset densify();
+  List<std::string> take_warnings() const;
 
   static std::string_view word(const char* first, const char* end) {
     return {first, static_cast<std::size_t>(std::find_if(first, end, is_blank) - first)};
@@ -80,21 +93,27 @@ class LibsvmLoader {
   }
 
   [[noreturn]] void refuse_value(const char* token, const char* text, const char* end) const {
-    const std::string index(token, std::min(text - 1, token + 40));
+    const std::string index(token, (std::min)(std::find(token, text, ':'), token + 40));
     throw_bad_number(reader_.place(text), "value of feature " + index, word(text, end));
   }
 
   LineReader& reader_;
   std::uint64_t limit_;
   std::uint64_t fixed_;  ///< number of features asked for, 0 for none
+  std::uint64_t first_index_ = 1;
+  bool ignores_unseen_ = false;  ///< indices that the training table has not
+  bool predicting_ = false;
+  std::shared_ptr<const Schema> like_;
   int threads_ = 1;
   std::uint64_t cols_ = 0;
   std::uint64_t rows_ = 0;
-  std::uint64_t too_wide_ = 0;  ///< lines with an index beyond fixed_
+  std::uint64_t too_wide_ = 0;   ///< lines with an index beyond fixed_
+  std::uint64_t query_ids_ = 0;  ///< lines with one
+  long comments_ = 0;            ///< behind the first row
   Place wide_place_;
   std::string wide_index_;
   Pieces<Entry> entries_;
-  Pieces<float> labels_;
+  Pieces<double> labels_;
   Pieces<std::uint32_t> row_sizes_;
 };
 
@@ -102,14 +121,16 @@ class LibsvmLoader {
 
 /// Loads LIBSVM text from `reader`: lines of `label index:value index:value ...  # comment`.
 ///
-/// Indices count from 1; they need not increase, but none may come twice in a line. What a line leaves out is
-/// zero, a line with a label only is a row of zeros, blank and comment lines are skipped. All values become
-/// float32 and must be finite. The matrix has as many columns as the largest index, or options.columns: then
-/// larger indices are an Error that counts the lines that have them. O(text / threads); memory about 8 bytes
-/// per nonzero besides the dense result.
+/// Indices count from options.first_index; they need not increase, but none may come twice in a line. A blank
+/// behind the colon is passed over, as svm-train does, and so are query ids (qid:). What a line leaves out is
+/// zero, a line with a label only is a row of zeros, blank and comment lines are skipped. Values are read in
+/// double and become float32, finite, as those of load_csv(). The matrix has as many columns as the largest
+/// index; as options.like: then larger indices are passed over, with a warning that counts the lines, and with
+/// options.predicting lines need no label; or as options.columns says: then larger indices are an Error that
+/// counts the lines that have them. O(text / threads); memory 12 bytes per nonzero besides the dense result.
 ///
-/// Errors, with file, line and column: anything else in the text, among it several labels per line and query
-/// ids; no sample; no feature; a dense result that would exceed options.memory_limit.
+/// Errors, with file, line and column: anything else in the text, among it several labels per line; no sample;
+/// no feature; a result that would exceed options.memory_limit.
 inline Dataset load_libsvm(LineReader& reader, const LoadOptions& options = {}) {
   return detail::LibsvmLoader(reader, options).load();
 }
@@ -128,22 +149,46 @@ ZIPML_FUNCTION LibsvmLoader::LibsvmLoader(LineReader& reader, const LoadOptions&
     : reader_(reader),
       limit_(options.memory_limit),
       fixed_(static_cast<std::uint64_t>(options.columns)),
+      first_index_(static_cast<std::uint64_t>(options.first_index)),
+      ignores_unseen_(options.like != nullptr),
+      predicting_(options.predicting),
+      like_(options.like),
       threads_(thread_count(options.threads)) {
   if (options.columns < 0 || fixed_ > highest_index)
     throw Error("LoadOptions::columns is out of range", "0 to " + std::to_string(highest_index),
                 std::to_string(options.columns));
-  if (!options.label.empty())
-    throw Error(reader.place(), "LoadOptions::label does not apply to LIBSVM files",
-                "none, the label is the first number of a line", quote_input(options.label));
+  if (options.first_index != 0 && options.first_index != 1)
+    throw Error("LoadOptions::first_index is out of range", "0 or 1", std::to_string(options.first_index));
+  const auto does_not_apply = [&](bool given, const char* option, const std::string& value) {
+    if (given)
+      throw Error(reader.place(), std::string(option) + " does not apply to LIBSVM files",
+                  "none, the label is the first number of a line", quote_input(value));
+  };
+  does_not_apply(!options.label.empty() && !like_, "LoadOptions::label", options.label);
+  for (const auto& [words, option] :
+       {std::pair(&options.ignore, "LoadOptions::ignore"), std::pair(&options.use, "LoadOptions::use"),
+        std::pair(&options.categorical, "LoadOptions::categorical")})
+    does_not_apply(!words->empty(), option, words->empty() ? std::string() : words->front());
+  does_not_apply(!options.id.empty(), "LoadOptions::id", options.id);
+  if (like_) {
+    for (const TableColumn& column : like_->columns)
+      if (column.features() != 1 || column.categorical)
+        throw Error(reader.place(), "a LIBSVM file cannot hold the columns of the training table",
+                    "a table with a column " + quote_input(column.name), "index:value");
+    fixed_ = static_cast<std::uint64_t>(like_->cols);
+    if (like_->first_index == 0) first_index_ = 0;
+  }
   cols_ = fixed_;
 }
 
 ZIPML_FUNCTION Dataset LibsvmLoader::load() {
   std::string_view line;
   if (next_data_line(reader_, line)) add_line(line);  // it may have been looked at, and held back
+  const long title = reader_.comments();
   add_lines(reader_, *this, threads_);
+  comments_ += reader_.comments() - title;
   if (rows_ == 0) throw_no_data(reader_, "lines of label index:value ...");
-  if (too_wide_ > 0)
+  if (too_wide_ > 0 && !ignores_unseen_)
     throw Error(std::move(wide_place_),
                 std::to_string(too_wide_) + (too_wide_ == 1 ? " line has" : " lines have") +
                     " a feature index that is too large, the first one here",
@@ -158,15 +203,23 @@ ZIPML_FUNCTION bool LibsvmLoader::accepts(const List<const LibsvmLoader*>& parts
   std::uint64_t rows = rows_, cols = cols_, too_wide = too_wide_;
   for (const LibsvmLoader* part : parts) {
     rows += part->rows_;
-    cols = std::max(cols, part->cols_);
+    cols = (std::max)(cols, part->cols_);
     too_wide += part->too_wide_;
   }
-  return too_wide == 0 && fits_memory(rows, cols, limit_);
+  return (too_wide == 0 || ignores_unseen_) && memory_of(rows, cols, 4) <= limit_;
 }
 
-ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part) {
+ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
+  if (too_wide_ == 0 && part.too_wide_ > 0) {
+    wide_place_ = part.wide_place_;
+    wide_place_.line += lines_before;
+    wide_index_ = part.wide_index_;
+  }
+  too_wide_ += part.too_wide_;
+  query_ids_ += part.query_ids_;
+  comments_ += part.reader_.comments();
   rows_ += part.rows_;
-  cols_ = std::max(cols_, part.cols_);
+  cols_ = (std::max)(cols_, part.cols_);
   entries_.append(std::move(part.entries_));
   labels_.append(std::move(part.labels_));
   row_sizes_.append(std::move(part.row_sizes_));
@@ -177,25 +230,38 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
   const char* const end = p + line.size();
   while (p < end && is_blank(*p)) ++p;
 
-  float label = 0;
+  double label = 0;
   const char* after = parse_number(p, end, label);
-  if (after == nullptr || (after < end && !is_blank(*after))) refuse_label(p, end);
+  if (after == nullptr || (after < end && !is_blank(*after))) {
+    if (!predicting_ || word(p, end).find(':') == std::string_view::npos) refuse_label(p, end);
+    label = std::numeric_limits<double>::quiet_NaN();
+    after = p;
+  }
   p = after;
 
   ++rows_;
-  if (!fits_memory(rows_, cols_, limit_)) throw_memory(reader_.place(std::size_t{0}), rows_, cols_, limit_);
+  if (const std::uint64_t bytes = memory_of(rows_, cols_, 4); bytes > limit_)
+    throw_memory(reader_.place(std::size_t{0}), rows_, cols_, bytes, limit_);
   std::uint32_t stored = 0;
   std::uint64_t previous = 0;
-  bool sorted = true, too_wide = false;
+  bool sorted = true, too_wide = false, first = true;
   for (;;) {
     while (p < end && is_blank(*p)) ++p;
     if (p == end) break;
 
     const char* const token = p;
+    if (end - p > 4 && std::string_view(p, 4) == "qid:" && first) {  // of ranking data: says nothing of a row
+      p = std::find_if(p, end, is_blank);
+      ++query_ids_;
+      continue;
+    }
+    first = false;
     std::uint64_t index = 0;
     for (; p < end && is_digit(*p); ++p)
       if (index <= highest_index) index = index * 10 + static_cast<std::uint64_t>(*p - '0');
-    if (p == token || p == end || *p != ':' || index == 0) refuse_pair(token, end);
+    if (p == token || p == end || *p != ':' || index < first_index_) refuse_pair(token, end);
+    index += 1 - first_index_;  // from 1 on
+    const bool unseen = index > cols_ && fixed_ > 0;
     if (index > cols_) {
       if (fixed_ == 0) {
         widen(index, token, p);
@@ -203,7 +269,7 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
         too_wide = true;
         if (too_wide_++ == 0) {
           wide_place_ = reader_.place(token);
-          wide_index_ = "index " + std::string(token, std::min(p, token + 40));
+          wide_index_ = "index " + std::string(token, (std::min)(p, token + 40));
         }
       }
     }
@@ -211,12 +277,17 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
     if (index < previous) sorted = false;
     previous = index;
 
-    const char* const text = ++p;
-    float value = 0;
+    const char* text = ++p;
+    while (text < end && is_blank(*text)) ++text;
+    // A blank behind the colon: the value, unless that is the next feature, or the end.
+    if (text > p && word(text, end).find(':') != std::string_view::npos) text = p;
+    double value = 0;
     p = parse_number(text, end, value);
     if (p == nullptr || (p < end && !is_blank(*p))) refuse_value(token, text, end);
-    if (value != 0 && too_wide_ == 0) {
-      *entries_.extend(1) = {static_cast<std::uint32_t>(index - 1), value};
+    if (value != 0 && !unseen && (too_wide_ == 0 || ignores_unseen_)) {
+      const auto high = static_cast<float>(value);
+      *entries_.extend(1) = {static_cast<std::uint32_t>(index - 1), high,
+                             static_cast<float>(value - static_cast<double>(high))};
       ++stored;
     }
   }
@@ -230,7 +301,8 @@ ZIPML_FUNCTION void LibsvmLoader::widen(std::uint64_t index, const char* token, 
     throw Error(reader_.place(token), "feature index is too large",
                 "at most " + std::to_string(highest_index),
                 quote_input({token, static_cast<std::size_t>(token_end - token)}));
-  if (!fits_memory(rows_, index, limit_)) throw_memory(reader_.place(token), rows_, index, limit_);
+  if (const std::uint64_t bytes = memory_of(rows_, index, 4); bytes > limit_)
+    throw_memory(reader_.place(token), rows_, index, bytes, limit_);
   cols_ = index;
 }
 
@@ -243,37 +315,132 @@ ZIPML_FUNCTION void LibsvmLoader::check_duplicates(std::string_view line) {
     std::uint64_t index = 0;
     for (std::size_t i = first; i < at; ++i)
       if (index <= highest_index) index = index * 10 + static_cast<std::uint64_t>(line[i] - '0');
-    if (index <= highest_index) found.push_back({index, first});
+    if (first < at && index <= highest_index) found.push_back({index, first});  // else qid:
   }
   std::sort(found.begin(), found.end());
   std::size_t earliest = line.size();
   for (std::size_t i = 1; i < found.size(); ++i)
-    if (found[i].index == found[i - 1].index) earliest = std::min(earliest, found[i].at);
+    if (found[i].index == found[i - 1].index) earliest = (std::min)(earliest, found[i].at);
   if (earliest < line.size())
     refuse_duplicate(line.data() + earliest, line.data() + line.find(':', earliest));
 }
 
-ZIPML_FUNCTION Dataset LibsvmLoader::densify() const {
+ZIPML_FUNCTION List<std::string> LibsvmLoader::take_warnings() const {
+  List<std::string> warnings;
+  if (too_wide_ > 0)
+    warnings.push_back(std::to_string(too_wide_) + (too_wide_ == 1 ? " line has" : " lines have") +
+                       " a feature index beyond the " + std::to_string(fixed_) +
+                       " features of the training table, which is passed over; the first is " + wide_index_ +
+                       " in line " + std::to_string(wide_place_.line));
+  if (comments_ > 0)
+    warnings.push_back(std::to_string(comments_) +
+                       (comments_ == 1 ? " line that starts" : " lines that start") +
+                       " with # behind the first row was skipped as a comment");
+  if (query_ids_ > 0)
+    warnings.push_back("query ids (qid:) are passed over, in " + std::to_string(query_ids_) +
+                       (query_ids_ == 1 ? " line" : " lines"));
+  return warnings;
+}
+
+ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
   Dataset data;
   data.rows = static_cast<Index>(rows_);
   data.cols = static_cast<Index>(cols_);
-  data.labels = Buffer<float>(data.rows);
-  labels_.copy_to(data.labels.data());
+  data.source = reader_.source();
+  data.warnings = take_warnings();
+  if (like_) {
+    data.schema = like_;
+  } else {
+    auto schema = std::make_shared<Schema>();
+    schema->cols = data.cols;
+    schema->first_index = static_cast<int>(first_index_);
+    data.schema = schema;
+  }
+  Buffer<double> labels(data.rows);
+  labels_.copy_to(labels.data());
+  labels_ = {};
+  data.has_labels = std::any_of(labels.begin(), labels.end(), [](double y) { return !std::isnan(y); });
+  const auto warn_of_merging = [&](const std::string& name, const FloatOffset& found) {
+    if (found.merged > 0.0)
+      data.warnings.push_back(name + ": float32 cannot tell apart " +
+                              std::to_string(static_cast<int>(100.0 * found.merged + 0.5)) +
+                              " % of the different values of a sample: leave it out");
+  };
+  warn_of_merging("the label", round_labels(labels, data));
   Buffer<std::uint32_t> sizes(data.rows);
   row_sizes_.copy_to(sizes.data());
-  data.values = Buffer<float>(checked_product(data.rows, data.cols, "the sample matrix"));
 
-  float* row = data.values.data();
-  std::uint32_t* left = sizes.data();  // entries of this row that are still to come
+  // Columns with a value that float32 does not hold, and their ends; a column that is left out of a row holds 0.
+  Buffer<double> low(data.cols), high(data.cols);
+  Buffer<std::uint32_t> present(data.cols);
+  Buffer<std::uint8_t> inexact(data.cols);
   entries_.for_each_piece([&](std::span<const Entry> part) {
     for (const Entry& entry : part) {
+      const Index j = entry.column;
+      const double v = entry.value();
+      if (present[j]++ == 0) low[j] = high[j] = v;
+      low[j] = (std::min)(low[j], v);
+      high[j] = (std::max)(high[j], v);
+      inexact[j] |= static_cast<std::uint8_t>(entry.low != 0.0f);
+    }
+  });
+  List<Index> looked_at;  // columns
+  Buffer<Index> place_of(data.cols);
+  for (Index j = 0; j < data.cols; ++j) {
+    if (inexact[j] == 0) continue;
+    if (present[j] < rows_) {
+      low[j] = (std::min)(low[j], 0.0);
+      high[j] = (std::max)(high[j], 0.0);
+    }
+    looked_at.push_back(j);
+    place_of[j] = static_cast<Index>(looked_at.size());
+  }
+  std::shared_ptr<Buffer<double>> offsets;
+  if (const auto width = static_cast<Index>(looked_at.size()); width > 0) {
+    const Index m =
+        (std::min)(data.rows, std::clamp<Index>((Index{1} << 23) / width, 16, offset_sample_rows));
+    Buffer<double> sample(checked_product(m, width, "a sample of the columns"));
+    Index row = 0, next = 0;
+    std::uint32_t left = sizes[0];
+    const auto pass_rows = [&] {  // to the row of the next entry
+      while (row < data.rows && left == 0) {
+        if (next < m && offset_sample_row(next, m, data.rows) == row) ++next;
+        if (++row < data.rows) left = sizes[row];
+      }
+    };
+    entries_.for_each_piece([&](std::span<const Entry> part) {
+      for (const Entry& entry : part) {
+        pass_rows();
+        if (next < m && offset_sample_row(next, m, data.rows) == row && place_of[entry.column] > 0)
+          sample[(place_of[entry.column] - 1) * m + next] = entry.value();
+        --left;
+      }
+    });
+    for (Index k = 0; k < width; ++k) {
+      const Index j = looked_at[static_cast<std::size_t>(k)];
+      const FloatOffset found = float_offset(sample.data() + k * m, m, low[j], high[j]);
+      warn_of_merging(data.schema->describe(j), found);
+      if (found.offset == 0.0) continue;
+      if (!offsets) offsets = std::make_shared<Buffer<double>>(data.cols);
+      (*offsets)[j] = found.offset;
+    }
+  }
+  data.offsets = offsets;
+  data.values = Buffer<float>(checked_product(data.rows, data.cols, "the sample matrix"));
+  if (offsets)
+    for (Index i = 0; i < data.rows; ++i)
+      for (Index j = 0; j < data.cols; ++j)
+        if ((*offsets)[j] != 0.0) data.values[i * data.cols + j] = static_cast<float>(-(*offsets)[j]);
+  float* row = data.values.data();
+  std::uint32_t* left = sizes.data();  // entries of this row that are still to come
+  entries_.drain([&](std::span<const Entry> part) {
+    for (const Entry& entry : part) {
       for (; *left == 0; ++left) row += data.cols;
-      row[entry.column] = entry.value;
+      row[entry.column] = offsets ? static_cast<float>(entry.value() - (*offsets)[entry.column]) : entry.high;
       --*left;
     }
   });
-  data.source = reader_.source();
-  warn_of_order(data);
+  if (!like_) warn_of_order(data);
   return data;
 }
 
@@ -292,14 +459,13 @@ ZIPML_FUNCTION void LibsvmLoader::refuse_pair(const char* p, const char* end) co
   const std::size_t colon = text.find(':');
   const std::string_view index = text.substr(0, colon);
   if (index == "qid")
-    throw Error(reader_.place(p), "query ids (ranking data) are not supported", "index:value",
-                quote_input(text));
+    throw Error(reader_.place(p), "query id behind a feature", "qid: next to the label", quote_input(text));
   if (colon == std::string_view::npos)
     throw Error(reader_.place(p), "feature has no colon", "index:value", quote_input(text));
   if (index.empty()) throw Error(reader_.place(p), "feature has no index", "index:value", quote_input(text));
   if (std::all_of(index.begin(), index.end(), is_digit))
-    throw Error(reader_.place(p), "feature index is zero", "1 or more (LIBSVM counts from 1)",
-                quote_input(index));
+    throw Error(reader_.place(p), "feature index is zero",
+                "1 or more (or LoadOptions::first_index 0, --first-index 0)", quote_input(index));
   throw Error(reader_.place(p), "feature index is not a whole number", "digits before the colon",
               quote_input(text));
 }

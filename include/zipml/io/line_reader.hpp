@@ -32,10 +32,22 @@ enum class Header {
   absent,   ///< it is a sample
 };
 
+/// What to do with cells that are missing: empty, or NA, NaN, null, ? and the like. All are counted, the first is
+/// named.
+enum class Missing {
+  error,      ///< refuse the table (the default)
+  drop,       ///< leave out the row
+  mean,       ///< read the mean of the column, over the rows where it is there; text: a category of its own
+  indicator,  ///< as mean, and one more feature for each column with missing cells: 1 where it is missing
+};
+
 /// Named options of the loaders.
 struct LoadOptions {
   std::string format = "auto";  ///< for load(): "auto" looks at the first data line; "libsvm", "csv"
-  std::uint64_t memory_limit = std::uint64_t{8} << 30;  ///< bytes that the dense float32 result may take
+  /// Bytes that loading and training may take: at most 8 for each value while it is read, 4 afterwards, and
+  /// `bytes_per_column` for what training keeps of each column.
+  std::uint64_t memory_limit = std::uint64_t{8} << 30;
+  static constexpr std::uint64_t bytes_per_column = 256;
   Index columns = 0;  ///< number of features that the file must fit (test files); 0: as many as it has
 
   std::string label = {};          ///< CSV: name of the label column, or its number from 1; empty: the last
@@ -44,6 +56,24 @@ struct LoadOptions {
 
   int threads =
       1;  ///< that read the lines; 0: all of the machine. The same result, and the same error, for any
+
+  /// The schema of the table that a model was trained on, for a table to test it on or to predict: columns
+  /// are matched by name where both have names, else by their places; categories, classes and what missing
+  /// cells are read as are the training table's. Null: this table stands for itself.
+  std::shared_ptr<const Schema> like = nullptr;
+  /// With `like`: the label may be missing, of all rows or of some, and no row is left out.
+  bool predicting = false;
+
+  /// CSV, each an exact name, a number or a range of numbers from 1 ("3", "5-8"), or a pattern of names with
+  /// * and ?: columns that are read over; when not empty, the only ones that are features; those that are
+  /// text, and become one feature for each of their texts.
+  List<std::string> ignore = {};
+  List<std::string> use = {};
+  List<std::string> categorical = {};
+  std::string id = {};               ///< CSV: a column that is kept as it is written, in Dataset::ids
+  Missing missing = Missing::error;  ///< CSV
+  char decimal = '.';                ///< CSV: ',' for a decimal comma
+  Index first_index = 1;             ///< LIBSVM: what indices count from, 1 or 0
 };
 
 /// Whether the labels, in the order of the file, are sorted or come in blocks, so that a part of the file is
@@ -96,6 +126,20 @@ class LineReader {
   /// A reader of lines that are in the middle of this input.
   LineReader part(std::string_view lines) const;
 
+  /// Whether the last line ended in a newline.
+  bool ended_in_newline() const { return ended_; }
+  /// Lines that were passed over as comments.
+  long comments() const { return comments_; }
+  void count_comment() {
+    ++comments_;
+    if (comments_ == 1 || line_.size() < 4096) comment_.assign(line_.substr(0, 4096));
+  }
+  /// The last of them, or its beginning.
+  const std::string& comment() const { return comment_; }
+  /// Lines that were passed over because there was nothing in them.
+  long blanks() const { return blanks_; }
+  void count_blank() { ++blanks_; }
+
   /// Number of the last line, from 1; 0 before the first.
   long line_number() const { return number_; }
 
@@ -142,8 +186,12 @@ class LineReader {
   std::size_t end_ = 0;
   std::string_view line_;
   long number_ = 0;
+  long comments_ = 0;
+  long blanks_ = 0;
+  std::string comment_;
   int read_error_ = 0;
   bool held_ = false;
+  bool ended_ = true;
 };
 
 namespace detail {
@@ -157,8 +205,9 @@ bool next_data_line(LineReader& reader, std::string_view& line);
               reader.line_number() == 0 ? "an empty file" : "nothing but blank lines and comments");
 }
 
-/// A growing array whose elements never move: pieces of at least 64 K elements. std::vector would copy what
-/// it has and need three times its size while it grows.
+/// A growing array whose elements never move, in pieces from 64 K elements on that grow with it: std::vector
+/// would copy what it has and need three times its size while it grows. Large pieces go back to the system at
+/// once when they are given back.
 template <class T>
 class Pieces {
   static_assert(std::is_trivially_copyable_v<T>);
@@ -193,6 +242,28 @@ class Pieces {
     other.free_ = 0;
   }
 
+  std::size_t size() const {
+    std::size_t sum = 0;
+    for (const Piece& piece : pieces_) sum += piece.size;
+    return sum;
+  }
+
+  /// Calls f(elements) as for_each_piece and gives the memory of each piece back when f has returned.
+  template <class F>
+  void drain(F&& f) {
+    for (Piece& piece : pieces_) {
+      f(std::span<const T>(piece.data.get(), piece.size));
+      piece.data.reset();
+    }
+    pieces_.clear();
+    free_ = 0;
+  }
+  /// Calls f(elements) for all elements, which it may change.
+  template <class F>
+  void change(F&& f) {
+    for (Piece& piece : pieces_) f(std::span<T>(piece.data.get(), piece.size));
+  }
+
   /// Copies all elements, in their order, to `out`.
   void copy_to(T* out) const {
     for_each_piece([&](std::span<const T> part) {
@@ -208,9 +279,10 @@ class Pieces {
   };
 
   static constexpr std::size_t smallest = std::size_t{1} << 16;
+  static constexpr std::size_t largest = std::size_t{1} << 23;
 
   void add(std::size_t n) {
-    const std::size_t capacity = std::max(n, smallest);
+    const std::size_t capacity = (std::max)(n, std::clamp(size() / 2, smallest, largest));
     pieces_.push_back({std::unique_ptr<T[]>(new T[capacity]), 0});
     free_ = capacity;
   }
@@ -222,9 +294,12 @@ class Pieces {
 /// A size in words: "8.0 GiB".
 std::string bytes_in_words(double bytes);
 
-/// Whether a dense float32 matrix of rows x cols and its labels stay within `limit` bytes.
-inline bool fits_memory(std::uint64_t rows, std::uint64_t cols, std::uint64_t limit) {
-  return rows <= limit / sizeof(float) / (cols + 1);
+/// What loading and training take, as LoadOptions::memory_limit counts it; saturates.
+inline std::uint64_t memory_of(std::uint64_t rows, std::uint64_t cols, std::uint64_t bytes_per_value) {
+  const double bytes =
+      static_cast<double>(rows) * (static_cast<double>(cols) * static_cast<double>(bytes_per_value) + 8.0) +
+      static_cast<double>(cols) * static_cast<double>(LoadOptions::bytes_per_column);
+  return bytes < 1.8e19 ? static_cast<std::uint64_t>(bytes) : ~std::uint64_t{0};
 }
 
 /// What a loader adds to `warnings` when labels_sorted_in_blocks().
@@ -238,7 +313,8 @@ inline void warn_of_order(Dataset& data) {
     data.warnings.emplace_back(sorted_labels_warning);
 }
 
-[[noreturn]] void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t limit);
+[[noreturn]] void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t bytes,
+                               std::uint64_t limit);
 
 }  // namespace detail
 
@@ -279,7 +355,7 @@ ZIPML_FUNCTION bool labels_sorted_in_blocks(std::span<const float> labels) {
   }
   const double mean = n - s2 / n;
   const double variance = (s2 * (s2 + n * (n + 1)) - 2 * n * s3 - n * n * n) / (n * n * (n - 1));
-  return mean >= 10 && changes < mean / 2 && changes < mean - 6 * std::sqrt(std::max(variance, 0.0));
+  return mean >= 10 && changes < mean / 2 && changes < mean - 6 * std::sqrt((std::max)(variance, 0.0));
 }
 
 ZIPML_FUNCTION LineReader::LineReader(const std::string& path)
@@ -335,7 +411,7 @@ ZIPML_FUNCTION std::string_view LineReader::lines_ahead(std::size_t bytes) {
   }
   while (end_ - begin_ < bytes && refill_ahead()) {
   }
-  const std::string_view text(data_ + begin_, std::min(end_ - begin_, bytes));
+  const std::string_view text(data_ + begin_, (std::min)(end_ - begin_, bytes));
   return text.substr(0, text.rfind('\n') + 1);
 }
 
@@ -352,6 +428,7 @@ ZIPML_FUNCTION bool LineReader::deliver(std::string_view& line, std::size_t leng
   line_ = std::string_view(data_ + begin_, length);
   if (!line_.empty() && line_.back() == '\r') line_.remove_suffix(1);
   begin_ += consumed;
+  ended_ = consumed > length;
   ++number_;
   line = line_;
   return true;
@@ -420,7 +497,12 @@ ZIPML_FUNCTION bool next_data_line(LineReader& reader, std::string_view& line) {
   while (reader.next(line)) {
     std::size_t i = 0;
     while (i < line.size() && (line[i] == ' ' || line[i] == '\t')) ++i;
-    if (i < line.size() && line[i] != '#') return true;
+    if (i == line.size()) {
+      reader.count_blank();
+      continue;
+    }
+    if (line[i] != '#') return true;
+    reader.count_comment();
   }
   return false;
 }
@@ -435,13 +517,13 @@ ZIPML_FUNCTION std::string bytes_in_words(double bytes) {
   return std::string(digits, end.ptr) + ' ' + units[unit];
 }
 
-ZIPML_FUNCTION void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t limit) {
-  const double bytes = sizeof(float) * static_cast<double>(rows) * (static_cast<double>(cols) + 1);
-  throw Error(std::move(place), "the dense float32 matrix becomes too large",
+ZIPML_FUNCTION void throw_memory(Place place, std::uint64_t rows, std::uint64_t cols, std::uint64_t bytes,
+                                 std::uint64_t limit) {
+  throw Error(std::move(place), "the samples become too large",
               "at most " + bytes_in_words(static_cast<double>(limit)) +
-                  " (LoadOptions::memory_limit, which can be raised)",
-              bytes_in_words(bytes) + " for the " + std::to_string(rows) + " x " + std::to_string(cols) +
-                  " values so far");
+                  " (LoadOptions::memory_limit, --memory-limit)",
+              bytes_in_words(static_cast<double>(bytes)) + " for the " + std::to_string(rows) + " x " +
+                  std::to_string(cols) + " values so far and what training keeps of each column");
 }
 
 }  // namespace detail

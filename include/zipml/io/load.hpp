@@ -2,6 +2,7 @@
 /// \file
 /// Room io: loads samples from text of either format, chosen by what is in the file.
 
+#include <algorithm>
 #include <string>
 #include <string_view>
 
@@ -73,7 +74,9 @@ ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options) {
   const char separator = options.separator != '\0' ? options.separator : detail::find_separator(line);
   const bool table = separator == ' ' ? text.find_first_of(" \t") != std::string_view::npos
                                       : line.find(separator) != std::string_view::npos;
-  if (!table)
+  const bool goes_on =
+      std::count(line.begin(), line.end(), '"') % 2 == 1;  // a quoted field, in the next line
+  if (!table && !goes_on && !(options.predicting && options.like && options.like->columns.size() == 1))
     throw Error(reader.place(text.data()), "cannot tell the format",
                 "LIBSVM (label index:value ...) or CSV (fields separated by , ; tab or blanks)",
                 quote_input(text));

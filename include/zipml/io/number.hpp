@@ -53,6 +53,9 @@ inline bool is_any_of(std::string_view text, std::initializer_list<std::string_v
 /// become denormal or zero. The decimal point is a point whatever the locale.
 const char* parse_number(const char* first, const char* last, float& value);
 
+/// The same, rounded to double; of the same range, float32's.
+const char* parse_number(const char* first, const char* last, double& value);
+
 /// Whether all of `text` is one number that parse_number() accepts.
 inline bool is_number(std::string_view text) {
   float value = 0;
@@ -101,7 +104,7 @@ ZIPML_FUNCTION std::string quote_input(std::string_view text) {
 namespace detail {
 
 ZIPML_FUNCTION bool is_huge(const char* first, const char* last) {
-  constexpr std::int64_t far = 1'000'000'000'000;  // an exponent that no length of a line could undo
+  constexpr std::int64_t enough = 1'000'000'000'000;  // an exponent that no length of a line could undo
   std::int64_t point = 0;  // digits before the decimal point, from the first nonzero digit on
   bool nonzero = false, fraction = false;
   const char* p = first;
@@ -121,7 +124,7 @@ ZIPML_FUNCTION bool is_huge(const char* first, const char* last) {
   bool negative = false;
   for (; p < last; ++p) {
     if (*p == '-') negative = true;
-    if (is_digit(*p) && exponent < far) exponent = exponent * 10 + (*p - '0');
+    if (is_digit(*p) && exponent < enough) exponent = exponent * 10 + (*p - '0');
   }
   return point + (negative ? -exponent : exponent) > 0;
 }
@@ -137,19 +140,31 @@ ZIPML_FUNCTION bool equals_ignoring_case(std::string_view a, std::string_view b)
 
 }  // namespace detail
 
-ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, float& value) {
+namespace detail {
+
+template <class T>
+const char* parse_real(const char* first, const char* last, T& value) {
   const char* p = first;
   if (p < last && *p == '+') ++p;                                        // std::from_chars takes no plus
   const char* digits = p < last && *p == '-' && p == first ? p + 1 : p;  // ... but "+-1" is not a number
   if (digits == last || !(is_digit(*digits) || *digits == '.')) return nullptr;
   const std::from_chars_result result = std::from_chars(p, last, value);
-  if (result.ec == std::errc{})
-    return value <= std::numeric_limits<float>::max() && value >= std::numeric_limits<float>::lowest()
-               ? result.ptr
-               : nullptr;
-  if (result.ec != std::errc::result_out_of_range || detail::is_huge(digits, result.ptr)) return nullptr;
-  value = p != digits ? -0.0f : 0.0f;
+  // A double up to half way behind float32's largest number rounds to that.
+  constexpr T largest = sizeof(T) == 4 ? static_cast<T>((std::numeric_limits<float>::max)())
+                                       : static_cast<T>(3.4028235677973362e38);
+  if (result.ec == std::errc{}) return value <= largest && value >= -largest ? result.ptr : nullptr;
+  if (result.ec != std::errc::result_out_of_range || is_huge(digits, result.ptr)) return nullptr;
+  value = p != digits ? T{-0.0f} : T{0.0f};
   return result.ptr;
+}
+
+}  // namespace detail
+
+ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, float& value) {
+  return detail::parse_real(first, last, value);
+}
+ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, double& value) {
+  return detail::parse_real(first, last, value);
 }
 
 ZIPML_FUNCTION void throw_bad_number(Place place, const std::string& what, std::string_view text) {
@@ -165,6 +180,9 @@ ZIPML_FUNCTION void throw_bad_number(Place place, const std::string& what, std::
     comma = comma || c == ',';
     digit = digit || is_digit(c);
   }
+  if (decimal && digit && comma && text.find('.') != std::string_view::npos)
+    throw Error(std::move(place), what + " has a comma between its digits", "digits and a decimal point",
+                quote_input(text));
   if (decimal && digit && comma)
     throw Error(std::move(place), what + " has a decimal comma", "a decimal point", quote_input(text));
   // What is out of range is a number for a reader of one digit after the other, but not for parse_number().

@@ -25,7 +25,7 @@ concept ForkedRows = requires(R rows, const R& whole, LineReader& reader, const 
   R(reader, whole);
   rows.add_line(line);  // throws Error for a line that is wrong
   { whole.accepts(parts) } -> std::same_as<bool>;
-  rows.join(std::move(rows));
+  rows.join(std::move(rows), 0l);  // and the number of lines of the input in front of them
 };
 
 /// Adds all data lines that are left in `reader` to `rows`. The same rows, or the same Error, for any number
@@ -49,7 +49,7 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
     for (int k = 1; k <= team->size(); ++k) {
       const auto share = static_cast<std::size_t>(std::uint64_t{text.size()} * static_cast<unsigned>(k) /
                                                   static_cast<unsigned>(team->size()));
-      const std::size_t end = text.find('\n', std::max(share, begin + 1) - 1) + 1;  // text ends with one
+      const std::size_t end = text.find('\n', (std::max)(share, begin + 1) - 1) + 1;  // text ends with one
       if (begin < text.size())
         parts.push_back(std::make_unique<Part>(reader, text.substr(begin, end - begin), rows));
       begin = begin < text.size() ? end : begin;
@@ -70,7 +70,7 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
     if (wrong || !rows.accepts(all)) break;
     long lines = 0;
     for (const auto& part : parts) {
-      rows.join(std::move(part->rows));
+      rows.join(std::move(part->rows), reader.line_number() + lines);
       lines += part->reader.line_number();
     }
     reader.pass_over(text.size(), lines);

@@ -2,15 +2,17 @@
 /// \file
 /// Room model: the trained model, in the user's own units.
 
-#include <cmath>
+#include <memory>
 #include <string>
 
+#include <zipml/base/error.hpp>
 #include <zipml/base/views.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// prediction = <weights, a> + intercept for a sample a in the user's units; for a classifier its sign
-/// chooses between `low_label` and `high_label`.
+/// prediction = <weights, a> + intercept for a sample a in the user's units; for a classifier the sign of that
+/// margin chooses between `low_label` and `high_label`. To predict whole matrices, tables and packed stores:
+/// analysis/predict.hpp.
 struct LinearModel {
   Buffer<double> weights;  ///< d
   double intercept = 0.0;
@@ -18,39 +20,39 @@ struct LinearModel {
   double low_label = -1.0;
   double high_label = 1.0;
 
+  std::string loss = {};            ///< that it was trained with, "least-squares"; empty: unknown
+  std::string representation = {};  ///< of the samples, "variance-corrected:2,uniform"; empty: unknown
+  Index rows = 0;                   ///< that it was trained on; 0: unknown
+  Buffer<double> means = {};        ///< d, of the training rows; empty: unknown
+  Buffer<double> deviations = {};   ///< d, of the training rows; empty: unknown
+  std::shared_ptr<const Schema> schema = nullptr;  ///< what its features are called, or null
+
   Index cols() const { return weights.size(); }
 
-  /// The margin of one sample of d features, O(d).
+  /// The margin of one sample of d features, which the caller answers for, O(d).
   double margin(const float* sample) const {
     double sum = intercept;
     for (Index j = 0; j < cols(); ++j) sum += weights[j] * static_cast<double>(sample[j]);
     return sum;
   }
-  /// The predicted label of one sample: the margin, or for a classifier one of the two label values.
-  double predict(const float* sample) const {
-    const double z = margin(sample);
-    return classifies ? (z < 0.0 ? low_label : high_label) : z;
+  /// The label that a margin stands for: itself, or for a classifier one of the two label values.
+  double label_of(double margin) const {
+    return classifies ? (margin < 0.0 ? low_label : high_label) : margin;
+  }
+  /// The predicted label of one sample of d features.
+  double predict(const float* sample) const { return label_of(margin(sample)); }
+  /// A label as the user's table writes it: its text where labels were text, else the number.
+  std::string label_text(double label) const {
+    if (schema && !schema->classes.empty() && label >= 0.0 &&
+        label < static_cast<double>(schema->classes.size()))
+      return schema->classes[static_cast<std::size_t>(label)];
+    return number_text(label);
+  }
+  /// How much feature j matters: its weight on columns of deviation 1; the weight itself where deviations are
+  /// unknown.
+  double standardised_weight(Index j) const {
+    return deviations.empty() ? weights[j] : weights[j] * deviations[j];
   }
 };
-
-/// Root mean squared error of the predictions, in the labels' units.
-inline double rmse(const LinearModel& model, const MatrixView& features, const float* labels) {
-  MatrixRows rows(features);
-  double sum = 0.0;
-  for (Index i = 0; i < features.rows; ++i) {
-    const double error = model.predict(rows(i)) - static_cast<double>(labels[i]);
-    sum += error * error;
-  }
-  return std::sqrt(sum / static_cast<double>(features.rows));
-}
-
-/// Share of the labels that a classifier predicts.
-inline double accuracy(const LinearModel& model, const MatrixView& features, const float* labels) {
-  MatrixRows rows(features);
-  Index right = 0;
-  for (Index i = 0; i < features.rows; ++i)
-    right += model.predict(rows(i)) == static_cast<double>(labels[i]) ? 1 : 0;
-  return static_cast<double>(right) / static_cast<double>(features.rows);
-}
 
 }  // namespace zipml::inline ZIPML_ABI

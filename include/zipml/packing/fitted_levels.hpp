@@ -58,7 +58,7 @@ class LevelsCollector {
     ColumnTables all(rows.cols, 1 << bits);
     all.fitted = true;
     for (Index first = 0; first < rows.cols; first += together) {
-      const Index count = std::min(together, rows.cols - first);
+      const Index count = (std::min)(together, rows.cols - first);
       LevelsCollector collector(columns, centred, first, count);
       collector.add(rows);
       const ColumnTables some = collector.tables(policy, bits);
@@ -81,7 +81,7 @@ namespace detail {
 /// Levels as floats; a shorter table repeats its last one.
 inline void fill_table(const FoundLevels& found, std::span<float> table) {
   for (std::size_t k = 0; k < table.size(); ++k)
-    table[k] = static_cast<float>(found.levels[std::min(k, found.levels.size() - 1)]);
+    table[k] = static_cast<float>(found.levels[(std::min)(k, found.levels.size() - 1)]);
 }
 
 }  // namespace detail
@@ -149,7 +149,7 @@ ZIPML_FUNCTION void LevelsCollector::add(const MatrixView& rows) {
   constexpr Index piece = 1024;
   float values[piece];
   for (Index first = 0; first < rows.rows; first += piece) {
-    const Index count = std::min(piece, rows.rows - first);
+    const Index count = (std::min)(piece, rows.rows - first);
     for (Index j = 0; j < static_cast<Index>(histograms_.size()); ++j) {
       const Range range = ranges_[static_cast<std::size_t>(j)];
       Index inside = 0;
@@ -245,7 +245,7 @@ ZIPML_FUNCTION SharedLevels SharedOptimalLevelsPolicy::levels(const MatrixView& 
   shared.entries = Buffer<std::uint8_t>(Index{1} << bits);
   for (Index k = 0; k < shared.entries.size(); ++k)
     shared.entries[k] = static_cast<std::uint8_t>(
-        found.levels[std::min(static_cast<std::size_t>(k), found.levels.size() - 1)]);
+        found.levels[(std::min)(static_cast<std::size_t>(k), found.levels.size() - 1)]);
   shared.tables = ColumnTables(features.cols, 1 << bits);
   for (Index j = 0; j < features.cols; ++j)
     for (int k = 0; k < shared.tables.count; ++k)

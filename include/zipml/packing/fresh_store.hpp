@@ -49,7 +49,7 @@ class FreshPackedStore : public PackedStore<Encoding, Decoder> {
 /// of draws defines; each epoch pays for reading and rounding the float32 samples.
 template <class Encoding, LevelsPolicy Policy>
 ZIPML_NOINLINE FreshPackedStore<Encoding, typename Policy::Decoder> pack_fresh(
-    const MatrixView& features, std::span<const float> labels, const Policy& policy, int bits,
+    const MatrixView& features, const LabelView& labels, const Policy& policy, int bits,
     const QuantizeOptions& options) {
   using Packer = detail::Packer<Encoding, typename Policy::Decoder, StochasticRounding>;
   QuantizeOptions without_pilot =

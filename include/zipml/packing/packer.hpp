@@ -118,7 +118,7 @@ class Packer {
       if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
   }
 
-  Store pack(std::span<const float> labels) const {
+  Store pack(const LabelView& labels) const {
     Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), bits_);
     make_decoder(store);
     if constexpr (Encoding::has_bias) store.bias = Buffer<float>(features_.cols);
@@ -129,7 +129,7 @@ class Packer {
       reading.row_step = store.decoder.row_step.data();
     }
     if (const Index rows = pilot_rows(features_.rows, features_.cols, options_.pilot); rows > 0) {
-      store.pilot = fit_pilot(features_, labels, store.placement(), store.standardization(), rows,
+      store.pilot = fit_pilot(features_, labels.values, store.placement(), store.standardization(), rows,
                               options_.threads, isa_);
       if (!store.pilot.empty()) {
         store.pilot.labels = label_fingerprint(store.targets().of(0));
@@ -289,12 +289,13 @@ class Packer {
       Buffer<typename Encoding::Code> base(group_rows * d + column_piece);
       Buffer<std::uint8_t> ups(base.size());
       const Index first_group = chunks_.first * chunk_groups;
-      const Index end_group = std::min(first_group + chunks_.count * chunk_groups, store_.layout().groups());
+      const Index end_group =
+          (std::min)(first_group + chunks_.count * chunk_groups, store_.layout().groups());
       Index first_known = 0;  // of ids_
       for (Index group = first_group; group < end_group; ++group) {
         if (group % known_groups == 0 || group == first_group) {
           first_known = group * group_rows;
-          store_.row_ids(first_known, std::min(known_rows, n - first_known), ids_);
+          store_.row_ids(first_known, (std::min)(known_rows, n - first_known), ids_);
         }
         for (Index r = 0; r < group_rows; ++r) {
           const Index i = group * group_rows + r;
@@ -356,8 +357,8 @@ class Packer {
         for (Index j = 0; j < packer_.features_.cols; ++j) {
           const auto v = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
           standardised_[j] = v;
-          range.min = j == 0 ? v : std::min(range.min, v);
-          range.max = j == 0 ? v : std::max(range.max, v);
+          range.min = j == 0 ? v : (std::min)(range.min, v);
+          range.max = j == 0 ? v : (std::max)(range.max, v);
         }
         if (packer_.options_.scaling == Scaling::row_max_abs) center(range, 0.0);
         const UniformGrid levels(range.min, range.max, 1 << packer_.bits_);
@@ -534,7 +535,7 @@ Packer<Encoding, typename Policy::Decoder, R> make_packer(const MatrixView& feat
 /// Throws Error on n = 0, on values or labels that are not finite, on a range beyond float32.
 template <class Encoding, LevelsPolicy Policy, class R>
 ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack(const MatrixView& features,
-                                                                    std::span<const float> labels,
+                                                                    const LabelView& labels,
                                                                     const Policy& policy, R, int bits,
                                                                     const QuantizeOptions& options) {
   return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
@@ -546,7 +547,7 @@ namespace detail {
 
 ZIPML_FUNCTION void center(ColumnStatistics& column, double middle) {
   const double reach =
-      std::max(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
+      (std::max)(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
   column.min = static_cast<float>(middle - reach);
   column.max = static_cast<float>(middle + reach);
 }

@@ -75,7 +75,7 @@ ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> ask
   }
   constexpr Index fewest = 128;
   const Index most = rows / 2;
-  return most >= fewest ? std::min(std::max({Index{4000}, 100 * cols, rows / 32}), most) : 0;
+  return most >= fewest ? (std::min)((std::max)({Index{4000}, 100 * cols, rows / 32}), most) : 0;
 }
 
 namespace detail {
@@ -138,7 +138,7 @@ class PilotSample {
       Buffer<float> scratch(padded_);
       float* sums = of_chunks_.data() + first / statistics_chunk * padded_;
       std::fill_n(sums, padded_, 0.0f);
-      for (Index i = first; i < std::min(end, count); ++i)
+      for (Index i = first; i < (std::min)(end, count); ++i)
         lane_add(isa_, r[i], values_.data() + i * padded_, sums, scratch.data(), padded_);
     });
     std::fill(out.begin(), out.end(), 0.0);
@@ -153,7 +153,7 @@ class PilotSample {
     team_.run([&](int part) {
       const Share mine = share_of(chunks_, 1, part, team_.size());
       for (Index chunk = mine.first; chunk < mine.first + mine.count; ++chunk)
-        work(chunk * statistics_chunk, std::min(rows_, (chunk + 1) * statistics_chunk));
+        work(chunk * statistics_chunk, (std::min)(rows_, (chunk + 1) * statistics_chunk));
     });
   }
 

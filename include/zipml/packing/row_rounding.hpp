@@ -216,7 +216,7 @@ bool round_pieces(const float* values, Index d, Index readable, const RoundedRow
       outside = piece(values + j, j, to) || outside;
     } else {
       float tail[Width] = {};
-      std::memcpy(tail, values + j, static_cast<std::size_t>(std::min(Width, d - j)) * sizeof(float));
+      std::memcpy(tail, values + j, static_cast<std::size_t>((std::min)(Width, d - j)) * sizeof(float));
       outside = piece(tail, j, to) || outside;
     }
   }

@@ -25,7 +25,7 @@ FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index interv
 ZIPML_FUNCTION FoundLevels find_adaquant_levels(const LevelCandidates& candidates, Index intervals) {
   if (intervals < 1) throw Error("a table needs an interval", "at least 1", std::to_string(intervals));
   if (candidates.size() == 0) throw Error("there are no values to place levels on", "at least one", "none");
-  intervals = std::min(intervals, candidates.size());
+  intervals = (std::min)(intervals, candidates.size());
   const Index alone = 2 * intervals - 1;
   List<Index> chain;
   for (Index i = 0; i < candidates.size(); ++i) chain.push_back(i);

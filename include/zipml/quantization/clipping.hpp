@@ -99,7 +99,7 @@ Buffer<Range> clipping_ranges(const MatrixView& matrix, double fraction);
 ZIPML_FUNCTION ClippingCollector::ClippingCollector(Index d, Index n, double fraction) : d_(d), tails_(d) {
   if (!(fraction >= 0.0 && fraction < 0.5))
     throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5", number_text(fraction));
-  keep_ = std::min(n, static_cast<Index>(fraction * static_cast<double>(n)) + 1);
+  keep_ = (std::min)(n, static_cast<Index>(fraction * static_cast<double>(n)) + 1);
   smallest_ = Buffer<float>(checked_product(keep_, d, "the tails of the columns"));
   largest_ = Buffer<float>(keep_ * d);
 }

@@ -191,7 +191,7 @@ ZIPML_FUNCTION LevelCandidates::Cell LevelCandidates::cell(Index j, Index m) con
   if (!(between > 0.0)) return {0.0, position(m), 0.0};
   const double sum = b.sum - a.sum;
   return {between, centre_ + sum / between,
-          std::max(0.0, (b.squares - a.squares) - pinned(sum * sum) / between)};
+          (std::max)(0.0, (b.squares - a.squares) - pinned(sum * sum) / between)};
 }
 
 ZIPML_FUNCTION void LevelCandidates::add_weight(double weight) {

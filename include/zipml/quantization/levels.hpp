@@ -73,7 +73,7 @@ class UniformGrid {
     if (step == 0.0f) return {0, 0.0f};
     // Nothing here multiplies before it adds, so that contraction into FMA cannot change a bit.
     const float place = std::clamp((x - offset) / step, 0.0f, last);
-    const int code = std::min(static_cast<int>(place), static_cast<int>(last) - 1);
+    const int code = (std::min)(static_cast<int>(place), static_cast<int>(last) - 1);
     float fraction = place - static_cast<float>(code);
     if (fraction < snap) fraction = 0.0f;
     if (fraction > 1.0f - snap) fraction = 1.0f;

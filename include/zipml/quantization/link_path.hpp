@@ -62,10 +62,10 @@ class LinkPathSearch {
       double next = fee * std::clamp(ratio * ratio * ratio, 1e-6, 1e6);
       if (path.links() < links) {
         if (!(fee > nothing)) return std::move(path.nodes);  // more links would cost no less
-        next = std::min(next, fee * 0.95);
+        next = (std::min)(next, fee * 0.95);
         fewer = std::move(path);
       } else {
-        next = std::max(next, fee * 1.05);
+        next = (std::max)(next, fee * 1.05);
         more = std::move(path);
       }
       if (known && (fewer.nodes.empty() || more.nodes.empty()))  // a stretch of T that is not like k^-2
@@ -170,7 +170,7 @@ class LinkPathSearch {
       step *= 2;
       high = low + step;
     }
-    high = std::min(high, end_ + 1);
+    high = (std::min)(high, end_ + 1);
     while (high - low > 1) {
       const Index middle = low + (high - low) / 2;
       (via(later, middle) < via(earlier, middle) ? high : low) = middle;
@@ -207,13 +207,13 @@ SomeNodes coarse_nodes(const Cost& cost, Index last, Index wanted) {
   const Index stride = std::max<Index>(1, last / (8 * wanted));
   double total = 0.0;
   for (Index j = 0; j < last; j += stride)
-    total += std::cbrt(std::max(0.0, cost(j, std::min(j + stride, last))));
+    total += std::cbrt((std::max)(0.0, cost(j, (std::min)(j + stride, last))));
   SomeNodes some;
   some.nodes.push_back(0);
   const double share = total / static_cast<double>(wanted);
   double sum = 0.0;
   for (Index j = 0; j + stride < last; j += stride) {
-    const double length = std::cbrt(std::max(0.0, cost(j, j + stride)));
+    const double length = std::cbrt((std::max)(0.0, cost(j, j + stride)));
     sum += length;
     if (sum < share) continue;
     if (length > share)  // a long tail: a few values far apart, each of which matters
@@ -221,7 +221,7 @@ SomeNodes coarse_nodes(const Cost& cost, Index last, Index wanted) {
     some.nodes.push_back(j + stride);
     sum = std::fmod(sum, share);
   }
-  for (Index m = std::max(some.nodes.back() + 1, last - stride); m <= last; ++m) some.nodes.push_back(m);
+  for (Index m = (std::max)(some.nodes.back() + 1, last - stride); m <= last; ++m) some.nodes.push_back(m);
   return some;
 }
 
@@ -229,7 +229,7 @@ SomeNodes coarse_nodes(const Cost& cost, Index last, Index wanted) {
 template <class Cost>
 List<Index> link_path(const Cost& cost, Index last, Index links) {
   if (links == 1 || last <= 1) return last == 0 ? List<Index>{0} : List<Index>{0, last};
-  links = std::min(links, last);
+  links = (std::min)(links, last);
   const auto k = static_cast<double>(links);
   double fee = 2.0 * cost(0, last) / (k * k * k);
   const Index coarse = std::clamp<Index>(32 * links, 1024, Index{1} << 14);

@@ -46,7 +46,7 @@ inline FoundLevels table_of(const LevelCandidates& candidates, const List<Index>
     found.levels.push_back(candidates.position(chain[k]));
     if (k > 0) found.cost += candidates.rounding_variance(chain[k - 1], chain[k]);
   }
-  found.cost = std::max(found.cost, 0.0);
+  found.cost = (std::max)(found.cost, 0.0);
   return found;
 }
 

@@ -60,7 +60,7 @@ ZIPML_FUNCTION void round_symmetric(const float* v, Index n, const VectorRoundin
   for (Index first = 0; first < n; first += 8) {
     const auto group = static_cast<std::uint32_t>((how.place.first_column + first) / 8);
     const PhiloxWords words = how.random.words(how.place.stream, how.place.draw, group, how.place.row);
-    const Index end = std::min(first + 8, n);
+    const Index end = (std::min)(first + 8, n);
     for (Index j = first; j < end; ++j) {
       const auto k = static_cast<unsigned>(j - first);
       const auto random = static_cast<std::int32_t>(words[k / 2] >> (16 * (k % 2)) & 0xffffu);

@@ -9,6 +9,7 @@
 #include <cstdint>
 #include <cstring>
 #include <limits>
+#include <memory>
 #include <type_traits>
 
 #include <zipml/base/error.hpp>
@@ -68,7 +69,7 @@ Buffer<double> sums_over_rows(ThreadTeam& team, const MatrixView& matrix, const 
     MatrixRows rows(matrix);
     for (Index chunk = share.first; chunk < share.first + share.count; ++chunk) {
       const Index first = chunk * statistics_chunk;
-      const Index end = std::min(first + statistics_chunk, matrix.rows);
+      const Index end = (std::min)(first + statistics_chunk, matrix.rows);
       for (Index i = first; i < end; ++i) f(part, rows(i), of_chunks.data() + chunk * d);
     }
   });
@@ -89,8 +90,14 @@ Buffer<ColumnStatistics> column_statistics(const MatrixView& matrix, int threads
 struct Standardization {
   Buffer<double> mean;   ///< d
   Buffer<double> scale;  ///< d, never 0
+  /// What the samples have lost before they were rounded to float32, as MatrixView::offsets; null: nothing.
+  /// The user's value is offset + mean + scale * standard.
+  std::shared_ptr<const Buffer<double>> offsets = nullptr;
+  std::shared_ptr<const Schema> schema = nullptr;  ///< whose columns these are, or null
 
   Index cols() const { return mean.size(); }
+  /// Mean of column j in the user's units.
+  double user_mean(Index j) const { return mean[j] + (offsets ? (*offsets)[j] : 0.0); }
   /// A value of column j in standardised units.
   double apply(double value, Index j) const { return (value - mean[j]) / scale[j]; }
 };
@@ -112,10 +119,13 @@ struct LabelStatistics {
   double mean = 0.0;
   double deviation = 0.0;
   bool two_values = false;  ///< every label is min or max, and min < max
+  /// What was subtracted from the labels before they were rounded to float32 (LabelView): all of the above
+  /// are of what is left.
+  double offset = 0.0;
 };
 
 /// O(n). Throws Error for n = 0 or labels that are not finite.
-LabelStatistics label_statistics(const float* labels, Index n);
+LabelStatistics label_statistics(const LabelView& labels);
 
 #if ZIPML_DEFINES
 
@@ -162,8 +172,8 @@ ZIPML_FUNCTION Buffer<ColumnStatistics> column_statistics(const MatrixView& matr
     column.min = lowest[0][j];
     column.max = highest[0][j];
     for (std::size_t part = 1; part < lowest.size(); ++part) {
-      column.min = std::min(column.min, lowest[part][j]);
-      column.max = std::max(column.max, highest[part][j]);
+      column.min = (std::min)(column.min, lowest[part][j]);
+      column.max = (std::max)(column.max, highest[part][j]);
     }
     mean[j] = column.min == column.max ? static_cast<double>(column.min) : total[j] / n;
     column.mean = mean[j];
@@ -190,13 +200,15 @@ ZIPML_FUNCTION Standardization standardization_of(const Buffer<ColumnStatistics>
   return map;
 }
 
-ZIPML_FUNCTION LabelStatistics label_statistics(const float* labels, Index n) {
-  require_finite(MatrixView{labels, n, 1, 1}, "the label vector");
-  const auto columns = column_statistics(MatrixView{labels, n, 1, 1});
-  LabelStatistics result{columns[0].min, columns[0].max, columns[0].mean, columns[0].deviation, false};
-  result.two_values = result.min < result.max && std::all_of(labels, labels + n, [&](float y) {
-                        return y == result.min || y == result.max;
-                      });
+ZIPML_FUNCTION LabelStatistics label_statistics(const LabelView& labels) {
+  const MatrixView column{labels.data(), labels.size(), 1, 1};
+  require_finite(column, "the label vector");
+  const auto columns = column_statistics(column);
+  LabelStatistics result{columns[0].min,       columns[0].max, columns[0].mean,
+                         columns[0].deviation, false,          labels.offset};
+  result.two_values =
+      result.min < result.max && std::all_of(labels.values.begin(), labels.values.end(),
+                                             [&](float y) { return y == result.min || y == result.max; });
   return result;
 }
 

@@ -35,8 +35,8 @@ class ValueHistogram {
 
   float centre() const { return centre_; }
   Index count() const { return count_; }
-  float min() const { return min_; }
-  float max() const { return max_; }
+  float lowest() const { return min_; }
+  float highest() const { return max_; }
 
   /// Throws Error for a value that is not finite, or farther from the centre than float32 reaches; the
   /// histogram is of no use then.
@@ -83,7 +83,7 @@ class ValueHistogram {
       std::uint32_t word;
       std::memcpy(&word, &key, sizeof word);
       std::uint32_t slot = (word * 2654435769u) >> 22;
-      while (entries_[slot].times > 0 && entries_[slot].value != key) slot = (slot + 1) % slots;
+      while (entries_[slot].times > 0 && entries_[slot].value != key) slot = (slot + 1) % slot_count;
       if (entries_[slot].times == 0 && ++used_ > limit) return;
       entries_[slot].value = key;
       entries_[slot].times += times;
@@ -104,12 +104,12 @@ class ValueHistogram {
 
    private:
     static constexpr int limit = 256;
-    static constexpr std::uint32_t slots = 1024;
+    static constexpr std::uint32_t slot_count = 1024;
     struct Entry {
       float value = 0.0f;
       std::uint64_t times = 0;
     };
-    List<Entry> entries_ = List<Entry>(slots);
+    List<Entry> entries_ = List<Entry>(slot_count);
     int used_ = 0;
   };
 
@@ -146,7 +146,7 @@ class ValueHistogram {
 
   float centre_;
   Index count_ = 0;
-  float min_ = std::numeric_limits<float>::max();
+  float min_ = (std::numeric_limits<float>::max)();
   float max_ = std::numeric_limits<float>::lowest();
   Index pending_ = 0;                             // values since the last spill
   std::array<std::int32_t, page_count> pages_{};  // first bin of each page, -1: none yet
@@ -162,7 +162,7 @@ ZIPML_FUNCTION void ValueHistogram::add(const float* values, Index n, Index stri
   const float* const first = values;
   const Index all = n;
   while (n > 0) {
-    const Index piece = std::min(n, spill_after - pending_);
+    const Index piece = (std::min)(n, spill_after - pending_);
     add_piece(values, piece, stride);
     pending_ += piece;
     if (pending_ == spill_after) spill();
@@ -188,8 +188,8 @@ ZIPML_FUNCTION void ValueHistogram::merge(const ValueHistogram& other) {
       to.squares += from.squares;
     }
   }
-  min_ = std::min(min_, other.min_);
-  max_ = std::max(max_, other.max_);
+  min_ = (std::min)(min_, other.min_);
+  max_ = (std::max)(max_, other.max_);
   count_ += other.count_;
   distinct_.merge(other.distinct_);
 }
@@ -231,8 +231,8 @@ ZIPML_FUNCTION void ValueHistogram::add_piece(const float* values, Index n, Inde
     high[0] = value > high[0] ? value : high[0];
   }
   for (Index s = 0; s < streams; ++s) {
-    min_ = std::min(min_, low[s]);
-    max_ = std::max(max_, high[s]);
+    min_ = (std::min)(min_, low[s]);
+    max_ = (std::max)(max_, high[s]);
   }
 }
 
@@ -290,13 +290,13 @@ ZIPML_FUNCTION List<LevelCandidates::Bin> ValueHistogram::edges() const {
     // Places are multiples of the unit in the last place of a float32 of this exponent.
     const double unit = std::ldexp(1.0, static_cast<int>(exponent == 0 ? 1 : exponent) - 150);
     const double whole = exponent == 0 ? 0.0 : 8388608.0;
-    const double near = (whole + static_cast<double>(b << place_bits)) * unit;
+    const double rough = (whole + static_cast<double>(b << place_bits)) * unit;
     constexpr std::uint64_t width = std::uint64_t{1} << place_bits;
-    const double far = near + static_cast<double>(width) * unit;
+    const double beyond = rough + static_cast<double>(width) * unit;
     const auto count = static_cast<double>(found.count);
     const std::uint64_t place = found.sum / found.count;
     if (place * found.count == found.sum && place * found.sum == found.squares) {  // all values are one
-      const double distance = near + static_cast<double>(place) * unit;
+      const double distance = rough + static_cast<double>(place) * unit;
       all.push_back({position(negative ? -distance : distance), count});
       return;
     }
@@ -304,9 +304,9 @@ ZIPML_FUNCTION List<LevelCandidates::Bin> ValueHistogram::edges() const {
     const std::uint64_t below = negative ? found.sum : width * found.count - found.sum;
     const std::uint64_t squares =
         negative ? found.squares : found.squares + width * (width * found.count - 2 * found.sum);
-    all.push_back({position(negative ? -far : near), 0.0});
-    const double edge = static_cast<double>(centre_) + (negative ? -near : far);
-    const double upper = position(negative ? -near : far);
+    all.push_back({position(negative ? -beyond : rough), 0.0});
+    const double edge = static_cast<double>(centre_) + (negative ? -rough : beyond);
+    const double upper = position(negative ? -rough : beyond);
     const double shift = edge - upper;  // not 0 where the bin holds the highest value
     const double distance = -static_cast<double>(below) * unit;
     all.push_back({upper, count, distance + count * shift,

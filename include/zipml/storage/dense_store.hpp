@@ -21,7 +21,7 @@ class DenseStore : public StoreHeader {
 
   DenseStore() = default;
   /// O(n d). Throws Error on values that are not finite or on n = 0.
-  DenseStore(const MatrixView& features, std::span<const float> labels, bool standardize, std::uint64_t seed)
+  DenseStore(const MatrixView& features, const LabelView& labels, bool standardize, std::uint64_t seed)
       : DenseStore(features, labels, column_statistics(features), standardize, seed) {}
 
   /// A store around values that are standardised and in store order already.
@@ -44,8 +44,8 @@ class DenseStore : public StoreHeader {
   void decode_row(Index i, int /*draw*/, float* out) const { std::copy_n(row(i), cols(), out); }
 
  private:
-  DenseStore(const MatrixView& features, std::span<const float> labels,
-             const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed);
+  DenseStore(const MatrixView& features, const LabelView& labels, const Buffer<ColumnStatistics>& columns,
+             bool standardize, std::uint64_t seed);
 
   Buffer<float> values_;
 };
@@ -64,7 +64,7 @@ ZIPML_FUNCTION SampleView DenseStore::samples() const {
   return view;
 }
 
-ZIPML_FUNCTION DenseStore::DenseStore(const MatrixView& features, std::span<const float> labels,
+ZIPML_FUNCTION DenseStore::DenseStore(const MatrixView& features, const LabelView& labels,
                                       const Buffer<ColumnStatistics>& columns, bool standardize,
                                       std::uint64_t seed)
     : StoreHeader(features, labels, columns, standardize, seed),

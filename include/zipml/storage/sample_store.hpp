@@ -72,8 +72,8 @@ class SampleSet {
 class StoreHeader {
  public:
   StoreHeader() = default;
-  StoreHeader(const MatrixView& features, std::span<const float> labels,
-              const Buffer<ColumnStatistics>& columns, bool standardize, std::uint64_t seed);
+  StoreHeader(const MatrixView& features, const LabelView& labels, const Buffer<ColumnStatistics>& columns,
+              bool standardize, std::uint64_t seed);
 
   Index rows() const { return placement_.rows(); }
   Index cols() const { return cols_; }
@@ -83,7 +83,7 @@ class StoreHeader {
   Index row_id(Index i) const { return placement_.row_id(i); }
   void row_ids(Index first, Index count, Index* out) const { placement_.row_ids(first, count, out); }
   const Targets& targets() const { return targets_; }
-  /// Labels in the user's units, in store order.
+  /// Labels in the user's units less label_statistics().offset, in store order.
   const Buffer<float>& labels() const { return targets_.values(); }
   const LabelStatistics& label_statistics() const { return targets_.statistics(0); }
   /// From the user's columns to those that the model is trained on.
@@ -113,13 +113,16 @@ ZIPML_FUNCTION SampleSet::SampleSet(SampleView samples, Targets targets, Standar
                 std::to_string(standardization_.cols()));
 }
 
-ZIPML_FUNCTION StoreHeader::StoreHeader(const MatrixView& features, std::span<const float> labels,
+ZIPML_FUNCTION StoreHeader::StoreHeader(const MatrixView& features, const LabelView& labels,
                                         const Buffer<ColumnStatistics>& columns, bool standardize,
                                         std::uint64_t seed)
     : cols_(features.cols),
       placement_(seed, features.rows),
       targets_(placement_, labels),
-      standardization_(standardize ? standardization_of(columns) : identity_standardization(features.cols)) {}
+      standardization_(standardize ? standardization_of(columns) : identity_standardization(features.cols)) {
+  standardization_.offsets = features.offsets;
+  standardization_.schema = features.schema;
+}
 
 #endif
 

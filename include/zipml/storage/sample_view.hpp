@@ -134,7 +134,7 @@ ZIPML_FUNCTION std::span<const std::byte> SampleView::memory_of(Index first, Ind
   const Index before = one_plane ? first % group_rows : first % block_rows;
   const Index group_bytes = layout.stored_bits * cols;
   const Index offset = (first - before) / group_rows * group_bytes;
-  const Index bytes = std::min((before + count + 7) / 8 * group_bytes, layout.bytes() - offset);
+  const Index bytes = (std::min)((before + count + 7) / 8 * group_bytes, layout.bytes() - offset);
   return std::as_bytes(std::span(codes + offset, static_cast<std::size_t>(bytes)));
 }
 

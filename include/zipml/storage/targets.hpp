@@ -8,6 +8,7 @@
 
 #include <zipml/base/random.hpp>
 #include <zipml/base/row_order.hpp>
+#include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -32,7 +33,7 @@ class RowPlacement {
   RowOrder order_;
 };
 
-/// n targets of each of m models, in store order and in the user's units.
+/// n targets of each of m models, in store order and in the user's units, but for statistics(m).offset.
 ///
 ///     zipml::Targets targets(store.placement(), {by_year, by_price});   // one list of n labels for each
 ///     model
@@ -41,12 +42,14 @@ class Targets {
   Targets() = default;
   /// The labels of one model, in the order of the user's rows. Throws Error when their number is not that of
   /// the rows or one is not finite.
-  Targets(const RowPlacement& placement, std::span<const float> labels)
-      : Targets(placement, std::span<const std::span<const float>>(&labels, 1)) {}
-  Targets(const RowPlacement& placement, std::initializer_list<std::span<const float>> labels)
-      : Targets(placement, std::span<const std::span<const float>>(labels.begin(), labels.size())) {}
+  Targets(const RowPlacement& placement, const LabelView& labels)
+      : Targets(placement, std::span<const LabelView>(&labels, 1)) {}
+  Targets(const RowPlacement& placement, std::initializer_list<LabelView> labels)
+      : Targets(placement, std::span<const LabelView>(labels.begin(), labels.size())) {}
   /// The same of several models.
-  Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels);
+  Targets(const RowPlacement& placement, std::span<const LabelView> labels);
+  Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
+      : Targets(placement, std::span<const LabelView>(List<LabelView>(labels.begin(), labels.end()))) {}
 
   Index rows() const { return rows_; }
   int models() const { return static_cast<int>(statistics_.size()); }
@@ -69,15 +72,15 @@ class Targets {
 
 #if ZIPML_DEFINES
 
-ZIPML_FUNCTION Targets::Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
+ZIPML_FUNCTION Targets::Targets(const RowPlacement& placement, std::span<const LabelView> labels)
     : rows_(placement.rows()),
       values_(checked_product(rows_, static_cast<Index>(labels.size()), "the targets")) {
   Index model = 0;
-  for (const std::span<const float> of_model : labels) {
-    if (static_cast<Index>(of_model.size()) != rows_)
+  for (const LabelView& of_model : labels) {
+    if (of_model.size() != rows_)
       throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
                   std::to_string(of_model.size()));
-    statistics_.push_back(label_statistics(of_model.data(), rows_));
+    statistics_.push_back(label_statistics(of_model));
     place(placement, of_model.data(), values_.data() + model++ * rows_);
   }
 }

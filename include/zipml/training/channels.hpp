@@ -59,7 +59,7 @@ struct Channel {
   bool rounds() const { return bits != 32; }
   bool is_stochastic() const { return rounds() && !nearest && !error_feedback; }
   /// Entries that share a scale, of d.
-  Index scaled_together(Index d) const { return scaling == ChannelScaling::block ? std::min(block, d) : d; }
+  Index scaled_together(Index d) const { return scaling == ChannelScaling::block ? (std::min)(block, d) : d; }
 
   /// Throws Error when a member is out of range, or members do not go together.
   void check(const char* name) const;
@@ -201,7 +201,7 @@ ZIPML_FUNCTION double Channel::relative_variance(Index d) const {
   const auto digits = std::bit_width(static_cast<std::uint64_t>(scaled_together(d)));
   const double reach = scaling == ChannelScaling::norm ? std::sqrt(static_cast<double>(d))
                                                        : std::sqrt(1.386 * static_cast<double>(digits));
-  if (bits == 1) return std::max(0.0, reach * reach - 1.0);
+  if (bits == 1) return (std::max)(0.0, reach * reach - 1.0);
   const double apart = reach / symmetric_levels(bits);
   return apart < 3.0 ? apart * apart / 6.0 : 0.8 * apart - 1.0;
 }
@@ -217,7 +217,7 @@ ZIPML_FUNCTION void ChannelDecoder::receive(const Message& message, float* out) 
 
 ZIPML_FUNCTION void ChannelDecoder::write(const Message& message, Index size, Index d, float* out) {
   for (Index k = 0; k < message.scales.size(); ++k) {
-    const Index end = std::min(k * size + size, d);
+    const Index end = (std::min)(k * size + size, d);
     const float scale = message.scales[k];
     if (message.table.empty())
       for (Index j = k * size; j < end; ++j) out[j] = scale * static_cast<float>(message.codes[j]);
@@ -270,7 +270,7 @@ ZIPML_FUNCTION const Message& ChannelEncoder::send(const KernelTable& kernels, s
 
 ZIPML_FUNCTION void ChannelEncoder::round(const KernelTable& kernels, std::uint64_t row, float* v) {
   // Non-finite vectors are sent unrounded; the receiver detects divergence.
-  if (!(kernels.largest(v, d_) <= std::numeric_limits<float>::max())) {
+  if (!(kernels.largest(v, d_) <= (std::numeric_limits<float>::max)())) {
     message_.values = Buffer<float>(padded(d_));
     std::copy_n(v, d_, message_.values.data());
     return;
@@ -279,10 +279,10 @@ ZIPML_FUNCTION void ChannelEncoder::round(const KernelTable& kernels, std::uint6
   const Index size = channel_.scaled_together(d_);
   Buffer<float>& scales = message_.scales;
   for (Index k = 0; k < scales.size(); ++k)
-    scales[k] = reach_of(kernels, v + k * size, std::min(size, d_ - k * size));
+    scales[k] = reach_of(kernels, v + k * size, (std::min)(size, d_ - k * size));
   if (!table_.empty() && (sent_ % channel_.refit == 0 || !fitted_)) fit(v);
   for (Index k = 0; k < scales.size(); ++k) {
-    const Index first = k * size, count = std::min(size, d_ - first);
+    const Index first = k * size, count = (std::min)(size, d_ - first);
     if (!fitted_)
       scales[k] = round_uniform(kernels, row, first, count, scales[k], v + first);
     else
@@ -307,12 +307,12 @@ ZIPML_FUNCTION float ChannelEncoder::reach_of(const KernelTable& kernels, const 
       squares += pinned(static_cast<double>(v[j]) * static_cast<double>(v[j]));
   }
   if (channel_.scaling == ChannelScaling::norm)
-    return std::max(largest, static_cast<float>(std::sqrt(squares)));
+    return (std::max)(largest, static_cast<float>(std::sqrt(squares)));
   // What lies beyond the levels is fed back as well: they reach as far as loses least in the mean of a
   // normal vector, in standard deviations (Max 1960, table II, continued).
   constexpr double reach[] = {1.224, 1.953, 2.474, 2.899, 3.27, 3.607, 3.922};
   const double deviation = std::sqrt(squares / static_cast<double>(count));
-  return std::min(largest, static_cast<float>(reach[channel_.bits - 2] * deviation));
+  return (std::min)(largest, static_cast<float>(reach[channel_.bits - 2] * deviation));
 }
 
 ZIPML_FUNCTION float ChannelEncoder::round_uniform(const KernelTable& kernels, std::uint64_t row, Index first,

@@ -37,7 +37,7 @@ namespace detail {
 ZIPML_FUNCTION Buffer<float> first_rows(const SampleView& samples) {
   constexpr Index values = Index{1} << 19;
   const Index d = samples.cols;
-  const Index n = std::min(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
+  const Index n = (std::min)(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
   Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
   for (Index i = 0; i < n; ++i) samples.decode_row(i, 0, rows.data() + i * d);
   return rows;
@@ -71,7 +71,7 @@ ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
   curvature.mean_eigenvalue = curvature.mean_norm / static_cast<double>(d + 1);
   for (Index j = 0; j < d; ++j)
     if (squares[j] > 0.0)
-      curvature.weighted_norm = std::max(curvature.weighted_norm, weighted[j] / squares[j]);
+      curvature.weighted_norm = (std::max)(curvature.weighted_norm, weighted[j] / squares[j]);
 
   const Buffer<float> rows = detail::first_rows(samples);
   const Index n = d > 0 ? rows.size() / d : 0;
@@ -95,7 +95,7 @@ ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
         std::sqrt(detail::dot(image.data(), image.data(), scratch.data(), d)) / static_cast<double>(n);
     std::swap(direction, image);
   }
-  curvature.top_eigenvalue = std::max(curvature.top_eigenvalue, 1.0);  // the intercept's own
+  curvature.top_eigenvalue = (std::max)(curvature.top_eigenvalue, 1.0);  // the intercept's own
   return curvature;
 }
 

@@ -43,7 +43,7 @@ class RealisedMatrix {
     std::fill_n(y, cols_ + 1, 0.0);
     constexpr Index piece = 4096;
     for (Index first = 0; first < rows; first += piece) {
-      const Index count = std::min(piece, rows - first);
+      const Index count = (std::min)(piece, rows - first);
       device_.begin_batch(first, count, x_.data(), intercepts_.data(), 0);
       while (device_.next_pass()) device_.add_pass(Estimator{}, detail::QuadraticForm<SquaredLoss>{});
       const auto share = static_cast<double>(count) / static_cast<double>(rows);
@@ -122,7 +122,7 @@ class DefinitenessTest {
       length += std::fabs(start[j]);
     }
     if (!(length > 0.0)) std::fill(start.begin(), start.end(), 1.0);
-    Index rows = std::min(rows_, std::max<Index>(8192, 32 * matrix_.size()));
+    Index rows = (std::min)(rows_, std::max<Index>(8192, 32 * matrix_.size()));
     for (;;) {
       const auto apply = [&](const double* x, double* y) {
         matrix_.apply(rows, x, y);
@@ -132,7 +132,7 @@ class DefinitenessTest {
       const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, detail::LinearMap(apply));
       Definiteness result;
       result.smallest_eigenvalue = spectrum.smallest;
-      result.scale = std::max(spectrum.scale, 1.0);
+      result.scale = (std::max)(spectrum.scale, 1.0);
       if (length > 0.0) {
         const double norm = static_cast<double>(matrix_.size()) + trace;  // standardised columns have trace d
         result.noise_gain = detail::rounded_up(1.0 + (trace + spectrum.inverse) / norm);

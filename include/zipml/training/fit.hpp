@@ -52,7 +52,7 @@ struct FitOptions {
 };
 
 /// How a training run ended.
-enum class Status {
+enum class FitStatus {
   completed,   ///< all epochs were used
   converged,   ///< the weights stopped moving
   stopped,     ///< by an observer
@@ -61,14 +61,14 @@ enum class Status {
                ///< the result depends on when it stopped: a warning
 };
 
-const char* to_string(Status status);
+const char* to_string(FitStatus status);
 
 /// A training run's result.
 struct Fit {
   LinearModel model;       ///< in the user's units
   Buffer<double> weights;  ///< standardised
   double intercept = 0.0;  ///< standardised
-  Status status = Status::completed;
+  FitStatus status = FitStatus::completed;
   std::string advice;              ///< a sentence on what to do; empty when all is well
   int epochs = 0;                  ///< that were used
   double step = 0.0;               ///< of the first iteration
@@ -90,7 +90,7 @@ struct Fit {
   double kept_correction = 1.0;    ///< share of the correction that Safety::shrink has left
   double added_ridge = 0.0;        ///< that Safety::ridge has added
 
-  bool success() const { return status != Status::diverged; }
+  bool success() const { return status != FitStatus::diverged; }
 };
 
 namespace detail {
@@ -102,17 +102,17 @@ std::string advice_for(const Fit& fit, bool indefinite);
 
 #if ZIPML_DEFINES
 
-ZIPML_FUNCTION const char* to_string(Status status) {
+ZIPML_FUNCTION const char* to_string(FitStatus status) {
   switch (status) {
-    case Status::completed:
+    case FitStatus::completed:
       return "completed";
-    case Status::converged:
+    case FitStatus::converged:
       return "converged";
-    case Status::stopped:
+    case FitStatus::stopped:
       return "stopped";
-    case Status::diverged:
+    case FitStatus::diverged:
       return "diverged";
-    case Status::indefinite:
+    case FitStatus::indefinite:
       return "indefinite";
   }
   return "unknown";
@@ -123,12 +123,12 @@ namespace detail {
 ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
   const std::string remedies =
       "take more bits, outliers, a ridge penalty, Safety::shrink, or naive with nearest rounding";
-  if (fit.status == Status::diverged && indefinite)
+  if (fit.status == FitStatus::diverged && indefinite)
     return "the rounded samples define no convex problem, and the weights ran away along it: " + remedies;
-  if (fit.status == Status::diverged)
+  if (fit.status == FitStatus::diverged)
     return "the loss grew instead of falling at step " + number_text(static_cast<float>(fit.step)) +
            ": take a smaller step or, when this was the automatic one, more bits or a ridge penalty";
-  if (fit.status == Status::indefinite)
+  if (fit.status == FitStatus::indefinite)
     return "the rounded samples define no convex problem (smallest eigenvalue " +
            number_text(static_cast<float>(*fit.smallest_eigenvalue)) +
            "), so that more epochs may be worse: " + remedies;

@@ -52,7 +52,7 @@ class FoldedModels {
   /// 0 for a column without steps, or with steps so small that float32 cannot divide by them.
   static float finite_ratio(float a, float b) {
     const float ratio = b > 0.0f ? a / b : 0.0f;
-    return std::fabs(ratio) <= std::numeric_limits<float>::max() ? ratio : 0.0f;
+    return std::fabs(ratio) <= (std::numeric_limits<float>::max)() ? ratio : 0.0f;
   }
 
   FoldedRounding how_;
@@ -113,11 +113,11 @@ ZIPML_FUNCTION double FoldedModels::fold(const KernelTable& kernels, const Rando
   }
   std::int8_t* codes = codes_.data() + m * padded_;
   float* rounded = rounded_.data() + m * padded_;
-  if (!(largest <= std::numeric_limits<float>::max())) {  // diverged: so do the margins
+  if (!(largest <= (std::numeric_limits<float>::max)())) {  // diverged: so do the margins
     std::fill_n(codes, padded_, std::int8_t{0});
     return std::numeric_limits<double>::quiet_NaN();
   }
-  const int levels = std::min(symmetric_levels(how_.bits), how_.most_levels);
+  const int levels = (std::min)(symmetric_levels(how_.bits), how_.most_levels);
   const float scale = scale_[m] = largest / static_cast<float>(levels);
   if (scale > 0.0f) {
     const VectorRounding rounding{

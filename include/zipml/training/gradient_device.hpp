@@ -104,11 +104,11 @@ class GradientDevice {
   }
   /// The margins of a model: a list for each draw, until the next pass.
   DrawLists<const float> margins_of(int model = 0) {
-    return {margins_.of(model, 0) + pass_.lead, margins_.slots(), pass_.count};
+    return {margins_.of(model, 0) + pass_.lead, margins_.places(), pass_.count};
   }
   /// Where the residuals of a model are to be written.
   DrawLists<float> residuals_of(int model = 0) {
-    return {residuals_.of(model, 0) + pass_.lead, residuals_.slots(), pass_.count};
+    return {residuals_.of(model, 0) + pass_.lead, residuals_.places(), pass_.count};
   }
   /// Adds sum_i r_i a_i over the rows of the pass for the draws of a mask and every model, r the residuals
   /// that were written. These must be finite. They are overwritten.
@@ -302,7 +302,7 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
 ZIPML_FUNCTION bool GradientDevice::next_pass() {
   if (next_ == end_) return false;
   const Index first = next_;
-  const Index count = std::min(end_ - next_, reader_->pass_rows(end_ - first_));
+  const Index count = (std::min)(end_ - next_, reader_->pass_rows(end_ - first_));
   next_ += count;
   const Share mine = reducer_ == nullptr ? Share{0, count}
                                          : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
@@ -319,7 +319,7 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   pass_.outliers = outliers_;
   reader_->begin_pass(pass_);
   if (next_ < end_)
-    look_ahead(next_, std::min(end_ - next_, reader_->pass_rows(end_ - first_)));
+    look_ahead(next_, (std::min)(end_ - next_, reader_->pass_rows(end_ - first_)));
   else if (announced_count_ > 0)
     look_ahead(announced_first_, reader_->pass_rows(std::exchange(announced_count_, 0)));
   return true;
@@ -337,7 +337,7 @@ ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
   // A worker's message holds the share of the gradient, and of the correction, that its own rows make.
   float residual = descend_exactly(m, -1.0f, sent);
   // Non-finite gradients cannot be rounded; the caller detects divergence.
-  constexpr float most = std::numeric_limits<float>::max();
+  constexpr float most = (std::numeric_limits<float>::max)();
   if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
   const Message& message = encoder.send(kernels_, batch_.batch, sent);
   if (reducer_ != nullptr) residual = receive_from_all(m, message, residual, sent);
@@ -420,10 +420,10 @@ ZIPML_FUNCTION void GradientDevice::look_ahead(Index first, Index count) {
 }
 
 ZIPML_FUNCTION void GradientDevice::reserve(Index rows) {
-  const Index slots = round_up(rows, group_rows) + group_rows;  // a pass may begin inside a group
-  if (slots <= margins_.slots()) return;
-  margins_ = PassSlots(models_, samples_.draws, slots);
-  residuals_ = PassSlots(models_, samples_.draws, slots);
+  const Index places = round_up(rows, group_rows) + group_rows;  // a pass may begin inside a group
+  if (places <= margins_.places()) return;
+  margins_ = PassSlots(models_, samples_.draws, places);
+  residuals_ = PassSlots(models_, samples_.draws, places);
 }
 
 #endif

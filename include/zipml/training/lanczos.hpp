@@ -59,8 +59,8 @@ inline int eigenvalues_below(const List<double>& a, const List<double>& b, doubl
 inline double smallest_of_tridiagonal(const List<double>& a, const List<double>& b) {
   double reach = 0.0;
   for (std::size_t k = 0; k < a.size(); ++k)
-    reach = std::max(reach, std::fabs(a[k]) + (k > 0 ? std::fabs(b[k - 1]) : 0.0) +
-                                (k < b.size() ? std::fabs(b[k]) : 0.0));
+    reach = (std::max)(reach, std::fabs(a[k]) + (k > 0 ? std::fabs(b[k - 1]) : 0.0) +
+                                  (k < b.size() ? std::fabs(b[k]) : 0.0));
   double low = -reach;
   double high = reach;
   for (int step = 0; step < 100 && high - low > 1e-12 * reach; ++step) {
@@ -100,7 +100,7 @@ ZIPML_FUNCTION Spectrum lanczos(Buffer<double> v, int steps, double enough, cons
       }
     spectrum.smallest = smallest_of_tridiagonal(alpha, beta);
     const double norm = normalise(w);
-    spectrum.scale = std::max(spectrum.scale, std::fabs(alpha.back()) + norm);
+    spectrum.scale = (std::max)(spectrum.scale, std::fabs(alpha.back()) + norm);
     if (spectrum.smallest < enough || norm <= 1e-9 * spectrum.scale) break;
     beta.push_back(norm);
     std::swap(v, w);

@@ -141,7 +141,7 @@ class TrainingLoop {
   void visit_batches(RowRange run, RowRange next, int epoch);
 
   void close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before);
-  void end_model(Fit& fit, std::size_t m, Status status) {
+  void end_model(Fit& fit, std::size_t m, FitStatus status) {
     fit.status = status;
     trains_[m] = 0;
   }
@@ -162,7 +162,7 @@ class TrainingLoop {
 
   static double moved(const Buffer<double>& a, const Buffer<double>& b) {
     double largest = 0.0;
-    for (Index j = 0; j < a.size(); ++j) largest = std::max(largest, std::fabs(a[j] - b[j]));
+    for (Index j = 0; j < a.size(); ++j) largest = (std::max)(largest, std::fabs(a[j] - b[j]));
     return largest;
   }
 
@@ -203,7 +203,7 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
                .team = &team_,
                .reducer = options.reducer}),
       measuring_(kernels, samples_, targets_, {.models = models(), .team = &team_}),
-      batch_(std::min(options.batch, samples_.rows)),
+      batch_((std::min)(options.batch, samples_.rows)),
       order_(samples_.rows, batch_, seed_),
       padded_(padded(samples_.cols)),
       x_(padded_ * models()),
@@ -276,7 +276,7 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
     fit.isa = kernels_.name;
     fit.step = static_cast<double>(step_of(0, 0));
     fit.seconds = seconds;
-    fit.seconds_per_epoch = (seconds - setup) / std::max(1, fit.epochs);
+    fit.seconds_per_epoch = (seconds - setup) / (std::max)(1, fit.epochs);
     fit.model_moved = device_.model_traffic(static_cast<int>(m));
     fit.gradient_moved = device_.gradient_traffic(static_cast<int>(m));
     const auto codes = static_cast<double>(samples_.codes_bytes);
@@ -367,7 +367,7 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
   device_.announce(next.first, next.count);
   const Index end = run.first + run.count;
   for (Index first = run.first; first < end; first += batch_) {
-    const Index count = std::min(batch_, end - first);
+    const Index count = (std::min)(batch_, end - first);
     device_.begin_batch(first, count, x_.data(), c_.data(), static_cast<std::uint64_t>(iteration_));
     while (device_.next_pass()) add_pass(device_);
     // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
@@ -387,7 +387,7 @@ ZIPML_FUNCTION void TrainingLoop::close_epoch(Fit& fit, std::size_t m, int epoch
   take_weights(fit, m);
   fit.epochs = epoch + 1;
   if (options_.tolerance > 0.0 && epoch > 0 && moved(before, fit.weights) <= options_.tolerance)
-    end_model(fit, m, Status::converged);
+    end_model(fit, m, FitStatus::converged);
   before = fit.weights;
 }
 
@@ -398,7 +398,7 @@ ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> ob
                          fit.intercept, seconds,         static_cast<int>(m)};
   bool stop = false;
   for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
-  if (stop && fit.status == Status::completed) end_model(fit, m, Status::stopped);
+  if (stop && fit.status == FitStatus::completed) end_model(fit, m, FitStatus::stopped);
 }
 
 ZIPML_FUNCTION void TrainingLoop::take_weights(Fit& fit, std::size_t m) {
@@ -446,7 +446,7 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
     c[0] = static_cast<float>(fits[0].intercept - anchor_of_c_);
   }
   const List<double> values = losses_with_term(x, c);
-  for (const std::size_t m : diverged_) fits[m].status = Status::diverged;
+  for (const std::size_t m : diverged_) fits[m].status = FitStatus::diverged;
   for (std::size_t m = 0; m < fits.size(); ++m) {
     Fit& fit = fits[m];
     fit.quantized_loss = values[m];

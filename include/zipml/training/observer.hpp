@@ -2,6 +2,8 @@
 /// \file
 /// Room training: what the training loop tells after each epoch, and what may be answered.
 
+#include <algorithm>
+#include <cmath>
 #include <concepts>
 #include <cstdio>
 #include <limits>
@@ -98,7 +100,11 @@ class History {
 };
 
 /// Stops when `patience` epochs in a row have not lowered the objective (of a validation set, say) by the
-/// relative amount `tolerance`.
+/// relative amount `tolerance`, and keeps the weights of the best one.
+///
+///     const auto validation = objective.on(held_out);
+///     zipml::EarlyStopping early(validation);
+///     const auto fit = zipml::Sgd{}.fit(store, {.epochs = 200}, early);
 template <class F>
 class EarlyStopping {
  public:
@@ -107,21 +113,40 @@ class EarlyStopping {
 
   Flow operator()(const EpochEvent& event) {
     const double value = (*objective_)(event.weights, event.intercept);
-    if (value < best_ - tolerance_ * (best_ < std::numeric_limits<double>::max() ? std::fabs(best_) : 0.0)) {
+    last_ = value;
+    if (value < lowest_) {
+      best_epoch_ = event.epoch;
+      best_weights_ = Buffer<double>(static_cast<Index>(event.weights.size()));
+      std::copy(event.weights.begin(), event.weights.end(), best_weights_.begin());
+      best_intercept_ = event.intercept;
+      lowest_ = value;
+    }
+    if (value <
+        best_ - tolerance_ * (best_ < (std::numeric_limits<double>::max)() ? std::fabs(best_) : 0.0)) {
       best_ = value;
       waited_ = 0;
       return Flow::go_on;
     }
     return ++waited_ >= patience_ ? Flow::stop : Flow::go_on;
   }
-  double best() const { return best_; }
+  /// The lowest value, its epoch (0: none), and the standardised weights there.
+  double best() const { return lowest_; }
+  int best_epoch() const { return best_epoch_; }
+  double last() const { return last_; }  ///< value of the last epoch
+  const Buffer<double>& best_weights() const { return best_weights_; }
+  double best_intercept() const { return best_intercept_; }
 
  private:
   const F* objective_;
   int patience_;
   double tolerance_;
   int waited_ = 0;
-  double best_ = std::numeric_limits<double>::max();
+  double best_ = (std::numeric_limits<double>::max)();  // that patience goes by
+  double lowest_ = (std::numeric_limits<double>::max)();
+  double last_ = 0.0;
+  int best_epoch_ = 0;
+  Buffer<double> best_weights_;
+  double best_intercept_ = 0.0;
 };
 
 /// A line on standard error that grows with the epochs, where that is a terminal; else silent.

@@ -13,6 +13,7 @@
 #include <zipml/base/error.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/io/dataset.hpp>
+#include <zipml/io/hold_out.hpp>
 #include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -76,7 +77,7 @@ const Tried& best_of(const List<Tried>& tried, double reference);
 /// least excess, which `met` and `full_excess` tell: no representation is better than its optimizer.
 ///
 /// Never fails for the data: a constant, a duplicated or a collinear column is only slow to train. Excesses
-/// are over the exact optimum, or over the best training where there is none (a box, or n d^2 above 2e10).
+/// are over the exact optimum, or over the best training where there is none (a box, or a cost above 2e10 operations).
 /// O(n d^2) for the optimum, and the cost of some three to ten trainings. Throws Error for options out of
 /// range and fewer than two rows.
 ///
@@ -91,15 +92,16 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   if (data.rows < 2 || data.cols < 1)
     throw Error("there is nothing to measure", "2 rows and a column", "fewer");
   const Index enough =
-      std::max((Index{1} << 23) / data.cols, std::min(100 * data.cols, (Index{1} << 25) / data.cols));
+      (std::max)((Index{1} << 23) / data.cols, (std::min)(100 * data.cols, (Index{1} << 25) / data.cols));
   const Index rows =
-      std::min(data.rows, options.sample_rows > 0 ? options.sample_rows : std::max<Index>(enough, 1000));
+      (std::min)(data.rows, options.sample_rows > 0 ? options.sample_rows : std::max<Index>(enough, 1000));
   const Dataset sample = rows < data.rows ? detail::random_rows(data, rows, options.seed) : Dataset{};
   const Dataset& measured = rows < data.rows ? sample : data;
   const Objective<L, R> objective(measured, loss, regularizer);
-  const auto d = static_cast<double>(data.cols);
+  const auto penalty = strengths_of(regularizer);
+  const SolverCost cost = exact_solution_cost(rows, data.cols, penalty && penalty->l1 > 0.0);
   std::optional<double> optimum;
-  if (static_cast<double>(rows) * d * d < 2e10)
+  if (cost.operations < 2e10 && cost.bytes < 1e9)
     if (const auto exact = exact_solution(objective)) optimum = exact->value;
 
   Recommendation best;
@@ -123,7 +125,7 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   const double floor = 1e-9 * objective(zero.span(), 0.0);  // of labels that are fitted exactly
   double reference = optimum.value_or(std::numeric_limits<double>::infinity());
   const auto excess_of = [&](double value) {
-    return value <= reference ? 0.0 : (value - reference) / std::max({reference, floor, 1e-300});
+    return value <= reference ? 0.0 : (value - reference) / (std::max)({reference, floor, 1e-300});
   };
   std::optional<double> of_full;
   const auto full = [&] {
@@ -139,7 +141,7 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
     detail::Tried result = train(candidate, options.seed);
     if (result.stored_bits > options.stored_bits) return false;
     if (excess_of(result.value) <= options.excess && candidate.rounding == RoundingKind::stochastic)
-      result.value = std::max(result.value, train(candidate, options.seed + 1).value);
+      result.value = (std::max)(result.value, train(candidate, options.seed + 1).value);
     tried.push_back(result);
     return excess_of(result.value) <= options.excess;
   };
@@ -161,18 +163,18 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
         take(chosen);
         return best;
       }
-      if (!tried.empty()) least = std::min(least, excess_of(tried.back().value));
+      if (!tried.empty()) least = (std::min)(least, excess_of(tried.back().value));
     }
     // What more bits do not mend, and float32 does not reach, is the optimizer's.
     if (bits >= 2 && least > 0.9 * before && excess_of(full()) > options.excess) break;
-    before = std::min(before, least);
+    before = (std::min)(before, least);
   }
   if (tried.empty())
     throw Error("no representation is within the budget", "more stored bits",
                 number_text(options.stored_bits) + " stored bits");
   (void)full();
   if (!optimum)
-    for (const detail::Tried& one : tried) reference = std::min(reference, one.value);
+    for (const detail::Tried& one : tried) reference = (std::min)(reference, one.value);
   take(detail::best_of(tried, reference));
   best.full_excess = excess_of(*of_full);
   return best;
@@ -205,8 +207,8 @@ ZIPML_FUNCTION List<Representation> with_fewer_outliers(const Representation& re
 
 ZIPML_FUNCTION const Tried& best_of(const List<Tried>& tried, double reference) {
   double least = std::numeric_limits<double>::infinity();
-  for (const Tried& one : tried) least = std::min(least, one.value);
-  const double good = least + 0.1 * std::max(least - reference, 0.0);
+  for (const Tried& one : tried) least = (std::min)(least, one.value);
+  const double good = least + 0.1 * (std::max)(least - reference, 0.0);
   const Tried* best = &tried.back();
   for (const Tried& one : tried)
     if (one.value <= good && (best->value > good || one.stored_bits < best->stored_bits)) best = &one;
@@ -215,17 +217,9 @@ ZIPML_FUNCTION const Tried& best_of(const List<Tried>& tried, double reference) 
 
 ZIPML_FUNCTION Dataset random_rows(const Dataset& data, Index rows, std::uint64_t seed) {
   const Permutation order(seed, data.rows, Stream::row_order, 1);
-  Dataset sample;
-  sample.rows = rows;
-  sample.cols = data.cols;
-  sample.values = Buffer<float>(rows * data.cols);
-  sample.labels = Buffer<float>(rows);
-  for (Index i = 0; i < rows; ++i) {
-    const Index from = order(i);
-    std::copy_n(data.values.data() + from * data.cols, data.cols, sample.values.data() + i * data.cols);
-    sample.labels[i] = data.labels[from];
-  }
-  return sample;
+  List<Index> rows_of_sample;
+  for (Index i = 0; i < rows; ++i) rows_of_sample.push_back(order(i));
+  return select_rows(data, {rows_of_sample.data(), rows_of_sample.size()});
 }
 
 }  // namespace detail

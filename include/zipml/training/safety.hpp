@@ -46,7 +46,7 @@ SafeCorrection make_safe(GradientDevice& device, const SampleView& samples, cons
         for (float& v : correction) v *= static_cast<float>(safe.kept);
       } else {  // two draws subtract nothing that could be shrunk: they take the ridge
         const double least = test.measure(correction, share, true).smallest_eigenvalue;
-        const double ridge = detail::rounded_up(std::max(-1.1 * least, 0.0) + 1e-3 * found.scale);
+        const double ridge = detail::rounded_up((std::max)(-1.1 * least, 0.0) + 1e-3 * found.scale);
         if (correction.empty()) correction = Buffer<float>(samples.cols);
         for (float& v : correction) v -= static_cast<float>(ridge);
         safe.added_ridge = slope * ridge;

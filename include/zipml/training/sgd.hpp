@@ -72,7 +72,7 @@ inline Curvature curvature_for(const SampleView& samples, const FitOptions& opti
   if (curvature.model_noise > 0.0 && curvature.gradient_noise > 0.0) {
     const double steps = static_cast<double>(options.epochs) * static_cast<double>(samples.rows) /
                          (curvature.top_eigenvalue * static_cast<double>(batch));
-    curvature.mean_inverse = measure_mean_inverse(samples, seed, 1.0 / std::max(1.0, steps));
+    curvature.mean_inverse = measure_mean_inverse(samples, seed, 1.0 / (std::max)(1.0, steps));
   }
   return curvature;
 }
@@ -242,9 +242,12 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     });
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {
-    return zipml::in_original_units<L>(fit.weights.span(), fit.intercept, *problem_.standardization,
-                                       problem_.targets->statistics(m),
-                                       label_maps_[static_cast<std::size_t>(m)]);
+    LinearModel model = zipml::in_original_units<L>(
+        fit.weights.span(), fit.intercept, *problem_.standardization, problem_.targets->statistics(m),
+        label_maps_[static_cast<std::size_t>(m)]);
+    model.rows = samples_.rows;
+    model.representation = std::string(Estimator::name) + ":" + std::to_string(samples_.bits);
+    return model;
   }
 
   bool use_single_rows(const Buffer<float>& correction) override {

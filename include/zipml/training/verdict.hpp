@@ -32,7 +32,7 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
   List<double> total(models);
   constexpr Index piece = 4096;
   for (Index first = 0; first < samples.rows; first += piece) {
-    device.begin_batch(first, std::min(piece, samples.rows - first), x, intercepts, 0);
+    device.begin_batch(first, (std::min)(piece, samples.rows - first), x, intercepts, 0);
     while (device.next_pass()) {
       device.margins(loss_draws<Estimator>());
       for (std::size_t m = 0; m < models; ++m) {
@@ -65,8 +65,8 @@ ZIPML_FUNCTION void judge(Fit& fit, double value, double value_of_zero, bool has
       !(value <=
         (has_linear_term ? value_of_zero + 0.5 * std::fabs(value_of_zero) : 1.5 * value_of_zero) + 1e-12);
   const bool below = !has_linear_term && value < -0.1 * value_of_zero;
-  if (fit.epochs > 0 && (worse || below)) fit.status = Status::diverged;
-  if (indefinite && fit.status != Status::diverged) fit.status = Status::indefinite;
+  if (fit.epochs > 0 && (worse || below)) fit.status = FitStatus::diverged;
+  if (indefinite && fit.status != FitStatus::diverged) fit.status = FitStatus::indefinite;
   fit.advice = detail::advice_for(fit, indefinite);
 }
 

@@ -34,7 +34,7 @@ class VisitingOrder {
   RowRange run(Index r) const {
     if (r >= size()) return {};
     const Index first = order_[r] * run_rows_;
-    return {first, std::min(run_rows_, rows_ - first)};
+    return {first, (std::min)(run_rows_, rows_ - first)};
   }
 
   /// The order of an epoch: Fisher and Yates, from counters of the stream batch_order.
@@ -43,7 +43,7 @@ class VisitingOrder {
  private:
   static Index run_of(Index rows, Index batch) {
     const Index most = rows / batch / 64;
-    return batch * std::max<Index>(1, std::min(block_rows / batch, most));
+    return batch * std::max<Index>(1, (std::min)(block_rows / batch, most));
   }
 
   Index rows_;

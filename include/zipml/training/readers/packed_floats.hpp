@@ -76,7 +76,7 @@ class AffineFloats : public PackedFloats {
   bool has_table() const { return samples_.levels.entries != nullptr; }
   TableView entries() const { return {samples_.levels.entry_values, 0}; }
   Index row_of_slot(const Pass& pass, Index slot) const {
-    return std::min(pass.groups.first * group_rows + slot, samples_.rows - 1);
+    return (std::min)(pass.groups.first * group_rows + slot, samples_.rows - 1);
   }
 
   void multiply(const Pass& pass, const PlaneList& planes, ModelBlock<float> out);
@@ -137,7 +137,8 @@ ZIPML_FUNCTION void AffineFloats::margins(const Pass& pass, const BatchModels& b
   // The planes that draws share are read once where several draws are asked for.
   const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
   if (shares) {
-    if (shared_.slots() < z.slots()) shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.slots());
+    if (shared_.places() < z.places())
+      shared_ = PassSlots(static_cast<int>(batch.models.size()), 1, z.places());
     multiply(pass, base, shared_.block(0));
   }
   for (int draw = 0; draw < samples_.draws; ++draw) {

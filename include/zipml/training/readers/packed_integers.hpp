@@ -40,7 +40,7 @@ class PackedIntegers : public Reader {
   bool has_table() const { return samples_.levels.entries != nullptr; }
   CodeTable table() const { return {samples_.levels.entries, samples_.levels.entry_count}; }
 
-  void reserve(int models, Index slots);
+  void reserve(int models, Index places);
 
   void multiply(const Pass& pass, const PlaneList& planes, Buffer<std::int32_t>& out);
 
@@ -55,7 +55,7 @@ class PackedIntegers : public Reader {
   int residual_levels_ = 127;
   FoldedModels folded_;
   Index slots_ = 0;
-  Buffer<std::int32_t> margins_;  // m x slots
+  Buffer<std::int32_t> margins_;  // m x places
   Buffer<std::int32_t> shared_;   // of the planes that all draws share
   Buffer<std::int8_t> residuals_;
   Buffer<float> scaled_;
@@ -86,7 +86,7 @@ ZIPML_FUNCTION void PackedIntegers::begin_batch(BatchModels& batch) {
 ZIPML_FUNCTION void PackedIntegers::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
                                             PassSlots& z) {
   const auto models = static_cast<int>(batch.models.size());
-  reserve(models, z.slots());
+  reserve(models, z.places());
   const PlaneList& base = base_planes();
   // The planes that draws share are read once where several draws are asked for.
   const bool shares = (draws & (draws - 1)) != 0 && base.count > 0 && !has_table();
@@ -147,13 +147,13 @@ ZIPML_FUNCTION GradientFrame PackedIntegers::frame(GradientSums& sums, int m) {
   return frame;
 }
 
-ZIPML_FUNCTION void PackedIntegers::reserve(int models, Index slots) {
-  if (slots <= slots_) return;
-  slots_ = slots;
-  margins_ = Buffer<std::int32_t>(slots * models);
-  if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(slots * models);
-  residuals_ = Buffer<std::int8_t>(slots * models);
-  scaled_ = Buffer<float>(slots);
+ZIPML_FUNCTION void PackedIntegers::reserve(int models, Index places) {
+  if (places <= slots_) return;
+  slots_ = places;
+  margins_ = Buffer<std::int32_t>(places * models);
+  if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(places * models);
+  residuals_ = Buffer<std::int8_t>(places * models);
+  scaled_ = Buffer<float>(places);
 }
 
 ZIPML_FUNCTION void PackedIntegers::multiply(const Pass& pass, const PlaneList& planes,
@@ -169,7 +169,7 @@ ZIPML_FUNCTION void PackedIntegers::multiply(const Pass& pass, const PlaneList& 
 
 ZIPML_FUNCTION void PackedIntegers::scale_margins(const Pass& pass, int m, float* z) const {
   for (Index i = 0; i < pass.groups.rows(); ++i) {
-    const Index row = std::min(pass.groups.first * group_rows + i, samples_.rows - 1);
+    const Index row = (std::min)(pass.groups.first * group_rows + i, samples_.rows - 1);
     z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
            pinned(samples_.levels.row_offset[row] * folded_.sum(m));
   }
@@ -183,16 +183,16 @@ ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, 
     for (Index i = 0; i < pass.count; ++i) scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
     scaled = scaled_.data();
   }
-  std::int8_t* slots = residuals_.data() + m * slots_;
-  std::int8_t* codes = slots + pass.lead;
-  std::fill_n(slots, pass.lead, std::int8_t{0});
-  std::fill(codes + pass.count, slots + pass.groups.rows(), std::int8_t{0});
+  std::int8_t* places = residuals_.data() + m * slots_;
+  std::int8_t* codes = places + pass.lead;
+  std::fill_n(places, pass.lead, std::int8_t{0});
+  std::fill(codes + pass.count, places + pass.groups.rows(), std::int8_t{0});
   team_.step_ahead();
   const int levels = residual_levels_;
   float largest = kernels_.largest(scaled, pass.count);
   if (reducer_ != nullptr) largest = reducer_->largest(largest);
   const float scale = largest / static_cast<float>(levels);
-  if (scale > 0.0f && scale <= std::numeric_limits<float>::max()) {
+  if (scale > 0.0f && scale <= (std::numeric_limits<float>::max)()) {
     const RandomPlace place{Stream::residual, pass.batch, static_cast<std::uint32_t>(draw), pass.place};
     kernels_.round_symmetric(scaled, pass.count, {random_, place, scale, levels}, codes);
   } else {

@@ -42,10 +42,10 @@ struct BatchModels {
 class PassSlots {
  public:
   PassSlots() = default;
-  PassSlots(int models, int draws, Index slots)
-      : models_(models), draws_(draws), slots_(slots), values_(slots * draws * models) {}
+  PassSlots(int models, int draws, Index places)
+      : models_(models), draws_(draws), slots_(places), values_(places * draws * models) {}
 
-  Index slots() const { return slots_; }
+  Index places() const { return slots_; }
   float* of(int model, int draw) { return values_.data() + (model * draws_ + draw) * slots_; }
   /// A draw of every model.
   ModelBlock<float> block(int draw) { return {of(0, draw), draws_ * slots_, models_}; }
@@ -71,7 +71,7 @@ class Reader {
   /// Rows worked on together, of a batch of so many: what is found in cache again. The same on every machine,
   /// because residuals are rounded with one scale for a pass.
   Index pass_rows(Index batch_rows) const {
-    return batch_rows < group_rows ? batch_rows : std::min(batch_rows, most_rows_);
+    return batch_rows < group_rows ? batch_rows : (std::min)(batch_rows, most_rows_);
   }
   /// Whether rows are read in groups of 8.
   virtual bool reads_groups() const { return true; }
@@ -152,8 +152,8 @@ ZIPML_FUNCTION GradientFrame Reader::frame(GradientSums& sums, int m) {
 ZIPML_FUNCTION Index Reader::rows_of(Index bytes, Index most, Index unit) const {
   const double row_bytes = static_cast<double>(d_) * samples_.stored_bits / 8.0;
   const auto rows = static_cast<Index>(
-      std::min(static_cast<double>(bytes) / std::max(row_bytes, 1e-3), static_cast<double>(most)));
-  return std::max(rows / unit * unit, unit);
+      (std::min)(static_cast<double>(bytes) / (std::max)(row_bytes, 1e-3), static_cast<double>(most)));
+  return (std::max)(rows / unit * unit, unit);
 }
 
 ZIPML_FUNCTION void Reader::finish(const Pass& pass, const BatchModels& batch, int draw, PassSlots& z) const {

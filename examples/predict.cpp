@@ -1,0 +1,127 @@
+// Predicts the rows of a file with a saved model. `predict --help` tells the rest.
+
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <zipml/analysis/predict.hpp>
+#include <zipml/io/load.hpp>
+#include <zipml/io/model_file.hpp>
+#include <zipml/io/output_file.hpp>
+
+#include "program.hpp"
+#include "table_options.hpp"
+
+namespace {
+
+struct Options {
+  std::string model_file;
+  std::string file;
+  std::string output;
+  std::string id;
+  bool json = false;
+  TableOptions table;
+};
+
+/// A field of a CSV line: in quotes where it holds what separates.
+std::string csv_field(const std::string& text) {
+  if (text.find_first_of(",\"\n\r") == std::string::npos) return text;
+  std::string quoted = "\"";
+  for (const char c : text) quoted += c == '"' ? std::string("\"\"") : std::string(1, c);
+  return quoted + '"';
+}
+
+/// A line for each row: its id, if asked for, what is predicted, and for classes the margin, whose sign decides.
+std::string csv_of(const Options& options, const zipml::LinearModel& model, const zipml::Dataset& data) {
+  const zipml::Buffer<double> margins = zipml::margins(model, data.features());
+  const bool numbered = options.id.find_first_not_of("0123456789") == std::string::npos;
+  std::string text = options.id.empty() ? std::string() : csv_field(numbered ? "id" : options.id) + ",";
+  text += model.classifies ? "prediction,margin\n" : "prediction\n";
+  for (zipml::Index i = 0; i < margins.size(); ++i) {
+    if (!data.ids.empty()) text += csv_field(data.ids[static_cast<std::size_t>(i)]) + ",";
+    text += csv_field(model.label_text(model.label_of(margins[i])));
+    if (model.classifies) text += "," + zipml::number_text(margins[i]);
+    text += "\n";
+  }
+  return text;
+}
+
+void run(const Options& options) {
+  if (!options.output.empty() && options.output != "-") {
+    for (const std::string* input : {&options.model_file, &options.file})
+      if (zipml::is_same_file(options.output, *input))
+        throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
+                           "another file to write to", *input);
+    zipml::require_writable(options.output);
+  }
+  const zipml::LinearModel model = zipml::load_model(options.model_file);
+  zipml::LoadOptions load = options.table.load_options();
+  load.like = model.schema;
+  load.predicting = true;
+  load.id = options.id;
+  if (!model.schema || model.schema->fields == 0) {  // of a matrix or a LIBSVM file: columns have no names
+    if (!model.schema) {
+      auto schema = std::make_shared<zipml::Schema>();
+      schema->cols = model.cols();
+      load.like = schema;
+    }
+  }
+  const zipml::Dataset data = zipml::load(options.file, load);
+  for (const std::string& warning : data.warnings)
+    std::fprintf(stderr, "predict: warning: %s: %s\n", data.source.c_str(), warning.c_str());
+
+  zipml::Index labelled = 0;
+  if (data.has_labels)
+    for (const float y : data.labels) labelled += y == y ? 1 : 0;
+  std::optional<zipml::Metrics> metrics;
+  if (labelled > 0) metrics = zipml::evaluate(model, data);
+
+  const std::string csv = csv_of(options, model, data);
+  if (!options.output.empty())
+    zipml::write_file(options.output, csv);
+  else if (!options.json)
+    zipml::write_file("-", csv);
+  if (options.json) {
+    using Json = nlohmann::ordered_json;
+    const auto number = [](std::optional<double> value) { return value ? Json(*value) : Json(nullptr); };
+    Json out = {{"rows", data.rows}, {"features", data.cols}, {"warnings", Json::array()}};
+    for (const std::string& warning : data.warnings) out["warnings"].push_back(warning);
+    out["metrics"] = metrics
+                         ? Json{{"rows", metrics->rows},
+                                {"rmse", metrics->accuracy ? Json(nullptr) : Json(metrics->rmse)},
+                                {"r_squared", metrics->accuracy ? Json(nullptr) : number(metrics->r_squared)},
+                                {"accuracy", number(metrics->accuracy)}}
+                         : Json(nullptr);
+    std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+  } else if (metrics) {
+    std::fprintf(stderr, "predict: ");
+    if (metrics->accuracy)
+      std::fprintf(stderr, "accuracy %.6g", *metrics->accuracy);
+    else
+      std::fprintf(stderr, "rmse %.6g", metrics->rmse);
+    if (!metrics->accuracy && metrics->r_squared) std::fprintf(stderr, ", R^2 %.4f", *metrics->r_squared);
+    std::fprintf(stderr, " on the %td rows that have a label\n", metrics->rows);
+  }
+}
+
+}  // namespace
+
+int main(int argc, char** argv) {
+  Options options;
+  CLI::App app{
+      "Predicts the rows of a file with a model that train has saved: a line of CSV for each, and how good "
+      "they are "
+      "where the file has labels. Columns are matched by name; categories and missing cells are read as in "
+      "the "
+      "training table."};
+  app.set_version_flag("--version", std::string("predict (zipml ") + ZIPML_VERSION + ")");
+  app.option_defaults()->always_capture_default();
+  app.add_option("MODEL", options.model_file, "what train --save-model has written")->required();
+  app.add_option("FILE", options.file, "LIBSVM or CSV file, with or without labels; - for standard input")
+      ->required();
+  app.add_option("--id", options.id, "CSV: a column that stands beside each prediction, by name or number");
+  app.add_option("--output", options.output, "write the predictions to this file instead of standard output");
+  app.add_flag("--json", options.json, "metrics and warnings as one JSON object on standard output");
+  app.add_option("--threads", options.table.threads, "that read the file; 0: all")
+      ->check(CLI::Range(0, 1024));
+  options.table.add_to(app, false);
+  return run_program("predict", app, argc, argv, [&] { run(options); });
+}

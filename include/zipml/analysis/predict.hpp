@@ -1,0 +1,238 @@
+#pragma once
+/// \file
+/// Room analysis: predictions of a model for whole matrices, tables and packed stores, and how good they are.
+
+#include <algorithm>
+#include <cmath>
+#include <concepts>
+#include <optional>
+#include <string>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/eigen.hpp>
+#include <zipml/io/dataset.hpp>
+#include <zipml/model/linear_model.hpp>
+#include <zipml/storage/sample_store.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+namespace detail {
+
+/// For each feature of the model, which column of `schema` it is: by name where both have names, else the
+/// same place. Throws Error that names what is missing, or says the two counts.
+Buffer<Index> columns_for(const LinearModel& model, Index cols, const Schema* schema);
+
+}  // namespace detail
+
+/// The margins <weights, a_i> + intercept of n samples in the user's units: any Eigen matrix of floats or
+/// doubles, row-major or column-major, or the features() of a Dataset. Where model and data both have names,
+/// columns are matched by name, in any order, and columns that the model does not know are left out. O(n d).
+/// Throws Error when a feature is missing, or without names when the numbers of features differ.
+///
+///     const auto margins = zipml::margins(model, matrix);
+Buffer<double> margins(const LinearModel& model, const MatrixRef& samples);
+
+/// The predictions: the margins, or for a classifier one of its two label values. As margins().
+Buffer<double> predict(const LinearModel& model, const MatrixRef& samples);
+inline Buffer<double> predict(const LinearModel& model, const Dataset& data) {
+  return predict(model, data.features());
+}
+
+namespace detail {
+Buffer<double> store_margins(const LinearModel& model, const SampleView& samples, const Standardization& map);
+}
+
+/// The margins of packed samples as the first draw of their codes stands for them; of float32 stores, exactly.
+/// In the order of the user's rows where the store knows it (`row_id`), else in that of the store. O(n d).
+template <SampleStore Store>
+Buffer<double> margins(const LinearModel& model, const Store& store) {
+  const SampleView samples = store.samples();
+  Buffer<double> placed = detail::store_margins(model, samples, store.standardization());
+  if constexpr (requires {
+                  { store.row_id(Index{}) } -> std::convertible_to<Index>;
+                }) {
+    Buffer<double> result(placed.size());
+    for (Index i = 0; i < placed.size(); ++i) result[store.row_id(i)] = placed[i];
+    return result;
+  } else {
+    return placed;
+  }
+}
+/// The predictions for packed samples, as margins().
+template <SampleStore Store>
+Buffer<double> predict(const LinearModel& model, const Store& store) {
+  Buffer<double> result = margins(model, store);
+  for (double& z : result) z = model.label_of(z);
+  return result;
+}
+
+/// How good predictions are, over the rows that have a label.
+struct Metrics {
+  Index rows = 0;
+  double rmse = 0.0;                ///< root mean squared error, in the labels' units
+  std::optional<double> r_squared;  ///< 1 - mean squared error / variance of these labels; none where they
+                                    ///< are all equal
+  std::optional<double> accuracy;   ///< share of the labels that a classifier predicts
+};
+
+/// Compares predictions with labels; a label that is NaN is none. Throws Error when their numbers differ, no
+/// row has a label, or one is of neither class.
+Metrics evaluate(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels);
+/// The same for a table.
+///
+///     const auto metrics = zipml::evaluate(fit.model, test);
+inline Metrics evaluate(const LinearModel& model, const Dataset& data) {
+  if (!data.has_labels) throw Error(Place{data.source}, "has no labels to compare predictions with");
+  return evaluate(model, data.features(), data.label_view());
+}
+
+/// Root mean squared error of the predictions, in the labels' units. Errors: as evaluate().
+inline double rmse(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels) {
+  return evaluate(model, samples, labels).rmse;
+}
+inline double rmse(const LinearModel& model, const Dataset& data) { return evaluate(model, data).rmse; }
+
+/// Share of the labels that a classifier predicts; Error for a model that is none. Else as evaluate().
+double accuracy(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels);
+inline double accuracy(const LinearModel& model, const Dataset& data) {
+  return accuracy(model, data.features(), data.label_view());
+}
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION Buffer<Index> columns_for(const LinearModel& model, Index cols, const Schema* schema) {
+  const Index d = model.cols();
+  Buffer<Index> columns(d);
+  const bool by_name = model.schema && model.schema->has_names() && schema != nullptr && schema->has_names();
+  if (!by_name) {
+    if (cols != d)
+      throw Error("model and samples differ in features", std::to_string(d), std::to_string(cols));
+    for (Index j = 0; j < d; ++j) columns[j] = j;
+    return columns;
+  }
+  const List<std::string>& wanted = model.schema->names;
+  if (wanted == schema->names) {
+    for (Index j = 0; j < d; ++j) columns[j] = j;
+    return columns;
+  }
+  List<Index> order;  // of the samples' columns by name
+  for (Index j = 0; j < cols; ++j) order.push_back(j);
+  const auto name = [&](Index j) -> const std::string& { return schema->names[static_cast<std::size_t>(j)]; };
+  std::stable_sort(order.begin(), order.end(), [&](Index a, Index b) { return name(a) < name(b); });
+  std::string missing;
+  Index count = 0;
+  for (Index j = 0; j < d; ++j) {
+    const std::string& text = wanted[static_cast<std::size_t>(j)];
+    const auto found = std::lower_bound(order.begin(), order.end(), text,
+                                        [&](Index a, const std::string& b) { return name(a) < b; });
+    if (found == order.end() || name(*found) != text) {
+      if (++count <= 5) missing += (count > 1 ? ", \"" : "\"") + text + '"';
+      continue;
+    }
+    if (found + 1 != order.end() && name(*(found + 1)) == text)
+      throw Error("two columns have the name of a feature", "one \"" + text + '"', "two");
+    columns[j] = *found;
+  }
+  if (count > 0)
+    throw Error(count == 1 ? "a feature of the model is missing" : "features of the model are missing",
+                std::to_string(d) + " features by name",
+                "none named " + missing + (count > 5 ? " and " + std::to_string(count - 5) + " more" : ""));
+  return columns;
+}
+
+ZIPML_FUNCTION Buffer<double> store_margins(const LinearModel& model, const SampleView& samples,
+                                            const Standardization& map) {
+  const Buffer<Index> columns = columns_for(model, samples.cols, map.schema.get());
+  const Index d = samples.cols;
+  Buffer<double> folded(d);
+  double constant = model.intercept;
+  for (Index j = 0; j < model.cols(); ++j) {
+    folded[columns[j]] += model.weights[j] * map.scale[columns[j]];
+    constant += model.weights[j] * map.user_mean(columns[j]);
+  }
+  Buffer<double> result(samples.rows);
+  Buffer<float> decoded(d);
+  for (Index i = 0; i < samples.rows; ++i) {
+    const float* row = samples.is_dense() ? samples.row(i) : decoded.data();
+    if (!samples.is_dense()) samples.decode_row(i, 0, decoded.data());
+    double sum = constant;
+    for (Index j = 0; j < d; ++j) sum += folded[j] * static_cast<double>(row[j]);
+    result[i] = sum;
+  }
+  return result;
+}
+
+}  // namespace detail
+
+ZIPML_FUNCTION Buffer<double> margins(const LinearModel& model, const MatrixRef& samples) {
+  const MatrixView& view = samples.view();
+  const Buffer<Index> columns = detail::columns_for(model, view.cols, view.schema.get());
+  Buffer<double> weights(view.cols);
+  double constant = model.intercept;
+  for (Index j = 0; j < model.cols(); ++j) {
+    weights[columns[j]] += model.weights[j];
+    constant += model.weights[j] * view.offset(columns[j]);
+  }
+  Buffer<double> result(view.rows);
+  MatrixRows rows(view);
+  for (Index i = 0; i < view.rows; ++i) {
+    const float* row = rows(i);
+    double sum = constant;
+    for (Index j = 0; j < view.cols; ++j) sum += weights[j] * static_cast<double>(row[j]);
+    result[i] = sum;
+  }
+  return result;
+}
+
+ZIPML_FUNCTION Buffer<double> predict(const LinearModel& model, const MatrixRef& samples) {
+  Buffer<double> result = margins(model, samples);
+  for (double& z : result) z = model.label_of(z);
+  return result;
+}
+
+ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels) {
+  if (labels.size() != samples.rows())
+    throw Error("samples and labels differ in number", std::to_string(samples.rows()) + " labels",
+                std::to_string(labels.size()));
+  const Buffer<double> predicted = predict(model, samples);
+  Metrics metrics;
+  double squares = 0.0, mean = 0.0;
+  Index right = 0;
+  for (Index i = 0; i < labels.size(); ++i) {
+    if (std::isnan(labels[i])) continue;
+    const double label = labels.offset() + static_cast<double>(labels[i]);
+    ++metrics.rows;
+    mean += static_cast<double>(labels[i]);
+    squares += (predicted[i] - label) * (predicted[i] - label);
+    right += predicted[i] == label ? 1 : 0;
+    if (model.classifies && label != model.low_label && label != model.high_label)
+      throw Error("a label is of neither class",
+                  model.label_text(model.low_label) + " or " + model.label_text(model.high_label),
+                  model.label_text(label) + " in row " + std::to_string(i + 1));
+  }
+  if (metrics.rows == 0) throw Error("there are no labels to compare predictions with");
+  const auto n = static_cast<double>(metrics.rows);
+  mean /= n;
+  double variance = 0.0;
+  for (Index i = 0; i < labels.size(); ++i) {
+    const double distance = static_cast<double>(labels[i]) - mean;
+    if (!std::isnan(labels[i])) variance += distance * distance;
+  }
+  metrics.rmse = std::sqrt(squares / n);
+  if (variance > 0.0) metrics.r_squared = 1.0 - squares / variance;
+  if (model.classifies) metrics.accuracy = static_cast<double>(right) / n;
+  return metrics;
+}
+
+ZIPML_FUNCTION double accuracy(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels) {
+  const Metrics metrics = evaluate(model, samples, labels);
+  if (!metrics.accuracy) throw Error("accuracy is of a classifier", "a classifier", "regression");
+  return *metrics.accuracy;
+}
+
+#endif
+
+}  // namespace zipml::inline ZIPML_ABI

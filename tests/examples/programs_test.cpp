@@ -1,0 +1,359 @@
+// From a user's table to predictions: train, predict and inspect as processes, on tables as people have them.
+
+#include <sys/stat.h>
+
+#include <chrono>
+#include <cmath>
+#include <cstdio>
+#include <nlohmann/json.hpp>
+#include <sstream>
+#include <string>
+#include <thread>
+#include <vector>
+#include <zipml/io/model_file.hpp>
+
+#include "catch.hpp"
+#include "examples/process.hpp"
+
+using Json = nlohmann::json;
+
+namespace {
+
+Run train(const Arguments& arguments) { return run_process(ZIPML_TRAIN, arguments); }
+Run predict(const Arguments& arguments, const std::string& input = {}) {
+  return run_process(ZIPML_PREDICT, arguments, input);
+}
+Run inspect(const Arguments& arguments) { return run_process(ZIPML_INSPECT, arguments); }
+
+Json json_of(const Run& run) {
+  INFO(run.err);
+  REQUIRE(run.code == 0);
+  return Json::parse(run.out);
+}
+
+std::vector<std::string> lines_of(const std::string& text) {
+  std::vector<std::string> lines;
+  std::istringstream stream(text);
+  for (std::string line; std::getline(stream, line);) lines.push_back(line);
+  return lines;
+}
+
+/// A small generator, the same numbers everywhere, uniform in [-1/2, 1/2).
+class Uniform {
+ public:
+  explicit Uniform(std::uint32_t state) : state_(state) {}
+  double operator()() {
+    state_ = state_ * 1664525u + 1013904223u;
+    return static_cast<double>(state_ >> 8) / 16777216.0 - 0.5;
+  }
+
+ private:
+  std::uint32_t state_;
+};
+
+std::string number(double value) {
+  char digits[32];
+  std::snprintf(digits, sizeof digits, "%.4f", value);
+  return digits;
+}
+
+/// Houses: an id, a date, 12 numbers of which some are missing, a town, and the price in the middle. The price is
+/// 100 + 10 a_1 - 5 a_2 + 3 a_12 + (20 in Chur, -10 in Au) + a little noise.
+std::string houses(int rows, std::uint32_t seed, bool with_price = true) {
+  Uniform uniform(seed);
+  std::string text = "id,day,town,a1,a2,a3,a4,a5,a6";
+  text += with_price ? ",price" : "";
+  text += ",a7,a8,a9,a10,a11,a12\n";
+  const char* const towns[] = {"Au", "Bern", "Chur"};
+  const double worth[] = {-10.0, 0.0, 20.0};
+  for (int i = 0; i < rows; ++i) {
+    double a[12];
+    for (double& v : a) v = uniform();
+    const int town = static_cast<int>((uniform() + 0.5) * 3.0);
+    const double price = 100.0 + 10.0 * a[0] - 5.0 * a[1] + 3.0 * a[11] + worth[town] + 0.2 * uniform();
+    text += "h" + std::to_string(i) + ",2024-01-" + std::to_string(i % 28 + 1) + "," + towns[town];
+    for (int j = 0; j < 6; ++j) text += "," + (j == 4 && i % 17 == 3 ? std::string() : number(a[j]));
+    if (with_price) text += "," + number(price);
+    for (int j = 6; j < 12; ++j) text += "," + (j == 8 && i % 23 == 5 ? std::string("NA") : number(a[j]));
+    text += "\n";
+  }
+  return text;
+}
+
+const Arguments as_houses{"--label",       "price", "--ignore",  "id,day",
+                          "--categorical", "town",  "--missing", "mean"};
+
+Arguments operator+(Arguments a, const Arguments& b) {
+  a.insert(a.end(), b.begin(), b.end());
+  return a;
+}
+
+}  // namespace
+
+TEST_CASE(
+    "a table with text, a date, empty cells and the target in the middle: train, validate, predict, "
+    "inspect") {
+  const Folder folder;
+  const std::string table = folder.write("houses.csv", houses(600, 1));
+  const std::string unpriced = folder.write("new.csv", houses(50, 2, false));
+  const std::string priced = folder.write("priced.csv", houses(50, 2));
+  const std::string model = folder / "model";
+  const Json trained = json_of(train(Arguments{table, "--validation", "0.2", "--save-model", model, "--bits",
+                                               "6", "--epochs", "60", "--patience", "0", "--json"} +
+                                     as_houses));
+  CHECK(trained["cols"] == 15);
+  CHECK(trained["label"] == "price");
+  CHECK(trained["rows"] == 480);
+  CHECK(trained["validation_rows"] == 120);
+  CHECK(trained["validation"]["rmse"].get<double>() < 0.2);
+  CHECK(trained["validation"]["r_squared"].get<double>() > 0.999);
+  REQUIRE(trained["warnings"].size() == 1);
+  CHECK(holds(trained["warnings"][0], "missing cells (\"a5\": 36, \"a9\": 26), the first in line 5"));
+
+  const Run predicted = predict({model, unpriced, "--id", "id"});
+  REQUIRE(predicted.code == 0);
+  const auto lines = lines_of(predicted.out);
+  REQUIRE(lines.size() == 51);
+  CHECK(lines[0] == "id,prediction");
+  CHECK(holds(lines[1], "h0,"));
+  CHECK(holds(predicted.err, "passed over: \"id\", \"day\"") == false);
+  CHECK(holds(predicted.err, "\"day\""));
+  // The same houses with their prices: the metrics are those of these predictions.
+  const Json metrics = json_of(predict({model, priced, "--json"}));
+  CHECK(metrics["metrics"]["rows"] == 50);
+  CHECK(metrics["metrics"]["rmse"].get<double>() < 0.2);
+  const auto prices = lines_of(contents(priced));
+  double squares = 0.0;
+  for (std::size_t i = 1; i < lines.size(); ++i) {
+    std::istringstream cells(prices[i]);
+    std::string cell;
+    for (int k = 0; k < 10; ++k) std::getline(cells, cell, ',');
+    const double error = std::stod(lines[i].substr(lines[i].find(',') + 1)) - std::stod(cell);
+    squares += error * error;
+  }
+  CHECK(std::sqrt(squares / 50.0) == Approx(metrics["metrics"]["rmse"].get<double>()).epsilon(1e-4));
+
+  const Json inspected = json_of(inspect({model, "--json", "--top", "3"}));
+  CHECK(inspected["label"] == "price");
+  REQUIRE(inspected["features"].size() == 3);
+  CHECK(inspected["features"][0]["name"] == "town=Chur");
+  const Run shown = inspect({model});
+  CHECK(shown.code == 0);
+  CHECK(holds(shown.out, "regression of \"price\"; least-squares on variance-corrected:6, 480 rows"));
+  CHECK(holds(shown.out, "a1\n"));
+}
+
+TEST_CASE("test columns go by name, and a table that lacks one is refused") {
+  const Folder folder;
+  const std::string table = folder.write("houses.csv", houses(300, 1));
+  std::string reordered;
+  for (const std::string& line : lines_of(houses(100, 3))) {
+    std::vector<std::string> cells;
+    std::istringstream stream(line);
+    for (std::string cell; std::getline(stream, cell, ',');) cells.push_back(cell);
+    std::reverse(cells.begin(), cells.end());
+    for (std::size_t k = 0; k < cells.size(); ++k) reordered += (k > 0 ? "," : "") + cells[k];
+    reordered += "\n";
+  }
+  const std::string test = folder.write("test.csv", houses(100, 3));
+  const std::string turned = folder.write("turned.csv", reordered);
+  const Json straight = json_of(train(Arguments{table, "--test", test, "--json"} + as_houses));
+  const Json reversed = json_of(train(Arguments{table, "--test", turned, "--json"} + as_houses));
+  CHECK(straight["test_metric"] == reversed["test_metric"]);
+  CHECK(straight["test"]["r_squared"].get<double>() > 0.99);
+  const Run refused =
+      train(Arguments{table, "--test", folder.write("short.csv", "a1,price\n1,2\n")} + as_houses);
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "columns of the training table are missing"));
+}
+
+TEST_CASE("large numbers: the answer is right, not that of rounded numbers") {
+  const Folder folder;
+  std::string label, feature;
+  for (int i = 0; i < 20; ++i) {
+    label += std::to_string(i) + "," + std::to_string(1'700'000'000 + i) + "\n";
+    feature += std::to_string(1'700'000'000 + i) + "," + std::to_string(i) + "\n";
+  }
+  for (const std::string& text : {label, feature}) {
+    const std::string model = folder / "model";
+    const Json run =
+        json_of(train({folder.write("t.csv", text), "--bits", "32", "--save-model", model, "--json"}));
+    CHECK(run["train_loss"].get<double>() < 1e-12);
+    CHECK(run["excess"].is_null());
+    CHECK(zipml::load_model(model).weights[0] == Approx(1.0).epsilon(1e-4));
+    const Json predicted = json_of(predict({model, folder / "t.csv", "--json"}));
+    CHECK(predicted["metrics"]["rmse"].get<double>() < 1e-4);
+  }
+}
+
+TEST_CASE("labels that are all equal, one row: said, and no number that is none") {
+  const Folder folder;
+  for (const char* text : {"1,2,5\n3,4,5\n0,1,5\n", "1,2,5\n"}) {
+    const Run run = train({folder.write("t.csv", text)});
+    CHECK(run.code == 0);
+    CHECK(holds(run.err, "all labels are equal"));
+    CHECK_FALSE(holds(run.out + run.err, "nan"));
+  }
+}
+
+TEST_CASE("a model that cannot be saved is known before training") {
+  const Folder folder;
+  const std::string table = folder.write("t.csv", houses(100, 1));
+  for (const std::string& place : {folder / "none/m", folder.path().string(), table}) {
+    const Run run = train(Arguments{table, "--save-model", place, "--json"} + as_houses);
+    INFO(place);
+    CHECK(run.code == 1);
+    CHECK(run.err_lines() == 1);
+    CHECK(run.out.empty());
+  }
+  CHECK(contents(table) == houses(100, 1));
+  CHECK(train({"--rows", "100", "--save-model", "-"}).code == 2);
+  // What a shell has opened as standard input is read too; what it has opened as a pipe can be written.
+  const int in = open(table.c_str(), O_RDONLY | O_CLOEXEC);
+  Run piped;
+  finish(start(ZIPML_TRAIN, Arguments{"-", "--save-model", table} + as_houses, {in, -1, -1}), piped);
+  close(in);
+  CHECK(piped.code == 1);
+  CHECK(contents(table) == houses(100, 1));
+  int ends[2] = {};
+  REQUIRE(pipe(ends) == 0);
+  finish(start(ZIPML_TRAIN, Arguments{table, "--json", "--save-model", "/dev/stderr"} + as_houses,
+               {-1, -1, ends[1]}),
+         piped);
+  close(ends[1]);
+  CHECK(piped.code == 0);
+  std::string model(100'000, '\0');
+  model.resize(static_cast<std::size_t>(read(ends[0], model.data(), model.size())));
+  close(ends[0]);
+  CHECK(holds(model, "zipml-model 2"));
+}
+
+TEST_CASE("a wide table of few rows trains at once, with the optimum or without") {
+  const Folder folder;
+  std::string text;
+  Uniform uniform(9);
+  for (int i = 0; i < 5; ++i) {
+    for (int j = 0; j < 3000; ++j) text += number(uniform()) + ",";
+    text += std::to_string(i % 3) + "\n";
+  }
+  const std::string sparse = "1 1:1 100000:2\n2 5:1\n3 7:1 99999:1\n2 8:1\n1 9:3\n";
+  for (const std::string& file : {folder.write("wide.csv", text), folder.write("wide.svm", sparse)}) {
+    const Json run = json_of(train({file, "--bits", "4", "--epochs", "2", "--json"}));
+    CHECK(run["seconds_train"].get<double>() < 60.0);
+    CHECK(run["excess"].is_null());  // the optimum is 0
+  }
+  const Run refused = train({folder.write("wide.svm", "1 20000000:1\n"), "--memory-limit", "0.16"});
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "LoadOptions::memory_limit"));
+}
+
+TEST_CASE("numbers of options are numbers") {
+  for (const char* limit : {"nan", "inf", "1e300", "-1", "0", "x"})
+    CHECK(train({"--rows", "100", "t.csv", "--memory-limit", limit}).code == 2);
+  for (const char* seed : {"18446744073709551616", "-1", "1.5", ""})
+    CHECK(train({"--rows", "100", "--seed", seed}).code == 2);
+  for (const char* share : {"0", "1", "-0.5", "nan"})
+    CHECK(train({"--rows", "100", "--validation", share}).code == 2);
+}
+
+TEST_CASE("text classes: trained, predicted as text, with the margin beside") {
+  const Folder folder;
+  Uniform uniform(4);
+  std::string text = "x,z,survived\n";
+  for (int i = 0; i < 400; ++i) {
+    const double x = uniform(), z = uniform();
+    text += number(x) + "," + number(z) + (x + 0.2 * z > 0.0 ? ",yes\n" : ",no\n");
+  }
+  const std::string table = folder.write("t.csv", text), model = folder / "m";
+  const Run refused = train({table});
+  CHECK(refused.code == 1);
+  CHECK(holds(refused.err, "the labels are text, which least squares cannot predict"));
+  const Run trained = train({table, "--loss", "ls-svm", "--save-model", model});
+  CHECK(trained.code == 0);
+  CHECK(holds(trained.err, "label no is -1, label yes is +1"));
+  const Run predicted = predict({model, table});
+  const auto lines = lines_of(predicted.out);
+  REQUIRE(lines.size() == 401);
+  CHECK(lines[0] == "prediction,margin");
+  CHECK((holds(lines[1], "yes,") || holds(lines[1], "no,-")));
+  CHECK(holds(predicted.err, "accuracy 0.9"));
+}
+
+TEST_CASE("early stopping keeps the best weights, the history is a file, a saved model is a start") {
+  const Folder folder;
+  const std::string table = folder.write("houses.csv", houses(300, 1));
+  const std::string model = folder / "m", history = folder / "h.csv";
+  const Json run = json_of(train(Arguments{table, "--validation", "0.3", "--patience", "3", "--epochs",
+                                           "2000", "--history", history, "--save-model", model, "--json",
+                                           "--test", folder.write("test.csv", houses(100, 2))} +
+                                 as_houses));
+  CHECK(run["epochs"].get<int>() < 2000);
+  CHECK(run["status"] == "stopped");
+  const auto lines = lines_of(contents(history));
+  CHECK(lines[0] == "epoch,seconds,loss,excess,validation_loss,test_rmse");
+  CHECK(lines.size() == 1u + run["epochs"].get<unsigned>());
+  double lowest = 1e300;
+  for (std::size_t i = 1; i < lines.size(); ++i) {
+    std::istringstream cells(lines[i]);
+    std::string cell;
+    for (int k = 0; k < 5; ++k) std::getline(cells, cell, ',');
+    lowest = std::min(lowest, std::stod(cell));
+  }
+  CHECK(run["validation_loss"].get<double>() == Approx(lowest));
+  CHECK(run["kept_epoch"].get<int>() + 3 == run["epochs"].get<int>());
+  // One epoch from there is no worse than what twenty reach from nothing.
+  const Json again =
+      json_of(train(Arguments{table, "--start", model, "--epochs", "1", "--json"} + as_houses));
+  const Json anew = json_of(train(Arguments{table, "--epochs", "1", "--pilot", "off", "--json"} + as_houses));
+  CHECK(again["train_loss"].get<double>() < anew["train_loss"].get<double>());
+  const Json exact =
+      json_of(train(Arguments{table, "--solver", "exact", "--save-model", model, "--json"} + as_houses));
+  CHECK(exact["status"] == "solved");
+  CHECK(exact["excess"].get<double>() == Approx(0.0).margin(1e-12));
+  CHECK(json_of(predict({model, table, "--json"}))["metrics"]["rmse"].get<double>() < 0.1);
+}
+
+TEST_CASE("an interrupt ends after the epoch with what was reached") {
+  const Folder folder;
+  const std::string model = folder / "m";
+  const int out = open((folder / "out").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const int err = open((folder / "err").c_str(), O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+  const pid_t child =
+      start(ZIPML_TRAIN, {"--rows", "20000", "--epochs", "1000000", "--save-model", model}, {-1, out, err});
+  // Until the second epoch stands in the output: then training has begun for sure.
+  for (int k = 0; k < 6000 && !holds(contents(folder / "out"), "\n    2 "); ++k)
+    std::this_thread::sleep_for(std::chrono::milliseconds(10));
+  REQUIRE(kill(child, SIGINT) == 0);
+  Run run;
+  finish(child, run);
+  close(out);
+  close(err);
+  CHECK(run.signal == 0);
+  CHECK(run.code == 130);
+  CHECK(holds(contents(folder / "out"), "stopped: loss"));
+  CHECK(holds(contents(folder / "err"), "interrupted after epoch"));
+  CHECK(zipml::load_model(model).cols() == 90);
+}
+
+TEST_CASE("predict: bad models and files are errors of one line; standard input and output files") {
+  const Folder folder;
+  const std::string table = folder.write("t.csv", "a,b,y\n1,2,3\n2,1,6\n5,5,8\n7,1,16\n"),
+                    model = folder / "m";
+  REQUIRE(train({table, "--bits", "32", "--save-model", model}).code == 0);
+  for (const Arguments& arguments :
+       {Arguments{folder / "none", table}, Arguments{table, table}, Arguments{model, folder / "none"},
+        Arguments{model, folder.write("short.csv", "a,c\n1,2\n")}, Arguments{model, table, "--id", "nobody"},
+        Arguments{model, table, "--output", folder / "none/p"}, Arguments{model, table, "--output", model}}) {
+    const Run run = predict(arguments);
+    INFO(run.err);
+    CHECK(run.code == 1);
+    CHECK(run.out.empty());
+    CHECK(run.err_lines() == 1);
+  }
+  CHECK(zipml::load_model(model).cols() == 2);
+  CHECK(predict({model}).code == 2);
+  const Run piped = predict({model, "-"}, "b,a\n2,1\n");
+  CHECK(lines_of(piped.out).size() == 2);
+  REQUIRE(predict({model, table, "--output", folder / "p"}).code == 0);
+  CHECK(lines_of(contents(folder / "p")).size() == 5);
+}
