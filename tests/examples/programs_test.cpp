@@ -5,6 +5,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <cstdlib>
 #include <nlohmann/json.hpp>
 #include <sstream>
 #include <string>
@@ -301,6 +302,16 @@ TEST_CASE("early stopping keeps the best weights, the history is a file, a saved
   }
   CHECK(run["validation_loss"].get<double>() == Approx(lowest));
   CHECK(run["kept_epoch"].get<int>() + 3 == run["epochs"].get<int>());
+  if (std::system("command -v gnuplot > /dev/null") == 0) {
+    const std::string picture = folder / "h.svg";
+    CHECK(train(Arguments{table, "--validation", "0.3", "--epochs", "5", "--history", picture} + as_houses)
+              .code == 0);
+    CHECK(holds(contents(picture), "<svg"));
+    CHECK(holds(contents(picture), "validation"));
+  } else {
+    WARN("skipped: gnuplot is not installed");
+  }
+  CHECK(train(Arguments{table, "--history", folder / "h.png"} + as_houses).code == 2);
   // One epoch from there is no worse than what twenty reach from nothing.
   const Json again =
       json_of(train(Arguments{table, "--start", model, "--epochs", "1", "--json"} + as_houses));

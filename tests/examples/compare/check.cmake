@@ -71,3 +71,13 @@ execute_process(COMMAND ${PROGRAM} /nonexistent OUTPUT_QUIET ERROR_VARIABLE err 
 if(NOT code EQUAL 1 OR NOT err MATCHES "/nonexistent")
   message(FATAL_ERROR "a missing file is a failure with its name, ended with ${code}: ${err}")
 endif()
+
+# Labels that are all equal, and as many columns as rows: there is no excess over nothing.
+file(WRITE ${WORK}/constant.csv "a,b,y\n1,2,5\n3,1,5\n0,4,5\n")
+file(WRITE ${WORK}/two_rows.csv "1,2,5\n3,1,6\n")
+foreach(name constant two_rows)
+  execute_process(COMMAND ${PROGRAM} ${WORK}/${name}.csv OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE code)
+  if(NOT code EQUAL 1 OR NOT err MATCHES "the exact optimum is 0" OR out)
+    message(FATAL_ERROR "${name}: ended with ${code}\n${out}\n${err}")
+  endif()
+endforeach()
