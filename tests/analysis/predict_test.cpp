@@ -156,6 +156,16 @@ TEST_CASE("a validation objective is the training's, on other rows", "[predict]"
   const Dataset same_rows = train;
   CHECK(objective.on(same_rows)(optimum->weights.span(), optimum->intercept) <
         objective(optimum->weights.span(), optimum->intercept));  // by the penalty
+  // By hand: both columns in the units of three rows far from zero.
+  const Dataset far_rows = table("a,y\n50,1\n52,2\n57,4\n"), two = table("a,y\n60,5\n61,7\n");
+  const Objective by_hand(far_rows);
+  const double x[] = {0.7}, c = 0.1, deviation = std::sqrt(26.0 / 3.0), spread = std::sqrt(14.0) / 3.0;
+  double expected = 0.0;
+  for (const auto& [a, y] : {std::pair(60.0, 5.0), std::pair(61.0, 7.0)}) {
+    const double error = x[0] * (a - 53.0) / deviation + c - (y - 7.0 / 3.0) / spread;
+    expected += 0.25 * error * error;
+  }
+  CHECK(by_hand.on(two)(std::span<const double>(x), c) == Approx(expected));
   CHECK(message_of([&] { objective.on(table("1,2\n3,4\n")); }) ==
         "the rows have another number of columns than those of the training: expected 90, got 1");
 }
