@@ -44,7 +44,7 @@ class LibsvmLoader {
   /// One line, that is not blank.
   void add_line(std::string_view line) { add_row(line.substr(0, line.find('#'))); }
 
-  /// Whether no line is too wide and all rows fit the memory limit.
+  /// Whether all rows fit the memory limit.
   bool accepts(const List<const LibsvmLoader*>& parts) const;
   void join(LibsvmLoader&& part, long lines_before);
 
@@ -200,13 +200,12 @@ ZIPML_FUNCTION Dataset LibsvmLoader::load() {
 }
 
 ZIPML_FUNCTION bool LibsvmLoader::accepts(const List<const LibsvmLoader*>& parts) const {
-  std::uint64_t rows = rows_, cols = cols_, too_wide = too_wide_;
+  std::uint64_t rows = rows_, cols = cols_;
   for (const LibsvmLoader* part : parts) {
     rows += part->rows_;
     cols = (std::max)(cols, part->cols_);
-    too_wide += part->too_wide_;
   }
-  return (too_wide == 0 || ignores_unseen_) && memory_of(rows, cols, 4) <= limit_;
+  return memory_of(rows, cols, 4) <= limit_;
 }
 
 ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
