@@ -35,9 +35,16 @@ FloatOffset float_offset(double* sample, Index m, double low, double high);
 
 #if ZIPML_DEFINES
 
+namespace detail {
+/// A type of ours: std::sort of doubles alone may merge at link time with that of a file with other -m flags.
+struct LessDouble {
+  bool operator()(double a, double b) const { return a < b; }
+};
+}  // namespace detail
+
 ZIPML_FUNCTION FloatOffset float_offset(double* sample, Index m, double low, double high) {
   if (m == 0 || low == high) return {};
-  std::sort(sample, sample + m);
+  std::sort(sample, sample + m, detail::LessDouble{});
   const double first = sample[m / 4], median = sample[m / 2], third = sample[(std::min)(m - 1, 3 * m / 4)];
   double width = third - first;
   if (width == 0.0) width = sample[m - 1] - sample[0];
