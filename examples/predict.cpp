@@ -57,13 +57,6 @@ void run(const Options& options) {
   load.like = model.schema;
   load.predicting = true;
   load.id = options.id;
-  if (!model.schema || model.schema->fields == 0) {  // of a matrix or a LIBSVM file: columns have no names
-    if (!model.schema) {
-      auto schema = std::make_shared<zipml::Schema>();
-      schema->cols = model.cols();
-      load.like = schema;
-    }
-  }
   const zipml::Dataset data = zipml::load(options.file, load);
   for (const std::string& warning : data.warnings)
     std::fprintf(stderr, "predict: warning: %s: %s\n", data.source.c_str(), warning.c_str());

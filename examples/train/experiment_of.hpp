@@ -244,12 +244,8 @@ class Experiment {
     return result;
   }
   zipml::LinearModel optimum_model() const {
-    zipml::LabelMap map = objective_.label_map();
-    map.offset -= objective_.label_statistics().offset;
     zipml::LinearModel model =
-        zipml::in_original_units<Loss>(optimum_->weights.span(), optimum_->intercept,
-                                       objective_.standardization(), objective_.label_statistics(), map);
-    model.rows = train_.rows;
+        zipml::in_original_units(objective_, optimum_->weights.span(), optimum_->intercept);
     model.representation = "exact";
     return model;
   }

@@ -135,33 +135,16 @@ ZIPML_FUNCTION std::shared_ptr<const Buffer<double>> offsets_of(const MatrixView
   const auto value = [&](Index i, Index j) {
     return doubles.doubles[i * doubles.stride + j * doubles.col_stride];
   };
-  Buffer<double> low(d), high(d);
-  Buffer<std::uint8_t> inexact(d);
-  for (Index j = 0; j < d; ++j) low[j] = high[j] = value(0, j);
+  OffsetSurvey survey(d);
   const bool by_row = doubles.col_stride <= doubles.stride;  // in the order of memory
   for (Index a = 0; a < (by_row ? n : d); ++a)
-    for (Index b = 0; b < (by_row ? d : n); ++b) {
-      const Index j = by_row ? b : a;
-      const double v = by_row ? value(a, b) : value(b, a);
-      low[j] = v < low[j] ? v : low[j];
-      high[j] = v > high[j] ? v : high[j];
-      inexact[j] |= static_cast<std::uint8_t>(static_cast<double>(static_cast<float>(v)) != v);
-    }
-  std::shared_ptr<Buffer<double>> offsets;
-  const Index m = std::min<Index>(n, offset_sample_rows);
-  Buffer<double> sample(m);
-  for (Index j = 0; j < d; ++j) {
-    // What is not finite is refused where columns are measured.
-    if (inexact[j] == 0 || !(std::fabs(low[j]) < 3e38) || !(std::fabs(high[j]) < 3e38)) continue;
-    Index finite = 0;
-    for (Index k = 0; k < m; ++k)
-      if (const double v = value(offset_sample_row(k, m, n), j); std::isfinite(v)) sample[finite++] = v;
-    const double offset = float_offset(sample.data(), finite, low[j], high[j]).offset;
-    if (offset == 0.0) continue;
-    if (!offsets) offsets = std::make_shared<Buffer<double>>(d);
-    (*offsets)[j] = offset;
-  }
-  return offsets;
+    for (Index b = 0; b < (by_row ? d : n); ++b)
+      survey.note(by_row ? b : a, by_row ? value(a, b) : value(b, a));
+  survey.begin_sample(n);
+  for (Index i = 0; i < n; ++i)
+    if (survey.wants_row(i))
+      for (Index j = 0; j < d; ++j) survey.take(j, value(i, j));
+  return survey.offsets([](Index, double) {});
 }
 
 }  // namespace detail

@@ -11,6 +11,7 @@
 #include <vector>
 
 #include "folder.hpp"
+#include "message.hpp"
 
 using Arguments = std::vector<std::string>;
 
@@ -66,8 +67,4 @@ inline Run run_process(const char* program, const Arguments& arguments, const st
   run.out = contents(folder / "out");
   run.err = contents(folder / "err");
   return run;
-}
-
-inline bool holds(const std::string& text, const std::string& part) {
-  return text.find(part) != std::string::npos;
 }

@@ -26,6 +26,7 @@
 #include <zipml/io/load.hpp>
 
 #include "catch.hpp"
+#include "message.hpp"
 
 namespace {
 
@@ -74,17 +75,6 @@ Dataset parse(Loader loader, std::string_view text, const LoadOptions& options =
     default:
       return load(reader, options);
   }
-}
-
-/// The message of the Error that `f` throws; an empty text when it throws none.
-template <class F>
-std::string message_of(F&& f) {
-  try {
-    f();
-  } catch (const zipml::Error& error) {
-    return error.what();
-  }
-  return {};
 }
 
 std::string message(Loader loader, std::string_view text, const LoadOptions& options = {}) {

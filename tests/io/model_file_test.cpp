@@ -14,6 +14,7 @@
 
 #include "catch.hpp"
 #include "folder.hpp"
+#include "message.hpp"
 
 using namespace zipml;
 
@@ -62,13 +63,8 @@ bool same(const LinearModel& a, const LinearModel& b) {
   return detail::model_file_2(a) == detail::model_file_2(b);
 }
 
-std::string message_of(const std::string& path) {
-  try {
-    load_model(path);
-  } catch (const Error& error) {
-    return error.what();
-  }
-  return {};
+std::string refusal(const std::string& path) {
+  return message_of([&] { load_model(path); });
 }
 
 mode_t mode_of(const std::string& path) {
@@ -115,17 +111,17 @@ TEST_CASE("every truncation and every flipped bit of a model file is refused", "
   const std::string whole = contents(folder / "m");
   std::size_t accepted = 0;
   for (std::size_t length = 0; length < whole.size(); ++length)
-    accepted += message_of(folder.write("cut", whole.substr(0, length))).empty() ? 1 : 0;
+    accepted += refusal(folder.write("cut", whole.substr(0, length))).empty() ? 1 : 0;
   CHECK(accepted == 0);
   for (std::size_t k = 0; k < whole.size(); ++k)
     for (int bit = 0; bit < 8; ++bit) {
       std::string flipped = whole;
       flipped[k] = static_cast<char>(flipped[k] ^ (1 << bit));
-      accepted += message_of(folder.write("flip", flipped)).empty() ? 1 : 0;
+      accepted += refusal(folder.write("flip", flipped)).empty() ? 1 : 0;
     }
   CHECK(accepted == 0);
-  CHECK_FALSE(message_of(folder.write("more", whole + "more\n")).empty());
-  CHECK_FALSE(message_of(folder.write("more", whole + "\n")).empty());
+  CHECK_FALSE(refusal(folder.write("more", whole + "more\n")).empty());
+  CHECK_FALSE(refusal(folder.write("more", whole + "\n")).empty());
 }
 
 TEST_CASE("files of version 1 are read strictly, other versions are not", "[model file]") {
@@ -137,7 +133,7 @@ TEST_CASE("files of version 1 are read strictly, other versions are not", "[mode
     std::string text = good;
     return folder.write("m", text.replace(text.find(from), from.size(), to));
   };
-  CHECK(message_of(with("model 1", "model 10")) ==
+  CHECK(refusal(with("model 1", "model 10")) ==
         folder / "m" + ":1: the model file is of another version: expected 1 or 2, got 10");
   for (const auto& [from, to] :
        std::vector<std::pair<std::string, std::string>>{{"model 1", "model 1 experimental"},
@@ -153,7 +149,7 @@ TEST_CASE("files of version 1 are read strictly, other versions are not", "[mode
                                                         {"2.5\n", "2.5"},
                                                         {"2.5\n", "2."}}) {
     INFO(to);
-    CHECK_FALSE(message_of(with(from, to)).empty());
+    CHECK_FALSE(refusal(with(from, to)).empty());
   }
 }
 

@@ -9,6 +9,7 @@
 #include <vector>
 
 #include "catch.hpp"
+#include "message.hpp"
 
 namespace {
 
@@ -25,20 +26,13 @@ Dataset parse(std::string_view text, const LoadOptions& options = {}) {
 }
 
 std::string message(std::string_view text, const LoadOptions& options = {}) {
-  try {
-    parse(text, options);
-  } catch (const zipml::Error& error) {
-    return error.what();
-  }
-  return {};
+  return message_of([&] { parse(text, options); });
 }
 
 Dataset load_csv_text(std::string_view text, const LoadOptions& options) {
   LineReader reader = LineReader::from_memory(text, "f");
   return load_csv(reader, options);
 }
-
-bool holds(const std::string& text, const std::string& part) { return text.find(part) != std::string::npos; }
 
 /// Row i in the user's units.
 std::vector<double> row(const Dataset& data, Index i) {

@@ -3,6 +3,7 @@
 /// Room base: what the features of a data set are called and how they come from the columns of a table. Goes
 /// with the data, the store that they are packed into, the model that is trained on it, and the model file.
 
+#include <memory>
 #include <optional>
 #include <string>
 
@@ -56,5 +57,13 @@ struct Schema {
     return "feature " + std::to_string(j + 1);
   }
 };
+
+/// `schema`, or where that is null, d features without names.
+inline std::shared_ptr<const Schema> schema_or_unnamed(std::shared_ptr<const Schema> schema, Index d) {
+  if (schema) return schema;
+  auto unnamed = std::make_shared<Schema>();
+  unnamed->cols = d;
+  return unnamed;
+}
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -55,38 +55,35 @@ struct Dataset {
 Dataset make_dataset(const MatrixRef& features, const VectorRef& labels, std::string source = "memory");
 
 namespace detail {
+/// What a loader says of a column whose values float32 cannot tell apart.
+void warn_of_merging(Dataset& data, const std::string& name, double share);
+
 /// Puts labels into a data set as float32, less an offset where that would drown them; NaN stands for none.
-FloatOffset round_labels(const Buffer<double>& labels, Dataset& data);
+void round_labels(const Buffer<double>& labels, Dataset& data);
 }  // namespace detail
 
 #if ZIPML_DEFINES
 
 namespace detail {
 
-ZIPML_FUNCTION FloatOffset round_labels(const Buffer<double>& labels, Dataset& data) {
+ZIPML_FUNCTION void warn_of_merging(Dataset& data, const std::string& name, double share) {
+  data.warnings.push_back(name + ": float32 cannot tell apart " +
+                          std::to_string(static_cast<int>(100.0 * share + 0.5)) +
+                          " % of the different values of a sample: split it into parts or leave it out");
+}
+
+ZIPML_FUNCTION void round_labels(const Buffer<double>& labels, Dataset& data) {
   const Index n = labels.size();
-  double low = 0.0, high = 0.0;
-  bool inexact = false, first = true;
-  for (const double y : labels) {
-    if (std::isnan(y)) continue;
-    low = first || y < low ? y : low;
-    high = first || y > high ? y : high;
-    first = false;
-    inexact = inexact || static_cast<double>(static_cast<float>(y)) != y;
-  }
-  FloatOffset found;
-  if (inexact) {
-    const Index m = (std::min)(n, offset_sample_rows);
-    Buffer<double> sample(m);
-    Index count = 0;
-    for (Index k = 0; k < m; ++k)
-      if (const double y = labels[offset_sample_row(k, m, n)]; !std::isnan(y)) sample[count++] = y;
-    found = float_offset(sample.data(), count, low, high);
-  }
-  data.label_offset = found.offset;
+  OffsetSurvey survey(1);
+  for (const double y : labels) survey.note(0, y);
+  survey.begin_sample(n);
+  for (Index i = 0; i < n; ++i)
+    if (survey.wants_row(i)) survey.take(0, labels[i]);
+  const auto offsets =
+      survey.offsets([&](Index, double merged) { warn_of_merging(data, "the label", merged); });
+  data.label_offset = offsets ? (*offsets)[0] : 0.0;
   data.labels = Buffer<float>(n);
-  for (Index i = 0; i < n; ++i) data.labels[i] = static_cast<float>(labels[i] - found.offset);
-  return found;
+  for (Index i = 0; i < n; ++i) data.labels[i] = static_cast<float>(labels[i] - data.label_offset);
 }
 
 }  // namespace detail

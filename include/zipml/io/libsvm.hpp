@@ -18,8 +18,11 @@
 #include <zipml/base/float_offset.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/io/line_reader.hpp>
+#include <zipml/io/load_checks.hpp>
+#include <zipml/io/load_options.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/parallel_lines.hpp>
+#include <zipml/io/pieces.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -109,7 +112,6 @@ class LibsvmLoader {
   std::uint64_t rows_ = 0;
   std::uint64_t too_wide_ = 0;   ///< lines with an index beyond fixed_
   std::uint64_t query_ids_ = 0;  ///< lines with one
-  long comments_ = 0;            ///< behind the first row
   Place wide_place_;
   std::string wide_index_;
   Pieces<Entry> entries_;
@@ -186,7 +188,7 @@ ZIPML_FUNCTION Dataset LibsvmLoader::load() {
   if (next_data_line(reader_, line)) add_line(line);  // it may have been looked at, and held back
   const long title = reader_.comments();
   add_lines(reader_, *this, threads_);
-  comments_ += reader_.comments() - title;
+  const long comments = reader_.comments() - title;
   if (rows_ == 0) throw_no_data(reader_, "lines of label index:value ...");
   if (too_wide_ > 0 && !ignores_unseen_)
     throw Error(std::move(wide_place_),
@@ -196,7 +198,10 @@ ZIPML_FUNCTION Dataset LibsvmLoader::load() {
   if (cols_ == 0)
     throw Error(reader_.place(), "no features", "index:value on at least one line",
                 std::to_string(rows_) + (rows_ == 1 ? " label only" : " labels only"));
-  return densify();
+  Dataset data = densify();
+  warn_of_comments(data, comments);
+  if (!like_) warn_of_order(data);
+  return data;
 }
 
 ZIPML_FUNCTION bool LibsvmLoader::accepts(const List<const LibsvmLoader*>& parts) const {
@@ -216,7 +221,6 @@ ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
   }
   too_wide_ += part.too_wide_;
   query_ids_ += part.query_ids_;
-  comments_ += part.reader_.comments();
   rows_ += part.rows_;
   cols_ = (std::max)(cols_, part.cols_);
   entries_.append(std::move(part.entries_));
@@ -331,10 +335,6 @@ ZIPML_FUNCTION List<std::string> LibsvmLoader::take_warnings() const {
                        " a feature index beyond the " + std::to_string(fixed_) +
                        " features of the training table, which is passed over; the first is " + wide_index_ +
                        " in line " + std::to_string(wide_place_.line));
-  if (comments_ > 0)
-    warnings.push_back(std::to_string(comments_) +
-                       (comments_ == 1 ? " line that starts" : " lines that start") +
-                       " with # behind the first row was skipped as a comment");
   if (query_ids_ > 0)
     warnings.push_back("query ids (qid:) are passed over, in " + std::to_string(query_ids_) +
                        (query_ids_ == 1 ? " line" : " lines"));
@@ -359,72 +359,36 @@ ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
   labels_.copy_to(labels.data());
   labels_ = {};
   data.has_labels = std::any_of(labels.begin(), labels.end(), [](double y) { return !std::isnan(y); });
-  const auto warn_of_merging = [&](const std::string& name, const FloatOffset& found) {
-    if (found.merged > 0.0)
-      data.warnings.push_back(name + ": float32 cannot tell apart " +
-                              std::to_string(static_cast<int>(100.0 * found.merged + 0.5)) +
-                              " % of the different values of a sample: leave it out");
-  };
-  warn_of_merging("the label", round_labels(labels, data));
+  round_labels(labels, data);
   Buffer<std::uint32_t> sizes(data.rows);
   row_sizes_.copy_to(sizes.data());
 
-  // Columns with a value that float32 does not hold, and their ends; a column that is left out of a row holds 0.
-  Buffer<double> low(data.cols), high(data.cols);
+  // A column that is left out of a row holds 0 there.
+  OffsetSurvey survey(data.cols);
   Buffer<std::uint32_t> present(data.cols);
-  Buffer<std::uint8_t> inexact(data.cols);
   entries_.for_each_piece([&](std::span<const Entry> part) {
     for (const Entry& entry : part) {
-      const Index j = entry.column;
-      const double v = entry.value();
-      if (present[j]++ == 0) low[j] = high[j] = v;
-      low[j] = (std::min)(low[j], v);
-      high[j] = (std::max)(high[j], v);
-      inexact[j] |= static_cast<std::uint8_t>(entry.low != 0.0f);
+      survey.note(entry.column, entry.value());
+      ++present[entry.column];
     }
   });
-  List<Index> looked_at;  // columns
-  Buffer<Index> place_of(data.cols);
-  for (Index j = 0; j < data.cols; ++j) {
-    if (inexact[j] == 0) continue;
-    if (present[j] < rows_) {
-      low[j] = (std::min)(low[j], 0.0);
-      high[j] = (std::max)(high[j], 0.0);
+  for (Index j = 0; j < data.cols; ++j)
+    if (present[j] < rows_) survey.note(j, 0.0);
+  survey.begin_sample(data.rows);
+  Index at = -1;
+  bool wanted = false;
+  std::uint32_t remaining = 0;
+  entries_.for_each_piece([&](std::span<const Entry> part) {
+    for (const Entry& entry : part) {
+      for (; remaining == 0; remaining = sizes[at]) wanted = survey.wants_row(++at);
+      if (wanted) survey.take(entry.column, entry.value());
+      --remaining;
     }
-    looked_at.push_back(j);
-    place_of[j] = static_cast<Index>(looked_at.size());
-  }
-  std::shared_ptr<Buffer<double>> offsets;
-  if (const auto width = static_cast<Index>(looked_at.size()); width > 0) {
-    const Index m =
-        (std::min)(data.rows, std::clamp<Index>((Index{1} << 23) / width, 16, offset_sample_rows));
-    Buffer<double> sample(checked_product(m, width, "a sample of the columns"));
-    Index row = 0, next = 0;
-    std::uint32_t left = sizes[0];
-    const auto pass_rows = [&] {  // to the row of the next entry
-      while (row < data.rows && left == 0) {
-        if (next < m && offset_sample_row(next, m, data.rows) == row) ++next;
-        if (++row < data.rows) left = sizes[row];
-      }
-    };
-    entries_.for_each_piece([&](std::span<const Entry> part) {
-      for (const Entry& entry : part) {
-        pass_rows();
-        if (next < m && offset_sample_row(next, m, data.rows) == row && place_of[entry.column] > 0)
-          sample[(place_of[entry.column] - 1) * m + next] = entry.value();
-        --left;
-      }
-    });
-    for (Index k = 0; k < width; ++k) {
-      const Index j = looked_at[static_cast<std::size_t>(k)];
-      const FloatOffset found = float_offset(sample.data() + k * m, m, low[j], high[j]);
-      warn_of_merging(data.schema->describe(j), found);
-      if (found.offset == 0.0) continue;
-      if (!offsets) offsets = std::make_shared<Buffer<double>>(data.cols);
-      (*offsets)[j] = found.offset;
-    }
-  }
-  data.offsets = offsets;
+  });
+  while (++at < data.rows) survey.wants_row(at);  // rows of zeros at the end
+  data.offsets = survey.offsets(
+      [&](Index j, double merged) { warn_of_merging(data, data.schema->describe(j), merged); });
+  const Buffer<double>* const offsets = data.offsets.get();
   data.values = Buffer<float>(checked_product(data.rows, data.cols, "the sample matrix"));
   if (offsets)
     for (Index i = 0; i < data.rows; ++i)
@@ -439,7 +403,6 @@ ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
       --*left;
     }
   });
-  if (!like_) warn_of_order(data);
   return data;
 }
 

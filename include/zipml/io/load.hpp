@@ -10,6 +10,7 @@
 #include <zipml/io/csv.hpp>
 #include <zipml/io/libsvm.hpp>
 #include <zipml/io/line_reader.hpp>
+#include <zipml/io/load_options.hpp>
 #include <zipml/io/number.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -61,6 +62,9 @@ ZIPML_FUNCTION bool looks_like_libsvm(std::string_view line) {
 }  // namespace detail
 
 ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options) {
+  if (options.predicting && !options.like)
+    throw Error("LoadOptions::predicting needs LoadOptions::like", "the schema of the training table",
+                "none");
   if (options.format == "libsvm") return load_libsvm(reader, options);
   if (options.format == "csv") return load_csv(reader, options);
   if (options.format != "auto")

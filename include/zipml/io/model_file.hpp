@@ -246,6 +246,7 @@ ZIPML_FUNCTION LinearModel read_model_1(ModelFileReader& file) {
   file.end_of_file();
   model.weights = Buffer<double>(count);
   std::copy(weights.begin(), weights.end(), model.weights.begin());
+  model.schema = schema_or_unnamed(nullptr, count);
   file.require_same(model_file_1(model));
   return model;
 }

@@ -75,6 +75,17 @@ inline bool is_missing(std::string_view text) {
   return text.empty() || detail::is_any_of(text, {"na", "n/a", "#n/a", "null", "none", "?", "-", "."});
 }
 
+/// Whether `text` is a name: not a number, well or badly written, and not a missing value.
+bool is_name(std::string_view text);
+/// A name that is no number with something wrong in it.
+inline bool is_word(std::string_view text) {
+  return is_name(text) && !is_digit(text[0]) && text[0] != '+' && text[0] != '-' && text[0] != '.';
+}
+/// Digits with what parts a date or a time.
+inline bool is_date(std::string_view text) {
+  return text.size() > 4 && is_digit(text[0]) && text.find_first_of("-/:", 1) != std::string_view::npos;
+}
+
 /// Throws the Error that says why `text` is not a usable number; `what` names the thing, such as "label".
 [[noreturn]] void throw_bad_number(Place place, const std::string& what, std::string_view text);
 
@@ -165,6 +176,16 @@ ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, flo
 }
 ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, double& value) {
   return detail::parse_real(first, last, value);
+}
+
+ZIPML_FUNCTION bool is_name(std::string_view text) {
+  if (is_missing(text) || is_nonfinite(text)) return false;
+  bool digit = false, other = false;
+  for (const char c : text) {
+    digit = digit || is_digit(c);
+    other = other || !(is_digit(c) || std::string_view("+-.,eE").find(c) != std::string_view::npos);
+  }
+  return other || !digit;
 }
 
 ZIPML_FUNCTION void throw_bad_number(Place place, const std::string& what, std::string_view text) {

@@ -35,7 +35,8 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
   constexpr std::size_t bytes_of_a_part = std::size_t{2} << 20, worth_sharing = std::size_t{1} << 16;
   struct Part {
     Part(const LineReader& whole, std::string_view text, const Rows& format)
-        : reader(whole.part(text)), rows(reader, format) {}
+        : bytes(text.size()), reader(whole.part(text)), rows(reader, format) {}
+    std::size_t bytes;
     LineReader reader;
     Rows rows;
   };
@@ -68,12 +69,10 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
     List<const Rows*> all;
     for (const auto& part : parts) all.push_back(&part->rows);
     if (wrong || !rows.accepts(all)) break;
-    long lines = 0;
     for (const auto& part : parts) {
-      rows.join(std::move(part->rows), reader.line_number() + lines);
-      lines += part->reader.line_number();
+      rows.join(std::move(part->rows), reader.line_number());
+      reader.pass_over(part->bytes, part->reader);
     }
-    reader.pass_over(text.size(), lines);
   }
   std::string_view line;
   while (next_data_line(reader, line)) rows.add_line(line);

@@ -12,7 +12,7 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/base/schema.hpp>
-#include <zipml/io/line_reader.hpp>
+#include <zipml/io/load_options.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/text_index.hpp>
 

@@ -25,7 +25,8 @@ struct LinearModel {
   Index rows = 0;                   ///< that it was trained on; 0: unknown
   Buffer<double> means = {};        ///< d, of the training rows; empty: unknown
   Buffer<double> deviations = {};   ///< d, of the training rows; empty: unknown
-  std::shared_ptr<const Schema> schema = nullptr;  ///< what its features are called, or null
+  /// What its features are called and how a table is read for it; null only in a model made by hand.
+  std::shared_ptr<const Schema> schema = nullptr;
 
   Index cols() const { return weights.size(); }
 

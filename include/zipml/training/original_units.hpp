@@ -4,6 +4,7 @@
 
 #include <span>
 
+#include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
@@ -35,7 +36,7 @@ LinearModel in_original_units(std::span<const double> weights, double intercept,
   model.low_label = statistics.offset + static_cast<double>(statistics.min);
   model.high_label = statistics.offset + static_cast<double>(statistics.max);
   model.loss = L::name;
-  model.schema = map.schema;
+  model.schema = schema_or_unnamed(map.schema, map.cols());
   return model;
 }
 /// The same for a store of one model's targets.
@@ -45,6 +46,20 @@ LinearModel in_original_units(std::span<const double> weights, double intercept,
   LinearModel model = in_original_units<L>(weights, intercept, store.standardization(),
                                            store.targets().statistics(0), labels);
   model.rows = store.targets().rows();
+  return model;
+}
+
+/// The model of weights that an objective judges, its exact optimum say.
+///
+///     const auto optimum = zipml::exact_solution(objective);
+///     const auto model = zipml::in_original_units(objective, optimum->weights.span(), optimum->intercept);
+template <Loss L, Regularizer R>
+LinearModel in_original_units(const Objective<L, R>& objective, std::span<const double> weights,
+                              double intercept) {
+  const LabelStatistics& labels = objective.label_statistics();
+  LinearModel model = in_original_units<L>(weights, intercept, objective.standardization(), labels,
+                                           objective.loss().label_map(labels));
+  model.rows = objective.rows();
   return model;
 }
 
