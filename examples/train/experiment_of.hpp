@@ -136,7 +136,6 @@ class Experiment {
       result.interrupted = interrupt::asked != 0 && event.epoch < event.epochs;
       return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
     };
-    const interrupt::Guard guard;
     zipml::Fit fit = sgd_.fit(store, estimator, how, watch);
     result.isa = fit.isa;
     result.samples_moved = fit.samples_moved;

@@ -9,6 +9,7 @@
 
 #include <zipml/io/model_file.hpp>
 
+#include "../interrupt.hpp"
 #include "report.hpp"
 
 int main(int argc, char** argv) {
@@ -20,7 +21,10 @@ int main(int argc, char** argv) {
     check_outputs(options);
     const Samples samples = load_samples(options);
     choose_representation(options, samples);
-    const std::vector<Result> results = run(options, samples);
+    const std::vector<Result> results = [&] {
+      const interrupt::Guard guard;  // here, so that other programs that train keep their Ctrl-C
+      return run(options, samples);
+    }();
     if (options.json)
       print_json(options, samples, results);
     else if (options.sweep)

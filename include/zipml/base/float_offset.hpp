@@ -29,7 +29,7 @@ struct FloatOffset {
 FloatOffset float_offset(double* sample, Index m, double low, double high);
 
 /// Looks for the offsets of d columns, in two readings: note() every value, then give the values of the rows that
-/// wants_row() names. NaN stands for no value. Memory 17 bytes a column, and a sample of at most 1,024 rows of
+/// wants_row() names. NaN stands for no value. Memory 25 bytes a column, and a sample of at most 1,024 rows of
 /// the columns that float32 does not hold exactly.
 ///
 ///     zipml::OffsetSurvey survey(d);
