@@ -14,6 +14,7 @@
 struct TableOptions {
   std::string format = "auto";
   std::string label;
+  std::string weights;
   std::vector<std::string> columns;
   std::vector<std::string> ignore;
   std::vector<std::string> categorical;
@@ -32,6 +33,10 @@ struct TableOptions {
     app.add_option("--label", label,
                    training ? "CSV: label column by name or number from 1 (the last one)"
                             : "CSV: label column by name, where it is not that of the training table");
+    app.add_option("--weights", weights,
+                   training
+                       ? "CSV: column that says how much each row counts, by name or number: no feature then"
+                       : "CSV: column that says how much each row counts in the metrics");
     if (training) {
       const auto words = [&](const char* name, std::vector<std::string>& list, const char* text) {
         app.add_option(name, list, text)
@@ -74,6 +79,7 @@ struct TableOptions {
     zipml::LoadOptions load;
     load.format = format;
     load.label = label;
+    load.weights = weights;
     load.use.assign(columns.begin(), columns.end());
     load.ignore.assign(ignore.begin(), ignore.end());
     load.categorical.assign(categorical.begin(), categorical.end());

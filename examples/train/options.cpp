@@ -14,7 +14,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   if (options.file.empty()) {
     for (const char* name :
          {"--format", "--label", "--test", "--memory-limit", "--columns", "--ignore", "--categorical",
-          "--missing", "--header", "--separator", "--decimal", "--first-index"})
+          "--missing", "--weights", "--header", "--separator", "--decimal", "--first-index"})
       if (app.count(name) > 0) usage(std::string(name) + " needs a FILE");
   } else if (app.count("--rows") > 0) {
     usage("--rows sizes the generated set: leave out FILE");

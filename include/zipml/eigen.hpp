@@ -106,7 +106,7 @@ class VectorRef {
     data_ = copy_.data();
   }
   VectorRef(const LabelView& labels)  // NOLINT: the same door
-      : size_(labels.size()), data_(labels.data()), offset_(labels.offset) {}
+      : size_(labels.size()), data_(labels.data()), offset_(labels.offset), weights_(labels.weights) {}
   VectorRef(const VectorRef&) = delete;
   VectorRef& operator=(const VectorRef&) = delete;
 
@@ -116,13 +116,16 @@ class VectorRef {
   std::span<const float> span() const { return {data_, static_cast<std::size_t>(size_)}; }
   /// What was subtracted from the labels before they were rounded to float32.
   double offset() const { return offset_; }
-  operator LabelView() const { return {span(), offset_}; }  // NOLINT: what the library uses
+  /// Of the rows, as in LabelView; empty: none.
+  std::span<const float> weights() const { return weights_; }
+  operator LabelView() const { return {span(), offset_, weights_}; }  // NOLINT: what the library uses
 
  private:
   Buffer<float> copy_;
   Index size_ = 0;
   const float* data_ = nullptr;
   double offset_ = 0.0;
+  std::span<const float> weights_;
 };
 
 #if ZIPML_DEFINES

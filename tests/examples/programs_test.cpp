@@ -144,6 +144,39 @@ TEST_CASE(
   CHECK(holds(shown.out, "a1\n"));
 }
 
+TEST_CASE("rows count by the weights of a column, in training, testing and predicting", "[programs]") {
+  const Folder folder;
+  Uniform uniform(7);
+  std::string weighted = "a,w,b,y\n", repeated = "a,b,y\n";
+  for (int i = 0; i < 300; ++i) {
+    const double a = uniform(), b = uniform();
+    const int w = i % 4;
+    const double y = (w > 1 ? 2.0 * a : -b) + 0.1 * uniform();
+    weighted += number(a) + "," + std::to_string(w) + "," + number(b) + "," + number(y) + "\n";
+    for (int k = 0; k < w; ++k) repeated += number(a) + "," + number(b) + "," + number(y) + "\n";
+  }
+  const std::string table = folder.write("weighted.csv", weighted),
+                    rows = folder.write("repeated.csv", repeated);
+  const std::string model = folder / "model", same = folder / "same";
+  const Json by_weight = json_of(train(
+      {table, "--weights", "w", "--test", table, "--solver", "exact", "--save-model", model, "--json"}));
+  const Json by_row =
+      json_of(train({rows, "--test", rows, "--solver", "exact", "--save-model", same, "--json"}));
+  CHECK(by_weight["cols"] == 2);
+  CHECK(by_weight["test"]["rmse"].get<double>() == Approx(by_row["test"]["rmse"].get<double>()));
+  const Json a = json_of(inspect({model, "--json"})), b = json_of(inspect({same, "--json"}));
+  for (int k = 0; k < 2; ++k)
+    CHECK(a["features"][k]["weight"].get<double>() == Approx(b["features"][k]["weight"].get<double>()));
+  CHECK(json_of(predict({model, table, "--weights", "w", "--json"}))["metrics"]["rmse"].get<double>() ==
+        Approx(by_row["test"]["rmse"].get<double>()));
+  CHECK(json_of(predict({model, table, "--json"}))["metrics"]["rmse"].get<double>() !=
+        Approx(by_row["test"]["rmse"].get<double>()));
+  // In 4 bits, to the same optimum.
+  const Json packed = json_of(train({table, "--weights", "w", "--bits", "4", "--epochs", "60", "--json"}));
+  CHECK(packed["excess"].get<double>() < 0.02);
+  CHECK(holds(train({table, "--weights", "v"}).err, "--weights"));
+}
+
 TEST_CASE("test columns go by name, and a table that lacks one is refused") {
   const Folder folder;
   const std::string table = folder.write("houses.csv", houses(300, 1));

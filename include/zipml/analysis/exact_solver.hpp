@@ -23,7 +23,7 @@ struct Optimum {
 
 namespace detail {
 
-/// [A y] of centred standardised samples, reduced to the triangular factor R of a QR decomposition: R'R = [A
+/// [A y] of centred standardised samples, each row times the root of its weight, reduced to the triangular factor R of a QR decomposition: R'R = [A
 /// y]'[A y], without squaring the condition number. O(n d^2), in pieces that stay in cache.
 template <class Objective>
 Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::VectorXd& means,
@@ -35,8 +35,10 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
   for (Index first = 0; first < objective.rows(); first += piece) {
     const Index count = (std::min)(piece, objective.rows() - first);
     for (Index i = 0; i < count; ++i) {
-      for (Index j = 0; j < d; ++j) work(width + i, j) = objective.standardised(first + i, j) - means(j);
-      work(width + i, d) = target_of(objective.loss(), objective.label(first + i)) - label_mean;
+      const double root = std::sqrt(objective.weight(first + i));
+      for (Index j = 0; j < d; ++j)
+        work(width + i, j) = root * (objective.standardised(first + i, j) - means(j));
+      work(width + i, d) = root * (target_of(objective.loss(), objective.label(first + i)) - label_mean);
     }
     const Eigen::HouseholderQR<Eigen::MatrixXd> qr(work.topRows(width + count));
     const Eigen::MatrixXd upper = qr.matrixQR().topRows(width).template triangularView<Eigen::Upper>();
@@ -63,8 +65,9 @@ Eigen::VectorXd wide_ridge_solution(const Objective& objective, const Eigen::Vec
   Eigen::MatrixXd columns(d, n);  // A'
   Eigen::MatrixXd factor(n, n + 1);
   for (Index i = 0; i < n; ++i) {
-    for (Index j = 0; j < d; ++j) columns(j, i) = objective.standardised(i, j) - means(j);
-    factor(i, n) = target_of(objective.loss(), objective.label(i)) - label_mean;
+    const double root = std::sqrt(objective.weight(i));
+    for (Index j = 0; j < d; ++j) columns(j, i) = root * (objective.standardised(i, j) - means(j));
+    factor(i, n) = root * (target_of(objective.loss(), objective.label(i)) - label_mean);
   }
   const Eigen::HouseholderQR<Eigen::Ref<Eigen::MatrixXd>> qr(columns);  // in place
   factor.leftCols(n) =
@@ -103,12 +106,15 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   // The intercept is eliminated by centring: c = mean(y) - <mean(a), x>.
   Eigen::VectorXd means = Eigen::VectorXd::Zero(d);
   double label_mean = 0.0;
+  double total = 0.0;  // n, as far as float weights of mean 1 are exact
   for (Index i = 0; i < objective.rows(); ++i) {
-    for (Index j = 0; j < d; ++j) means(j) += objective.standardised(i, j);
-    label_mean += target_of(objective.loss(), objective.label(i));
+    const double weight = objective.weight(i);
+    for (Index j = 0; j < d; ++j) means(j) += weight * objective.standardised(i, j);
+    label_mean += weight * target_of(objective.loss(), objective.label(i));
+    total += weight;
   }
-  means /= n;
-  label_mean /= n;
+  means /= total;
+  label_mean /= total;
 
   Eigen::VectorXd x;
   if (mu == 0.0 && objective.rows() < d) {

@@ -5,6 +5,7 @@
 #include <optional>
 
 #include <zipml/base/error.hpp>
+#include <zipml/base/sample_weights.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/model/losses.hpp>
@@ -12,14 +13,15 @@
 
 namespace zipml::inline ZIPML_ABI {
 
-/// F(x, c) = 1/n sum_i loss(a_i'x + c, y_i) + penalty(x) on standardised samples and the loss's own labels,
-/// in double precision. Holds a view: the samples must outlive it. Each value costs O(n d).
+/// F(x, c) = 1/n sum_i w_i loss(a_i'x + c, y_i) + penalty(x) on standardised samples and the loss's own
+/// labels, in double precision; the weights that came with the labels have mean 1. (They have no part in the
+/// standardisation.) Holds a view: the samples must outlive it. Each value costs O(n d).
 template <Loss L = SquaredLoss, Regularizer R = NoRegularizer>
 class Objective {
  public:
   explicit Objective(const Dataset& data, L loss = {}, R regularizer = R{}, bool standardize = true)
       : Objective(data.features(), data.label_view(), loss, regularizer, standardize) {}
-  /// Throws Error when samples and labels differ in number.
+  /// Throws Error when samples, labels and weights differ in number, or a weight is out of range.
   Objective(const MatrixView& features, const LabelView& labels, L loss, R regularizer,
             bool standardize = true)
       : features_(features),
@@ -27,7 +29,8 @@ class Objective {
         regularizer_(regularizer),
         standardization_(standardize ? standardization_of(column_statistics(features))
                                      : identity_standardization(features.cols)),
-        labels_(features.rows) {
+        labels_(features.rows),
+        weights_(sample_weights(labels.weights, features.rows)) {
     if (labels.size() != features.rows)
       throw Error("samples and labels differ in number", std::to_string(features.rows) + " labels",
                   std::to_string(labels.size()));
@@ -62,6 +65,8 @@ class Objective {
   const LabelStatistics& label_statistics() const { return label_statistics_; }
   /// Label i as the loss sees it.
   double label(Index i) const { return labels_[i]; }
+  /// How much row i counts.
+  double weight(Index i) const { return weights_.empty() ? 1.0 : static_cast<double>(weights_[i]); }
   /// Value (i, j) as the model sees it.
   double standardised(Index i, Index j) const {
     return standardization_.apply(static_cast<double>(features_(i, j)), j);
@@ -84,7 +89,8 @@ class Objective {
               (static_cast<double>(row[j + lane]) - standardization_.mean[j + lane]) * folded[j + lane];
       for (; j < d; ++j) lanes[0] += (static_cast<double>(row[j]) - standardization_.mean[j]) * folded[j];
       const double z = (lanes[0] + lanes[1]) + (lanes[2] + lanes[3]) + intercept;
-      total += loss_.value(z, labels_[i]);
+      const double loss = loss_.value(z, labels_[i]);
+      total += weights_.empty() ? loss : weight(i) * loss;
     }
     return total / static_cast<double>(rows()) + regularizer_.value(x);
   }
@@ -101,7 +107,8 @@ class Objective {
         standardization_(training.standardization_),
         label_statistics_(training.label_statistics_),
         label_map_(training.label_map_),
-        labels_(features.rows) {
+        labels_(features.rows),
+        weights_(sample_weights(labels.weights, features.rows)) {
     if (features.cols != training.cols())
       throw Error("the rows have another number of columns than those of the training",
                   std::to_string(training.cols()), std::to_string(features.cols));
@@ -129,6 +136,7 @@ class Objective {
   LabelStatistics label_statistics_;
   LabelMap label_map_;
   Buffer<double> labels_;
+  Buffer<float> weights_;  // of mean 1, or empty
 };
 
 /// (f - f*) / f*, the relative distance from the optimum.

@@ -10,6 +10,7 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
+#include <zipml/base/sample_weights.hpp>
 #include <zipml/eigen.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/model/linear_model.hpp>
@@ -67,7 +68,8 @@ Buffer<double> predict(const LinearModel& model, const Store& store) {
   return result;
 }
 
-/// How good predictions are, over the rows that have a label.
+/// How good predictions are, over the rows that have a label, each counted by its weight where the labels
+/// bring weights.
 struct Metrics {
   Index rows = 0;
   double rmse = 0.0;                ///< root mean squared error, in the labels' units
@@ -199,31 +201,33 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
                 std::to_string(labels.size()));
   const Buffer<double> predicted = predict(model, samples);
   Metrics metrics;
-  double squares = 0.0, mean = 0.0;
-  Index right = 0;
+  const Buffer<float> weights = sample_weights(labels.weights(), labels.size());
+  const auto weight = [&](Index i) { return weights.empty() ? 1.0 : static_cast<double>(weights[i]); };
+  double squares = 0.0, mean = 0.0, right = 0.0, total = 0.0;
   for (Index i = 0; i < labels.size(); ++i) {
     if (std::isnan(labels[i])) continue;
     const double label = labels.offset() + static_cast<double>(labels[i]);
     ++metrics.rows;
-    mean += static_cast<double>(labels[i]);
-    squares += (predicted[i] - label) * (predicted[i] - label);
-    right += predicted[i] == label ? 1 : 0;
+    total += weight(i);
+    mean += weight(i) * static_cast<double>(labels[i]);
+    squares += weight(i) * (predicted[i] - label) * (predicted[i] - label);
+    right += predicted[i] == label ? weight(i) : 0.0;
     if (model.classifies && label != model.low_label && label != model.high_label)
       throw Error("a label is of neither class",
                   model.label_text(model.low_label) + " or " + model.label_text(model.high_label),
                   model.label_text(label) + " in row " + std::to_string(i + 1));
   }
   if (metrics.rows == 0) throw Error("there are no labels to compare predictions with");
-  const auto n = static_cast<double>(metrics.rows);
-  mean /= n;
+  if (!(total > 0.0)) throw Error("all rows that have a label have weight 0");
+  mean /= total;
   double variance = 0.0;
   for (Index i = 0; i < labels.size(); ++i) {
     const double distance = static_cast<double>(labels[i]) - mean;
-    if (!std::isnan(labels[i])) variance += distance * distance;
+    if (!std::isnan(labels[i])) variance += weight(i) * distance * distance;
   }
-  metrics.rmse = std::sqrt(squares / n);
+  metrics.rmse = std::sqrt(squares / total);
   if (variance > 0.0) metrics.r_squared = 1.0 - squares / variance;
-  if (model.classifies) metrics.accuracy = static_cast<double>(right) / n;
+  if (model.classifies) metrics.accuracy = right / total;
   return metrics;
 }
 

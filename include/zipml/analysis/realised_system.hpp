@@ -8,6 +8,7 @@
 #include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <algorithm>
+#include <cmath>
 #include <optional>
 #include <span>
 
@@ -32,11 +33,11 @@ namespace detail {
 /// Eigen::Success, whose name is a macro of X.h.
 inline bool has_solved(Eigen::ComputationInfo info) { return info == Eigen::ComputationInfo{}; }
 
-/// Rows [first, first + count) of a draw, decoded, with a 1 behind each.
+/// Rows [first, first + count) of a draw, decoded, with a 1 behind each, times the roots of their weights.
 void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
 
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
-/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order. Products of 256 rows in float32, sums of
+/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. Products of 256 rows in float32, sums of
 /// them in double. O(n d^2).
 void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
                      const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right);
@@ -164,6 +165,7 @@ ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index firs
   for (Index i = 0; i < count; ++i) {
     samples.decode_row(first + i, draw, block.data() + i * block.cols());
     block(i, block.cols() - 1) = 1.0f;
+    if (samples.weights != nullptr) block.row(i) *= std::sqrt(samples.weights[first + i]);
   }
 }
 
@@ -180,7 +182,9 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
   Eigen::MatrixXf product(d + 1, d + 1);
   for (Index first = 0; first < n; first += piece) {
     const Index count = (std::min)(piece, n - first);
-    const Eigen::Map<const Eigen::VectorXf> y(labels.data() + first, count);
+    Eigen::VectorXf y = Eigen::Map<const Eigen::VectorXf>(labels.data() + first, count);
+    if (samples.weights != nullptr)
+      y.array() *= Eigen::Map<const Eigen::ArrayXf>(samples.weights + first, count).sqrt();
     for (const DrawPair& pair : pairs) {
       decode_block(samples, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);

@@ -58,16 +58,20 @@ class MatrixRows {
 };
 
 /// n labels of float32, and what was subtracted from them before they were rounded: the user's label i is
-/// offset + values[i].
+/// offset + values[i]. Weights say how much each row counts: a row of weight 2 counts like two, one of weight
+/// 0 not at all.
+///
+///     const zipml::LabelView view{labels, 0.0, weights};   // for quantize, Objective, evaluate
 struct LabelView {
   std::span<const float> values;
   double offset = 0.0;
+  std::span<const float> weights = {};  ///< n of them, at least 0; empty: every row counts the same
 
   LabelView() = default;
   template <class Values>
   requires std::is_convertible_v<const Values&, std::span<const float>> LabelView(  // NOLINT: a door
-      const Values& labels, double subtracted = 0.0)
-      : values(labels), offset(subtracted) {}
+      const Values& labels, double subtracted = 0.0, std::span<const float> of_rows = {})
+      : values(labels), offset(subtracted), weights(of_rows) {}
 
   Index size() const { return static_cast<Index>(values.size()); }
   const float* data() const { return values.data(); }

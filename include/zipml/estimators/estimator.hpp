@@ -8,6 +8,7 @@
 /// draws come out, and the gradient is
 ///     g = mean_i sum_draws r_i,draw q_i,draw - (mean_i f_i) bias * x
 /// where f_i, the sum of which the function returns, is what the bias terms of the store are multiplied with.
+/// Weights of rows are no business of its: whoever calls it multiplies with them.
 
 #include <algorithm>
 #include <array>
@@ -30,6 +31,8 @@ struct DrawLists {
   Index count;   ///< rows
 
   std::span<T> operator[](int draw) const { return {data + draw * stride, static_cast<std::size_t>(count)}; }
+  /// The lists of one row alone.
+  DrawLists of_row(Index i) const { return {data + i, stride, 1}; }
   operator DrawLists<const T>() const { return {data, stride, count}; }  // NOLINT: as a span converts
 };
 
@@ -180,6 +183,18 @@ double estimated_loss(const E& estimator, const L& loss, const DrawLists<const f
       sum += loss.value(static_cast<double>(margins[i]), static_cast<double>(y[i]));
     return sum;
   }
+}
+
+/// The same, each row times its weight; no weights: as above.
+template <GradientEstimator E, class L>
+double estimated_loss(const E& estimator, const L& loss, const DrawLists<const float>& z,
+                      std::span<const float> y, std::span<const float> weights) {
+  if (weights.empty()) return estimated_loss(estimator, loss, z, y);
+  double sum = 0.0;
+  for (std::size_t i = 0; i < y.size(); ++i)
+    sum += static_cast<double>(weights[i]) *
+           estimated_loss(estimator, loss, z.of_row(static_cast<Index>(i)), y.subspan(i, 1));
+  return sum;
 }
 
 namespace detail {

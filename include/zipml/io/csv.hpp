@@ -369,7 +369,7 @@ ZIPML_FUNCTION void CsvLoader::add_record(std::string_view text) {
     }
     const FieldRole role = plan.roles[i];
     const char* after = nullptr;
-    if (role == FieldRole::number || (role == FieldRole::label && !text_label)) {
+    if (role == FieldRole::number || (role == FieldRole::label && !text_label)) {  // weights are checked
       double value = 0;
       after = options_.decimal == '.' ? parse_number(p, end, value) : nullptr;
       if (after != nullptr && after < end && *after != separator_ && !pads(*after)) after = nullptr;
@@ -470,6 +470,12 @@ ZIPML_FUNCTION void CsvLoader::take_cell(std::size_t i, std::string_view text, c
       row[slot] = rows_.category(slot, text);
       if (row[slot] < 0.0) rows_.unseen.add(place(at), i, fields_);
       return;
+    case FieldRole::weight: {
+      const double weight = number_of(i, text, at);
+      if (!(weight >= 0.0) || weight > 1e30)
+        throw Error(place(at), describe(i) + " is no weight", "a number from 0 to 1e30", quote_input(text));
+      return rows_.add_weight(weight);
+    }
     case FieldRole::label:
       if (absent && (options_.predicting || (options_.missing != Missing::error && is_missing(text)))) {
         rows_.add_label(std::numeric_limits<double>::quiet_NaN());

@@ -24,6 +24,7 @@ struct Dataset {
   Buffer<float> values;    ///< rows x cols, row-major, no padding
   Buffer<float> labels;    ///< rows; NaN where a table to be predicted has none
   bool has_labels = true;  ///< false: a table without a label column
+  Buffer<float> weights;   ///< rows, at least 0, as LabelView has them; empty: every row counts the same
 
   std::shared_ptr<const Buffer<double>> offsets;  ///< of the columns, or null: the user's value is
                                                   ///< offsets[j] + values[i * cols + j]
@@ -43,8 +44,8 @@ struct Dataset {
 
   /// The samples as a view for the library's functions.
   MatrixView features() const { return {values.data(), rows, cols, cols, 1, nullptr, offsets, schema}; }
-  /// The labels for the library's functions.
-  LabelView label_view() const { return {labels, label_offset}; }
+  /// The labels, and weights, for the library's functions.
+  LabelView label_view() const { return {labels, label_offset, weights}; }
   /// The samples as an Eigen matrix, without the offsets.
   Eigen::Map<const RowMajorMatrix> matrix() const { return {values.data(), rows, cols}; }
   /// The labels as an Eigen vector, without the offset.
@@ -107,6 +108,8 @@ ZIPML_FUNCTION Dataset make_dataset(const MatrixRef& features, const VectorRef& 
   data.offsets = features.view().offsets;
   data.schema = features.view().schema;
   data.label_offset = labels.offset();
+  data.weights = Buffer<float>(static_cast<Index>(labels.weights().size()));
+  std::copy(labels.weights().begin(), labels.weights().end(), data.weights.begin());
   data.source = std::move(source);
   return data;
 }

@@ -33,6 +33,7 @@ ZIPML_FUNCTION Dataset select_rows(const Dataset& data, std::span<const Index> r
   part.cols = data.cols;
   part.values = Buffer<float>::uninitialised(checked_product(part.rows, part.cols, "a part of the samples"));
   part.labels = Buffer<float>(part.rows);
+  part.weights = Buffer<float>(data.weights.empty() ? 0 : part.rows);
   part.has_labels = data.has_labels;
   part.offsets = data.offsets;
   part.label_offset = data.label_offset;
@@ -43,6 +44,7 @@ ZIPML_FUNCTION Dataset select_rows(const Dataset& data, std::span<const Index> r
     if (data.cols > 0)
       std::memcpy(part.values.data() + at * data.cols, data.values.data() + i * data.cols,
                   static_cast<std::size_t>(data.cols) * sizeof(float));
+    if (!data.weights.empty()) part.weights[at] = data.weights[i];
     part.labels[at++] = data.labels[i];
     if (!data.ids.empty()) part.ids.push_back(data.ids[static_cast<std::size_t>(i)]);
   }

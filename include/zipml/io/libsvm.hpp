@@ -172,6 +172,7 @@ ZIPML_FUNCTION LibsvmLoader::LibsvmLoader(LineReader& reader, const LoadOptions&
         std::pair(&options.categorical, "LoadOptions::categorical")})
     does_not_apply(!words->empty(), option, words->empty() ? std::string() : words->front());
   does_not_apply(!options.id.empty(), "LoadOptions::id", options.id);
+  does_not_apply(!options.weights.empty(), "LoadOptions::weights", options.weights);
   if (like_) {
     for (const TableColumn& column : like_->columns)
       if (column.features() != 1 || column.categorical)

@@ -56,6 +56,7 @@ struct LoadOptions {
   List<std::string> ignore = {};
   List<std::string> use = {};
   List<std::string> categorical = {};
+  std::string weights = {};          ///< CSV: a column that says how much each row counts (Dataset::weights)
   std::string id = {};               ///< CSV: a column that is kept as it is written, in Dataset::ids
   Missing missing = Missing::error;  ///< CSV
   char decimal = '.';                ///< CSV: ',' for a decimal comma

@@ -19,15 +19,16 @@
 namespace zipml::inline ZIPML_ABI::detail {
 
 /// What a field of each line is read as.
-enum class FieldRole { ignored, number, category, label };
+enum class FieldRole { ignored, number, category, label, weight };
 
 /// Roles of the fields of a table and the slot of each feature column: the k-th column of the schema.
 struct TablePlan {
   List<FieldRole> roles;  ///< of each field
   List<Index> slot_of;    ///< of each field, -1 where it is no feature
   Index slot_count = 0;
-  Index label = -1;  ///< field, or -1
-  Index id = -1;     ///< field, or -1
+  Index label = -1;   ///< field, or -1
+  Index weight = -1;  ///< field, or -1
+  Index id = -1;      ///< field, or -1
   List<std::string> warnings;
 };
 
@@ -159,11 +160,15 @@ ZIPML_FUNCTION TablePlan plan_table(const TableHead& head, const LoadOptions& op
     plan.id = fields_of(options.id, head, "LoadOptions::id (--id)", place)[0];
     role(plan.id) = FieldRole::ignored;
   }
+  if (!options.weights.empty()) {
+    plan.weight = fields_of(options.weights, head, "LoadOptions::weights (--weights)", place)[0];
+    role(plan.weight) = FieldRole::weight;
+  }
   // Without a word of the user's, the last column that is left.
   if (options.label.empty()) {
     plan.label = static_cast<Index>(head.fields) - 1;
-    while (plan.label > 0 &&
-           (plan.label == plan.id || (role(plan.label) == FieldRole::ignored && options.use.empty())))
+    while (plan.label > 0 && (plan.label == plan.id || plan.label == plan.weight ||
+                              (role(plan.label) == FieldRole::ignored && options.use.empty())))
       --plan.label;
   } else {
     List<Index> found;
@@ -195,6 +200,8 @@ ZIPML_FUNCTION TablePlan plan_table(const TableHead& head, const LoadOptions& op
     }
     plan.label = found[0];
   }
+  if (plan.label == plan.weight)
+    throw Error(place, "label and weights are one column", "two columns", quote_input(options.weights));
   role(plan.label) = FieldRole::label;
   for (std::size_t i = 0; i < head.fields; ++i) {
     if (plan.roles[i] != FieldRole::number && plan.roles[i] != FieldRole::category) continue;
@@ -249,6 +256,16 @@ ZIPML_FUNCTION TablePlan plan_like(const TableHead& head, const Schema& like, co
                   "several");
     return field >= 0;
   };
+  // Other tables need no weights: by a name that they do not have, all rows count the same.
+  if (!options.weights.empty()) {
+    const bool numbered = std::all_of(options.weights.begin(), options.weights.end(), is_digit);
+    const bool known = std::find(head.names.begin(), head.names.end(), options.weights) != head.names.end();
+    if (known || numbered || !head.named())
+      plan.weight = fields_of(options.weights, head, "LoadOptions::weights (--weights)", place)[0];
+    else
+      plan.warnings.push_back("no column is called " + quote_input(options.weights) +
+                              ": all rows count the same");
+  }
   const bool by_name = like.has_names() && head.named();
   if (by_name) {
     List<std::string> missing, extra;
@@ -272,7 +289,8 @@ ZIPML_FUNCTION TablePlan plan_like(const TableHead& head, const Schema& like, co
                   quote_input(head.names[static_cast<std::size_t>(plan.label)]));
     if (plan.label >= 0) plan.roles[static_cast<std::size_t>(plan.label)] = FieldRole::label;
     for (std::size_t i = 0; i < head.fields; ++i)
-      if (plan.roles[i] == FieldRole::ignored && static_cast<Index>(i) != plan.id)
+      if (plan.roles[i] == FieldRole::ignored && static_cast<Index>(i) != plan.id &&
+          static_cast<Index>(i) != plan.weight)
         extra.push_back(head.names[i]);
     if (!extra.empty())
       plan.warnings.push_back("columns that training has not used are passed over: " + list_of_names(extra));
@@ -305,6 +323,13 @@ ZIPML_FUNCTION TablePlan plan_like(const TableHead& head, const Schema& like, co
       take(static_cast<std::size_t>(field), slot);
     }
     if (plan.label >= 0) plan.roles[static_cast<std::size_t>(plan.label)] = FieldRole::label;
+  }
+  if (plan.weight >= 0) {
+    FieldRole& role = plan.roles[static_cast<std::size_t>(plan.weight)];
+    if (role != FieldRole::ignored)
+      throw Error(place, "the column of weights is a feature or the label of the training table",
+                  "another column", quote_input(options.weights));
+    role = FieldRole::weight;
   }
   if (plan.label < 0 && !options.predicting)
     throw Error(place, "the label column is missing",

@@ -61,7 +61,7 @@ struct TableFormat {
 };
 
 /// Rows of doubles, a number or the number of a category in each slot of the plan, NaN where a cell is missing,
-/// and a label, NaN where there is none. 8 bytes a value until take_dataset() gives them back. The format must
+/// and a label, NaN where there is none, and a weight where the plan has a column of them. 8 bytes a value until take_dataset() gives them back. The format must
 /// outlive them.
 class TableRows {
  public:
@@ -77,6 +77,7 @@ class TableRows {
     return values_.extend(static_cast<std::size_t>(format_.plan.slot_count));
   }
   void add_label(double label) { *labels_.extend(1) = label; }
+  void add_weight(double weight) { *weights_.extend(1) = weight; }
   void add_id(std::string id) { ids_.push_back(std::move(id)); }
   /// The number of a text in a slot, or of a class; -1: the training table has none of that name.
   double category(Index slot, std::string_view text) {
@@ -118,6 +119,7 @@ class TableRows {
   Index count_ = 0;
   Pieces<double> values_;  // rows x slot_count
   Pieces<double> labels_;
+  Pieces<double> weights_;      // where the plan has them
   List<TextIndex> categories_;  // of each slot; empty for numbers
   TextIndex classes_;
   List<std::string> ids_;
@@ -184,6 +186,7 @@ ZIPML_FUNCTION void TableRows::join(TableRows&& part, Index lines_before) {
   count_ += part.count_;
   values_.append(std::move(part.values_));
   labels_.append(std::move(part.labels_));
+  weights_.append(std::move(part.weights_));
   for (std::string& id : part.ids_) ids_.push_back(std::move(id));
   missing.join(part.missing, lines_before);
   unseen.join(part.unseen, lines_before);
@@ -401,10 +404,16 @@ ZIPML_FUNCTION Dataset TableRows::make_dataset(const Place& place) {
       for (Index j = 0; j < d; ++j) *out++ = static_cast<float>(v[j] - offsets[j]);
     });
   });
+  Buffer<double> weights(format_.plan.weight >= 0 ? count_ : 0);
+  if (!weights.empty()) {
+    weights_.copy_to(weights.data());
+    data.weights = Buffer<float>(n);
+  }
   Buffer<double> left(n);
   for (at = 0, i = 0; at < labels.size(); ++at) {
     if (kept[at] == 0) continue;
     if (!ids_.empty()) data.ids.push_back(std::move(ids_[static_cast<std::size_t>(at)]));
+    if (!weights.empty()) data.weights[i] = static_cast<float>(weights[at]);
     left[i++] = labels[at];
   }
   round_labels(left, data);

@@ -129,8 +129,8 @@ class Packer {
       reading.row_step = store.decoder.row_step.data();
     }
     if (const Index rows = pilot_rows(features_.rows, features_.cols, options_.pilot); rows > 0) {
-      store.pilot = fit_pilot(features_, labels.values, store.placement(), store.standardization(), rows,
-                              options_.threads, isa_);
+      store.pilot = fit_pilot(features_, labels.values, store.weights().span(), store.placement(),
+                              store.standardization(), rows, options_.threads, isa_);
       if (!store.pilot.empty()) {
         store.pilot.labels = label_fingerprint(store.targets().of(0));
         reading.pilot = &store.pilot;
@@ -273,6 +273,8 @@ class Packer {
                       static_cast<std::uint32_t>(draws_taken<Encoding>)),
           spread_(Encoding::has_bias ? round_up(packer.features_.cols, column_piece) : 0),
           counted_(Encoding::has_bias ? packer.features_.cols : 0),
+          weights_(store.weights()),
+          weighted_(Encoding::has_bias && !weights_.empty() ? packer.features_.cols : 0),
           standardised_(packer.by_row_ ? packer.features_.cols : 0),
           low_(Encoding::summed > 1 ? round_up(packer.features_.cols, column_piece) : 0) {
       if (reading.pilot != nullptr) pilot_.emplace(*reading.pilot, store.standardization(), packer.isa_);
@@ -304,7 +306,9 @@ class Packer {
             const Index original = ids_[i - first_known];
             const float* row = rows_(original);
             encode_row(i, original, row, base.data() + r * d, ups.data() + r * d);
-            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(i)]);
+            const float weight = weights_.empty() ? 1.0f : weights_[i];
+            if (Encoding::has_bias && !weights_.empty()) weigh_spread(static_cast<double>(weight));
+            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(i)], weight);
           } else {  // the store promises code 0 behind the last row
             std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
             std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
@@ -463,14 +467,20 @@ class Packer {
       }
     }
 
+    /// The spread of one row, times its weight.
+    void weigh_spread(double weight) {
+      for (Index j = 0; j < weighted_.size(); ++j) weighted_[j] += pinned(weight * take_spread(j));
+    }
+    double take_spread(Index j) {
+      return one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
+    }
+
     void close_chunk(Index chunk) {
       const Index d = packer_.features_.cols;
       if (pilot_) pilot_->close_chunk(chunk_pilot_ + chunk * PilotSums::entries(d));
       if constexpr (!Encoding::has_bias) return;
-      for (Index j = 0; j < d; ++j) {
-        chunk_spread_[chunk * d + j] =
-            one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
-      }
+      for (Index j = 0; j < d; ++j)
+        chunk_spread_[chunk * d + j] = weights_.empty() ? take_spread(j) : std::exchange(weighted_[j], 0.0);
     }
 
     const Packer& packer_;
@@ -484,6 +494,8 @@ class Packer {
     std::uint32_t first_draw_;
     Buffer<std::uint64_t> spread_;  // of the chunk, where the steps of a column are one
     Buffer<double> counted_;        // of the chunk, else
+    const Buffer<float>& weights_;  // of the rows in store order, or empty
+    Buffer<double> weighted_;       // of the chunk, where rows have weights: both are of a row then
     Buffer<float> standardised_;
     Buffer<std::uint8_t> low_;
     std::optional<PilotSums> pilot_;

@@ -32,11 +32,12 @@ Index pilot_rows(Index rows, Index cols, std::optional<Index> asked);
 
 /// Fits w0 and c0 to the first `rows` rows in store order, which are a random sample: conjugate gradients on
 /// the normal equations (Bjoerck 1996, section 7.4), ended where a quarter of the rows that is held out is
-/// predicted best, so that directions in which the sample has little to say stay at 0. Leaves the gradient
+/// predicted best, so that directions in which the sample has little to say stay at 0. `weights` are of mean
+/// 1 and in store order, or empty. Leaves the gradient
 /// to PilotSums. No pilot (of 0 rows) where no weights predict better than none. O(rows d) for each of some
 /// ten to forty iterations.
-Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, const RowPlacement& placement,
-                const Standardization& map, Index rows, int threads, Isa isa);
+Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, std::span<const float> weights,
+                const RowPlacement& placement, const Standardization& map, Index rows, int threads, Isa isa);
 
 /// The sums of one thread over chunks of rows in store order.
 class PilotSums {
@@ -46,8 +47,8 @@ class PilotSums {
   /// Entries that close_chunk writes: d sums of r a, that of r, that of r^2.
   static Index entries(Index cols) { return cols + 2; }
 
-  /// A row in the user's units.
-  void add(const float* row, float label);
+  /// A row in the user's units, counted `weight` times.
+  void add(const float* row, float label, float weight);
   /// Writes the sums since the last call and begins anew.
   void close_chunk(double* out);
 
@@ -80,11 +81,12 @@ ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> ask
 
 namespace detail {
 
-/// The sample of a pilot: standardised rows with a 1 behind, standardised labels.
+/// The sample of a pilot: standardised rows with a 1 behind, standardised labels, each times the root of its
+/// row's weight.
 class PilotSample {
  public:
-  PilotSample(const MatrixView& features, std::span<const float> labels, const RowPlacement& placement,
-              const Standardization& map, Index rows, int threads, Isa isa)
+  PilotSample(const MatrixView& features, std::span<const float> labels, std::span<const float> weights,
+              const RowPlacement& placement, const Standardization& map, Index rows, int threads, Isa isa)
       : isa_(isa),
         rows_(rows),
         size_(features.cols + 1),
@@ -112,6 +114,10 @@ class PilotSample {
         for (Index j = 0; j + 1 < size_; ++j)
           to[j] = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
         to[size_ - 1] = 1.0f;
+        if (weights.empty()) continue;
+        const float root = std::sqrt(weights[static_cast<std::size_t>(i)]);
+        for (Index j = 0; j < size_; ++j) to[j] *= root;
+        labels_[i] *= root;
       }
     });
   }
@@ -180,9 +186,9 @@ inline double squares_of(const Buffer<double>& values) {
 }  // namespace detail
 
 ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float> labels,
-                               const RowPlacement& placement, const Standardization& map, Index rows,
-                               int threads, Isa isa) {
-  detail::PilotSample sample(features, labels, placement, map, rows, threads, isa);
+                               std::span<const float> weights, const RowPlacement& placement,
+                               const Standardization& map, Index rows, int threads, Isa isa) {
+  detail::PilotSample sample(features, labels, weights, placement, map, rows, threads, isa);
   const Index size = sample.size();
   const Index fitted = rows - rows / 4;  // the others are held out
   constexpr int most_iterations = 60;
@@ -243,14 +249,15 @@ ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& m
   }
 }
 
-ZIPML_FUNCTION void PilotSums::add(const float* row, float label) {
+ZIPML_FUNCTION void PilotSums::add(const float* row, float label, float weight) {
   for (Index j = 0; j < d_; ++j) centred_[j] = row[j] - mean_[j];
   const float z = detail::lane_dot(isa_, centred_.data(), weights_.data(), scratch_.data(), centred_.size());
   const double residual = static_cast<double>(z) + base_ - static_cast<double>(label);
-  detail::lane_add(isa_, static_cast<float>(residual), centred_.data(), sums_.data(), scratch_.data(),
+  const double weighted = static_cast<double>(weight) * residual;
+  detail::lane_add(isa_, static_cast<float>(weighted), centred_.data(), sums_.data(), scratch_.data(),
                    centred_.size());
-  residuals_ += residual;
-  squares_ += pinned(residual * residual);
+  residuals_ += weighted;
+  squares_ += pinned(weighted * residual);
 }
 
 ZIPML_FUNCTION void PilotSums::close_chunk(double* out) {

@@ -60,6 +60,7 @@ ZIPML_FUNCTION SampleView DenseStore::samples() const {
   view.cols = view.stride = cols();
   view.codes_bytes = view.store_bytes = store_bytes();
   static constexpr float none = 0.0f;  // rows without columns are float32 rows all the same
+  view.weights = weights().data();
   view.values = values_.empty() ? &none : values_.data();
   return view;
 }

@@ -133,6 +133,7 @@ class PackedStore : public StoreHeader {
     view.levels = decoder.view();
     view.outliers = outliers.view();
     view.bias = bias.data();
+    view.weights = weights().data();
     view.pilot = pilot.empty() ? nullptr : &pilot;
     return view;
   }

@@ -19,7 +19,8 @@ namespace zipml::inline ZIPML_ABI {
 ///
 /// on the packed samples: whatever rounding did to their matrix multiplies x - w0 alone. With the realised
 /// matrix P, the exact one H and the optimum x*, the solution is x - x* = (I - P^-1 H) (w0 - x*). Serves any
-/// affine loss whose targets are an affine function of the labels; the penalty is outside of it.
+/// affine loss whose targets are an affine function of the labels; the penalty is outside of it. Weights of
+/// the samples are in all sums.
 ///
 /// Columns are standardised, labels in the user's units.
 struct Pilot {

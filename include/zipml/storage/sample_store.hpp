@@ -8,6 +8,7 @@
 #include <span>
 #include <utility>
 
+#include <zipml/base/sample_weights.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
 #include <zipml/storage/sample_view.hpp>
@@ -88,12 +89,15 @@ class StoreHeader {
   const LabelStatistics& label_statistics() const { return targets_.statistics(0); }
   /// From the user's columns to those that the model is trained on.
   const Standardization& standardization() const { return standardization_; }
-  Index label_bytes() const { return targets_.bytes(); }
+  Index label_bytes() const { return targets_.bytes() + static_cast<Index>(weights_.bytes()); }
+  /// How much each row counts, of mean 1 and in store order; empty: 1.
+  const Buffer<float>& weights() const { return weights_; }
 
  private:
   Index cols_ = 0;
   RowPlacement placement_;
   Targets targets_;
+  Buffer<float> weights_;
   Standardization standardization_;
 };
 
@@ -118,7 +122,8 @@ ZIPML_FUNCTION StoreHeader::StoreHeader(const MatrixView& features, const LabelV
                                         std::uint64_t seed)
     : cols_(features.cols),
       placement_(seed, features.rows),
-      targets_(placement_, labels),
+      targets_(placement_, LabelView(labels.values, labels.offset)),
+      weights_(placed_weights(placement_, labels.weights)),
       standardization_(standardize ? standardization_of(columns) : identity_standardization(features.cols)) {
   standardization_.offsets = features.offsets;
   standardization_.schema = features.schema;

@@ -70,10 +70,12 @@ struct SampleView {
   PlaneLayout layout;
   CodeLevels levels;
   OutlierView outliers;
+  const Pilot* pilot = nullptr;  ///< or null: none
   /// For each column the mean variance of what is read, which E q q' has too much on the diagonal (d values,
   /// standardised units squared); null where the encoding does not know it.
-  const Pilot* pilot = nullptr;  ///< or null: none
   const float* bias = nullptr;
+  /// How much each row counts in the loss, n of mean 1; null: 1. Bias and pilot are weighted with them.
+  const float* weights = nullptr;
 
   std::shared_ptr<const void> owner;  ///< keeps the memory, or null
 

@@ -8,6 +8,7 @@
 
 #include <zipml/base/random.hpp>
 #include <zipml/base/row_order.hpp>
+#include <zipml/base/sample_weights.hpp>
 #include <zipml/base/views.hpp>
 #include <zipml/quantization/statistics.hpp>
 
@@ -33,6 +34,12 @@ class RowPlacement {
   RowOrder order_;
 };
 
+/// Values in the order of the user's rows, into store order. O(n).
+void place_rows(const RowPlacement& placement, const float* values, float* out);
+
+/// Weights of mean 1 (sample_weights) in store order. Errors: as there.
+Buffer<float> placed_weights(const RowPlacement& placement, std::span<const float> weights);
+
 /// n targets of each of m models, in store order and in the user's units, but for statistics(m).offset.
 ///
 ///     zipml::Targets targets(store.placement(), {by_year, by_price});   // one list of n labels for each
@@ -41,7 +48,7 @@ class Targets {
  public:
   Targets() = default;
   /// The labels of one model, in the order of the user's rows. Throws Error when their number is not that of
-  /// the rows or one is not finite.
+  /// the rows, when one is not finite, or when they bring weights: these belong to the samples (quantize).
   Targets(const RowPlacement& placement, const LabelView& labels)
       : Targets(placement, std::span<const LabelView>(&labels, 1)) {}
   Targets(const RowPlacement& placement, std::initializer_list<LabelView> labels)
@@ -63,14 +70,29 @@ class Targets {
   const Buffer<float>& values() const { return values_; }
 
  private:
-  static void place(const RowPlacement& placement, const float* labels, float* out);
-
   Index rows_ = 0;
   Buffer<float> values_;  // m x n
   List<LabelStatistics> statistics_;
 };
 
 #if ZIPML_DEFINES
+
+ZIPML_FUNCTION void place_rows(const RowPlacement& placement, const float* values, float* out) {
+  constexpr Index piece = 1024;
+  Index ids[piece];
+  for (Index first = 0; first < placement.rows(); first += piece) {
+    const Index count = placement.rows() - first < piece ? placement.rows() - first : piece;
+    placement.row_ids(first, count, ids);
+    for (Index k = 0; k < count; ++k) out[first + k] = values[ids[k]];
+  }
+}
+
+ZIPML_FUNCTION Buffer<float> placed_weights(const RowPlacement& placement, std::span<const float> weights) {
+  const Buffer<float> of_user = sample_weights(weights, placement.rows());
+  Buffer<float> placed(of_user.size());
+  if (!of_user.empty()) place_rows(placement, of_user.data(), placed.data());
+  return placed;
+}
 
 ZIPML_FUNCTION Targets::Targets(const RowPlacement& placement, std::span<const LabelView> labels)
     : rows_(placement.rows()),
@@ -80,18 +102,11 @@ ZIPML_FUNCTION Targets::Targets(const RowPlacement& placement, std::span<const L
     if (of_model.size() != rows_)
       throw Error("samples and labels differ in number", std::to_string(rows_) + " labels",
                   std::to_string(of_model.size()));
+    if (!of_model.weights.empty())
+      throw Error("weights belong to the samples, not to the targets of a model", "labels without weights",
+                  "weights: give them to quantize");
     statistics_.push_back(label_statistics(of_model));
-    place(placement, of_model.data(), values_.data() + model++ * rows_);
-  }
-}
-
-ZIPML_FUNCTION void Targets::place(const RowPlacement& placement, const float* labels, float* out) {
-  constexpr Index piece = 1024;
-  Index ids[piece];
-  for (Index first = 0; first < placement.rows(); first += piece) {
-    const Index count = placement.rows() - first < piece ? placement.rows() - first : piece;
-    placement.row_ids(first, count, ids);
-    for (Index k = 0; k < count; ++k) out[first + k] = labels[ids[k]];
+    place_rows(placement, of_model.data(), values_.data() + model++ * rows_);
   }
 }
 

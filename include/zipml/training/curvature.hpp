@@ -3,6 +3,7 @@
 /// Room training: measures on a store what a safe step depends on.
 
 #include <algorithm>
+#include <cmath>
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/random.hpp>
@@ -16,7 +17,7 @@ namespace zipml::inline ZIPML_ABI {
 
 namespace detail {
 
-/// Some 2^19 values of the first rows, a random sample of the data.
+/// Some 2^19 values of the first rows, a random sample of the data, each times the root of its row's weight.
 Buffer<float> first_rows(const SampleView& samples);
 
 }  // namespace detail
@@ -39,7 +40,13 @@ ZIPML_FUNCTION Buffer<float> first_rows(const SampleView& samples) {
   const Index d = samples.cols;
   const Index n = (std::min)(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
   Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
-  for (Index i = 0; i < n; ++i) samples.decode_row(i, 0, rows.data() + i * d);
+  for (Index i = 0; i < n; ++i) {
+    float* row = rows.data() + i * d;
+    samples.decode_row(i, 0, row);
+    if (samples.weights == nullptr) continue;
+    const float root = std::sqrt(samples.weights[i]);
+    for (Index j = 0; j < d; ++j) row[j] *= root;
+  }
   return rows;
 }
 
@@ -55,19 +62,25 @@ ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
   Buffer<double> squares(d);
   Buffer<double> weighted(d);
   double norms = 0.0;
+  double norms_of_steps = 0.0;
   Index count = 0;
   for (Index i = 0; i < samples.rows; i += stride, ++count) {
     samples.decode_row(i, 0, row.data());
     double norm = 1.0;
     for (Index j = 0; j < d; ++j) norm += pinned(static_cast<double>(row[j]) * static_cast<double>(row[j]));
+    // A row of weight w adds w a a' to the matrix, and its step w^2 |a|^2 a a' to the noise.
+    const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
+    norm *= weight;
     for (Index j = 0; j < d; ++j) {
-      const double square = pinned(static_cast<double>(row[j]) * static_cast<double>(row[j]));
+      const double square = pinned(weight * static_cast<double>(row[j]) * static_cast<double>(row[j]));
       squares[j] += square;
       weighted[j] += pinned(norm * square);
     }
     norms += norm;
+    norms_of_steps += pinned(norm * weight);
   }
-  curvature.mean_norm = curvature.weighted_norm = norms / static_cast<double>(count);
+  curvature.mean_norm = norms / static_cast<double>(count);
+  curvature.weighted_norm = norms_of_steps / static_cast<double>(count);
   curvature.mean_eigenvalue = curvature.mean_norm / static_cast<double>(d + 1);
   for (Index j = 0; j < d; ++j)
     if (squares[j] > 0.0)

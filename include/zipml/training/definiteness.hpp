@@ -3,7 +3,7 @@
 /// Room training: whether the problem that rounded samples define is convex.
 ///
 /// The realised matrix of an estimator is M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with a 1
-/// appended to each row for the intercept. Naive and nearest give a matrix Q'Q, which cannot be indefinite;
+/// appended to each row for the intercept and each row times its weight. Naive and nearest give a matrix Q'Q, which cannot be indefinite;
 /// the unbiased ones can, at few bits or with few rows for a column: then SGD follows a direction of negative
 /// curvature.
 
@@ -179,9 +179,10 @@ ZIPML_FUNCTION Buffer<double> rounding_variance(const SampleView& samples) {
     for (Index i = 0; i < rows; ++i) {
       samples.decode_row(i, 0, first.data());
       samples.decode_row(i, 1, second.data());
+      const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
       for (Index j = 0; j < d; ++j) {
         const double difference = static_cast<double>(first[j]) - static_cast<double>(second[j]);
-        variance[j] += pinned(0.5 * difference * difference) / static_cast<double>(rows);
+        variance[j] += pinned(0.5 * weight * difference * difference) / static_cast<double>(rows);
       }
     }
   }

@@ -97,6 +97,12 @@ class GradientDevice {
     return {targets_.of(model) + pass_.first, static_cast<std::size_t>(pass_.count)};
   }
 
+  /// How much the rows of the pass count; empty: 1.
+  std::span<const float> weights() const {
+    if (samples_.weights == nullptr) return {};
+    return {samples_.weights + pass_.first, static_cast<std::size_t>(pass_.count)};
+  }
+
   /// Forms the margins of the draws of a mask, z_i = <a_i, x> + c, for every model. Planes that draws share
   /// are read once.
   ZIPML_NOINLINE void margins(unsigned draws) {
@@ -111,7 +117,7 @@ class GradientDevice {
     return {residuals_.of(model, 0) + pass_.lead, residuals_.places(), pass_.count};
   }
   /// Adds sum_i r_i a_i over the rows of the pass for the draws of a mask and every model, r the residuals
-  /// that were written. These must be finite. They are overwritten.
+  /// that were written, weights included. These must be finite. They are overwritten.
   ZIPML_NOINLINE void accumulate(unsigned draws) {
     for (int draw = 0; draw < samples_.draws; ++draw)
       if ((draws >> draw & 1u) != 0 && (pass_.count > 0 || integer_))
@@ -120,12 +126,14 @@ class GradientDevice {
   /// Adds to what the correction of a model is multiplied with: the sum over the rows of the pass.
   void subtract(double factor, int model = 0) { sums_[model].subtracted += factor; }
 
-  /// Margins, the residuals of an estimator, and their accumulation.
+  /// Margins, the residuals of an estimator times the weights of their rows, and their accumulation. What is
+  /// subtracted needs no weights: the bias terms of the samples have them.
   template <class Estimator, class L>
   void add_pass(const Estimator& estimator, const L& loss) {
     margins(margin_draws<Estimator>());
     for (int m = 0; m < models_; ++m)
       subtract(estimate(estimator, loss, margins_of(m), labels(m), residuals_of(m)), m);
+    if (!weights().empty()) weigh_residuals(sample_draws<Estimator>());
     accumulate(sample_draws<Estimator>());
   }
 
@@ -169,6 +177,8 @@ class GradientDevice {
   }
 
   void choose_readers(const Channel& model);
+
+  void weigh_residuals(unsigned draws);
 
   float descend_exactly(int m, float step, float* x);
 
@@ -367,6 +377,16 @@ ZIPML_FUNCTION void GradientDevice::choose_readers(const Channel& model) {
   else if (!integer_)
     few_ = std::make_unique<DecodedRows>(kernels_, samples_, team_);
   reader_ = main_.get();
+}
+
+ZIPML_FUNCTION void GradientDevice::weigh_residuals(unsigned draws) {
+  const std::span<const float> weight = weights();
+  for (int m = 0; m < models_; ++m) {
+    const DrawLists<float> lists = residuals_of(m);
+    for (int draw = 0; draw < samples_.draws; ++draw)
+      if ((draws >> draw & 1u) != 0)
+        for (std::size_t i = 0; i < weight.size(); ++i) lists[draw][i] *= weight[i];
+  }
 }
 
 ZIPML_FUNCTION float GradientDevice::descend_exactly(int m, float step, float* x) {

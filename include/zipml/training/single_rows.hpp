@@ -110,8 +110,10 @@ class SingleRows {
     factors_ = {};
     largest_ = 0.0f;
     float sum = 0.0f;
+    const float weight = samples_.weights != nullptr ? samples_.weights[i] : 1.0f;
     for (const auto& pair : Estimator::pairs) {
-      const float r = pair.weight * loss.derivative(z[static_cast<std::size_t>(pair.margin)] + c, labels_[i]);
+      const float r =
+          weight * pair.weight * loss.derivative(z[static_cast<std::size_t>(pair.margin)] + c, labels_[i]);
       factors_[static_cast<std::size_t>(pair.sample)] += r;
       largest_ = std::fabs(r) > largest_ ? std::fabs(r) : largest_;
       sum += r;

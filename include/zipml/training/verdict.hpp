@@ -37,7 +37,8 @@ List<double> losses_on(GradientDevice& device, const SampleView& samples, const 
       device.margins(loss_draws<Estimator>());
       for (std::size_t m = 0; m < models; ++m) {
         const auto model = static_cast<int>(m);
-        total[m] += estimated_loss(estimator, loss, device.margins_of(model), device.labels(model));
+        total[m] +=
+            estimated_loss(estimator, loss, device.margins_of(model), device.labels(model), device.weights());
       }
     }
   }
