@@ -130,8 +130,8 @@ Moments enumerate(const Problem& p, Estimator estimator, int gradient_levels = 0
       bias[j] = static_cast<float>(
           Encoding::summed == 1 ? p.variance(j) : step * step * count * (k - count) / (k * k * (k - 1.0)));
     }
-    detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
-                                  base.data(), ups.data());
+    detail::write_row<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
+                                base.data(), ups.data());
     Rig rig(store);
     GradientDevice& device = rig.device;
     if (Estimator::corrected) device.set_correction(bias);
@@ -318,8 +318,9 @@ TEST_CASE("summed over the rows, sum code with the column mean of w and variance
               Encoding::summed == 1 ? fraction * (1.0 - fraction) : count * (k - count) / (k * k * (k - 1));
           bias[j] += static_cast<float>(0.5 * w);
         }
-      detail::write_group<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
-                                    base.data(), ups.data());
+      for (Index row = 0; row < 2; ++row)
+        detail::write_row<Encoding>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, row,
+                                    base.data() + 2 * row, ups.data() + 2 * row);
       Rig rig(store);
       GradientDevice& device = rig.device;
       device.set_correction(bias);
@@ -490,8 +491,8 @@ TEST_CASE("the corrected loss of two draws is unbiased for the loss of the sampl
       for (int draw = 0; draw < 2; ++draw)
         probability *= (up >> draw & 1u) != 0 ? p.fraction(j) : 1.0 - p.fraction(j);
     }
-    detail::write_group<SeparateDraws<2>>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
-                                          base.data(), ups.data());
+    detail::write_row<SeparateDraws<2>>(Isa::scalar, store.mutable_codes().data(), store.layout(), bits, 0,
+                                        base.data(), ups.data());
     Rig rig(store);
     GradientDevice& device = rig.device;
     device.begin_batch(0, 1, x.data(), 0.0f, 0);

@@ -8,6 +8,7 @@
 #include <zipml/estimators/quantize.hpp>
 
 #include "catch.hpp"
+#include "message.hpp"
 
 using namespace zipml;
 
@@ -706,6 +707,146 @@ TEST_CASE("a thread that throws is heard of, and the team goes on") {
   }
 }
 
+namespace {
+
+/// 9,000 rows, so many that levels come from a sample of them, sorted by the first column; some columns have
+/// long tails, one is constant, one is 0 in most rows.
+struct ManyRows {
+  static constexpr Index n = 9'000, d = 521;
+  Buffer<float> values{n * d}, labels{n};
+
+  ManyRows() {
+    const Random random(11);
+    for (Index i = 0; i < n; ++i) {
+      PhiloxWords words{};
+      for (Index j = 0; j < d; ++j) {
+        if (j % 4 == 0)
+          words = random.words(Stream::generated, 0, static_cast<std::uint32_t>(j / 4),
+                               static_cast<std::uint64_t>(i));
+        const double u = uniform24(words[static_cast<std::size_t>(j % 4)]) - 0.5;
+        double v = j % 3 == 1 ? u * u * u * u * u * 100.0 : u;
+        if (j == 0) v = static_cast<double>(i);
+        if (j == 7) v = 2.5;
+        if (j == 8) v = i % 2000 == 999 ? 1.0 : 0.0;
+        values[i * d + j] = static_cast<float>(j % 5 == 2 ? 1e4 * v + 3e4 : v);
+        labels[i] += j % 7 == 0 ? values[i * d + j] : 0.0f;
+      }
+    }
+  }
+  MatrixView view() const { return {values.data(), n, d, d}; }
+};
+
+const ManyRows& many_rows() {
+  static const ManyRows rows;
+  return rows;
+}
+
+template <class A, class B>
+bool same_store(const A& a, const B& b) {
+  const auto same = [](const auto& x, const auto& y) {
+    return x.size() == y.size() && std::equal(x.begin(), x.end(), y.begin());
+  };
+  bool equal = same(a.codes(), b.codes()) && same(a.bias, b.bias) && same(a.labels(), b.labels()) &&
+               same(a.standardization().mean, b.standardization().mean) &&
+               same(a.standardization().scale, b.standardization().scale) &&
+               same(a.pilot.weights, b.pilot.weights) && same(a.pilot.gradient, b.pilot.gradient) &&
+               a.outliers.count() == b.outliers.count();
+  const OutlierView x = a.outliers.view(), y = b.outliers.view();
+  for (Index k = 0; k < a.outliers.count() && equal; ++k)
+    equal = x.gaps[k] == y.gaps[k] && x.corrections[k] == y.corrections[k];
+  return equal;
+}
+
+}  // namespace
+
+TEST_CASE("levels of a sample of the rows: statistics are those of all, and what is outside stays exact") {
+  const ManyRows& rows = many_rows();
+  REQUIRE(detail::sample_rows(rows.n, rows.d) < rows.n);
+  CHECK(detail::sample_rows(20'000, 8) == 20'000);  // few values are all looked at
+  const double share = 0.003;
+  const auto store = quantize<4>(rows.view(), LabelView(rows.labels), variance_corrected, {.outliers = share});
+  const Buffer<ColumnStatistics> exact = column_statistics(rows.view());
+  for (Index j = 0; j < rows.d; ++j) {
+    const double scale = exact[j].deviation > 0.0 ? exact[j].deviation : 1.0;
+    CHECK(std::fabs(store.standardization().mean[j] - exact[j].mean) < 1e-12 * (std::fabs(exact[j].mean) + scale));
+    CHECK(store.standardization().scale[j] == Approx(scale).epsilon(1e-12));
+  }
+  CHECK(static_cast<double>(store.outliers.count()) < 1.3 * share * rows.n * rows.d);
+  CHECK(static_cast<double>(store.outliers.count()) > 0.5 * share * rows.n * rows.d);
+  // Every value is within a step of what its code says, or exact.
+  std::vector<float> decoded(static_cast<std::size_t>(rows.d));
+  double worst = 0.0;
+  for (Index i = 0; i < rows.n; i += 97) {
+    store.decode_row(i, 0, decoded.data());
+    const float* row = rows.view().row(store.row_id(i));
+    for (Index j = 0; j < rows.d; ++j) {
+      const double v = store.standardization().apply(static_cast<double>(row[j]), j);
+      const double step = static_cast<double>(store.decoder.step[j]);
+      worst = std::max(worst, std::fabs(v - static_cast<double>(decoded[static_cast<std::size_t>(j)])) -
+                                  step * (1.0 + 1e-5) - 1e-6 * std::fabs(v));
+    }
+  }
+  CHECK(worst <= 1e-6);
+  // The pilot's gradient is that of all rows in their own units.
+  std::vector<double> gradient(static_cast<std::size_t>(rows.d + 1));
+  const Standardization& map = store.standardization();
+  REQUIRE_FALSE(store.pilot.empty());
+  for (Index i = 0; i < rows.n; ++i) {
+    const float* row = rows.view().row(i);
+    double r = store.pilot.intercept - static_cast<double>(rows.labels[i]);
+    for (Index j = 0; j < rows.d; ++j)
+      r += map.apply(static_cast<double>(row[j]), j) * static_cast<double>(store.pilot.weights[j]);
+    for (Index j = 0; j < rows.d; ++j)
+      gradient[static_cast<std::size_t>(j)] += r * map.apply(static_cast<double>(row[j]), j) / rows.n;
+    gradient[static_cast<std::size_t>(rows.d)] += r / rows.n;
+  }
+  const double size = store.label_statistics().deviation;
+  for (Index j = 0; j <= rows.d; ++j)
+    CHECK(store.pilot.gradient[j] == Approx(gradient[static_cast<std::size_t>(j)]).margin(2e-5 * size));
+}
+
+TEST_CASE("a packed store has the same bits for any threads, instruction set and layout of the matrix") {
+  const ManyRows& rows = many_rows();
+  const LabelView labels(rows.labels);
+  const auto check = [&](auto estimator, const auto& policy, QuantizeOptions options) {
+    const auto expected = quantize<3>(rows.view(), labels, estimator, policy, options);
+    for (const int threads : {2, 3}) {
+      options.threads = threads;
+      CHECK(same_store(quantize<3>(rows.view(), labels, estimator, policy, options), expected));
+    }
+    for (const Isa isa : all_isas) {
+      if (!available(isa)) continue;
+      options.isa = name_of(isa);
+      CHECK(same_store(quantize<3>(rows.view(), labels, estimator, policy, options), expected));
+    }
+    options.isa.clear();
+    const Eigen::MatrixXf columns = Eigen::Map<const RowMajorMatrix>(rows.values.data(), rows.n, rows.d);
+    CHECK(same_store(quantize<3>(columns, labels, estimator, policy, options), expected));
+  };
+  check(variance_corrected, uniform_levels, {.outliers = 0.003});
+  check(variance_corrected, uniform_levels, {.outliers = 0.0, .pilot = 0});
+  check(double_sampling, uniform_levels, {.outliers = 0.003, .pilot = 0});
+  check(sum_code, uniform_levels, {.outliers = 0.003, .pilot = 0});
+  check(variance_corrected, uniform_levels, {.scaling = Scaling::row_range, .pilot = 0});
+  check(naive, shared_optimal_levels, {.outliers = 0.01, .pilot = 0});
+}
+
+TEST_CASE("a value that is not finite is named wherever it is, also behind the sample") {
+  ManyRows rows = many_rows();
+  for (const Index row : {Index{0}, Index{4'567}, rows.n - 1}) {
+    const float before = rows.values[row * rows.d + 300];
+    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+      rows.values[row * rows.d + 300] = bad;
+      for (const int threads : {1, 2})
+        CHECK(message_of([&] {
+                (void)quantize<4>(rows.view(), LabelView(rows.labels), variance_corrected,
+                                  {.outliers = 0.003, .threads = threads});
+              }).find("at row " + std::to_string(row + 1) + ", column 301") != std::string::npos);
+    }
+    rows.values[row * rows.d + 300] = before;
+  }
+}
+
 TEST_CASE("rows are rounded and packed to the same bits by every instruction set") {
   std::vector<Isa> others;
   for (const Isa isa : all_isas)
@@ -742,21 +883,27 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
           struct Rounded {
             std::vector<std::uint8_t> low, ups, code;
             std::vector<std::uint64_t> spread;
+            std::vector<std::uint32_t> beyond;
             bool outside;
           };
           const auto round = [&](Isa isa, Index readable) {
             Rounded r{std::vector<std::uint8_t>(room), std::vector<std::uint8_t>(room),
-                      std::vector<std::uint8_t>(room), std::vector<std::uint64_t>(room, 9), false};
+                      std::vector<std::uint8_t>(room), std::vector<std::uint64_t>(room, 9),
+                      std::vector<std::uint32_t>(room / 32, 7u), false};
             r.outside = round_row(isa, values.data(), d, readable, columns, ranges, how,
-                                  {r.low.data(), r.ups.data(), r.spread.data()});
+                                  {r.low.data(), r.ups.data(), r.spread.data(), r.beyond.data()});
             if (draws == 1)
               round_row(isa, values.data(), d, readable, columns, ranges, how,
-                        {r.code.data(), nullptr, nullptr});
+                        {r.code.data(), nullptr, nullptr, r.beyond.data()});
             for (auto* v : {&r.low, &r.ups, &r.code}) v->resize(size);
             r.spread.resize(size);
+            r.beyond.resize((size + 31) / 32);
             return r;
           };
           const Rounded expected = round(Isa::scalar, d);
+          for (Index j = 0; j < d; ++j)
+            REQUIRE((expected.beyond[static_cast<std::size_t>(j / 32)] >> (j % 32) & 1u) ==
+                    (ranges.outside(j, values[static_cast<std::size_t>(j)]) ? 1u : 0u));
           if (draws == 1)
             for (std::size_t j = 0; j < size; ++j)
               REQUIRE(expected.code[j] == expected.low[j] + expected.ups[j]);
@@ -767,22 +914,33 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
             for (const Index readable : {d, d + 7, d + 100}) {
               const Rounded got = round(isa, readable);
               CHECK((got.low == expected.low && got.ups == expected.ups && got.code == expected.code &&
-                     got.spread == expected.spread && got.outside == expected.outside));
+                     got.spread == expected.spread && got.beyond == expected.beyond && got.outside == expected.outside));
             }
           }
         }
-      std::vector<std::uint8_t> rows(static_cast<std::size_t>(8 * d));
-      for (std::size_t k = 0; k < rows.size(); ++k)
-        rows[k] =
-            static_cast<std::uint8_t>(random.word(Stream::generated, 4, static_cast<std::uint32_t>(k), 0));
-      const auto packed = [&](Isa isa, int width, int shift) {
-        std::vector<std::uint8_t> panel(static_cast<std::size_t>(d));
-        pack_panel(isa, width, rows.data(), d, d, shift, panel.data());
+      std::vector<std::uint8_t> codes(static_cast<std::size_t>(d)), before(codes.size());
+      for (std::size_t k = 0; k < codes.size(); ++k) {
+        const PhiloxWords words = random.words(Stream::generated, 4, static_cast<std::uint32_t>(k), 0);
+        codes[k] = static_cast<std::uint8_t>(words[0]);
+        before[k] = static_cast<std::uint8_t>(words[1]);
+      }
+      const auto placed = [&](Isa isa, int width, int shift, int position) {
+        std::vector<std::uint8_t> panel = before;
+        place_codes(isa, width, codes.data(), d, shift, position, panel.data());
         return panel;
       };
       for (const int width : {1, 2, 4, 8})
         for (int shift = 0; shift + width <= 8; ++shift)
-          for (const Isa isa : others) CHECK(packed(isa, width, shift) == packed(Isa::scalar, width, shift));
+          for (int position = 0; position < 8 / width; ++position) {
+            const std::vector<std::uint8_t> expected = placed(Isa::scalar, width, shift, position);
+            const unsigned mask = (1u << width) - 1u;
+            bool right = true;  // its bits are the code's, the others are as they were
+            for (std::size_t k = 0; k < codes.size(); ++k)
+              right = right && (expected[k] >> (position * width) & mask) == (codes[k] >> shift & mask) &&
+                      ((expected[k] ^ before[k]) & ~(mask << (position * width))) == 0;
+            CHECK(right);
+            for (const Isa isa : others) CHECK(placed(isa, width, shift, position) == expected);
+          }
     }
 }
 
@@ -797,6 +955,10 @@ TEST_CASE("a row order is the permutation, one by one and many at once") {
       for (Index i = first; i < n; ++i)
         equal = equal && places[static_cast<std::size_t>(i - first)] == permutation(i) &&
                 order(i) == permutation(i);
+      List<Index> back(static_cast<std::size_t>(n - first));
+      order.inverse(first, n - first, back.data());
+      for (Index i = first; i < n; ++i)
+        equal = equal && permutation(back[static_cast<std::size_t>(i - first)]) == i;
       CHECK(equal);
     }
   }

@@ -150,6 +150,7 @@ TEST_CASE("what a store says of its noise and its pilot is weighted", "[weights]
       for (std::size_t j = 0; j < 6; ++j)
         expected[j] += static_cast<double>(data.weights[i]) / total * of_row[j];
     }
+    CHECK(bias_of(policy, options, 0) != bias_of(policy, options, 1));
     const std::vector<double> bias = bias_of(policy, options, -1);
     for (std::size_t j = 0; j < 6; ++j) CHECK(bias[j] == Approx(expected[j]).epsilon(1e-5));
   };

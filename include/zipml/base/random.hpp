@@ -112,7 +112,7 @@ class Permutation {
     return random_.words(stream_, round, column_, static_cast<std::uint64_t>(right))[0];
   }
 
-  /// The place of i under the permutation, 0 <= i < n. (RowOrder is for many of them.)
+  /// The place of i under the permutation, 0 <= i < n. (RowOrder is for many of them, and for the way back.)
   Index operator()(Index i) const {
     do i = walk(i);
     while (i >= n_);

@@ -32,6 +32,8 @@ class RowOrder {
 
   /// out[k] = the place of first + k, k < count.
   void places(Index first, Index count, Index* out) const;
+  /// out[k] = the i whose place is first + k, k < count: the rounds backwards.
+  void inverse(Index first, Index count, Index* out) const;
 
  private:
   Index place(Index left, Index right) const;
@@ -51,6 +53,25 @@ ZIPML_FUNCTION void RowOrder::places(Index first, Index count, Index* out) const
     if (++right < side_) continue;
     right = 0;
     ++left;
+  }
+}
+
+ZIPML_FUNCTION void RowOrder::inverse(Index first, Index count, Index* out) const {
+  for (Index k = 0; k < count; ++k) {
+    Index i = first + k;
+    do {
+      Index left = i / side_;
+      Index right = i % side_;
+      const std::uint32_t* mixed = mixed_.data() + mixed_.size();
+      for (std::uint32_t round = 0; round < Permutation::rounds; ++round) {
+        mixed -= side_;
+        const Index difference = right - static_cast<Index>(mixed[left]);
+        right = left;
+        left = difference >= 0 ? difference : difference + side_;
+      }
+      i = left * side_ + right;
+    } while (i >= size_);
+    out[k] = i;
   }
 }
 

@@ -10,6 +10,7 @@
 #include <zipml/base/visit_bits.hpp>
 #include <zipml/estimators/quantize.hpp>
 #include <zipml/estimators/representation.hpp>
+#include <zipml/io/packed_file.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -37,6 +38,9 @@ class AnyStore {
   /// Samples that are rounded anew for each epoch, or null where draws are frozen.
   std::unique_ptr<FreshSamples> fresh() const { return access_->fresh(owner_.get()); }
 
+  /// Throws Error when samples that lie in a file were lost while they were in use.
+  void require_intact() const { access_->require_intact(owner_.get()); }
+
   const StoreHeader& header() const { return access_->header(owner_.get()); }
   Index rows() const { return header().rows(); }
   Index cols() const { return header().cols(); }
@@ -47,6 +51,7 @@ class AnyStore {
     SampleView (*samples)(const void*);
     KernelTable (*kernels)(const void*, Isa);
     std::unique_ptr<FreshSamples> (*fresh)(const void*);
+    void (*require_intact)(const void*);
   };
   template <class Store>
   static const Store& as(const void* owner) {
@@ -60,6 +65,11 @@ class AnyStore {
                                       if constexpr (FreshStore<Store>) return as<Store>(owner).fresh();
                                       (void)owner;
                                       return nullptr;
+                                    },
+                                    [](const void* owner) {
+                                      if constexpr (requires { as<Store>(owner).require_intact(); })
+                                        as<Store>(owner).require_intact();
+                                      (void)owner;
                                     }};
 
   Representation representation_;
@@ -116,7 +126,54 @@ inline AnyStore quantize(const Dataset& data, const Representation& representati
   return quantize(data.features(), data.label_view(), representation, options, fresh);
 }
 
+/// Saves packed samples, targets and names, from which training can go on without the text or matrix that they
+/// were made of (io/packed_file.hpp says the format). Of fresh draws it saves the first. Throws Error when
+/// the file cannot be written; then the old one is as it was.
+///
+///     zipml::save_store("houses.zipml", zipml::quantize(data, {.bits = 4, .outliers = 0.003}));
+void save_store(const std::string& path, const AnyStore& store);
+
+/// Samples that save_store() or the program pack has saved, mapped: the same bits, the same fits. Throws Error
+/// for a file that is damaged or of another version.
+///
+///     const zipml::AnyStore store = zipml::open_store("houses.zipml");
+///     const auto fit = zipml::visit_estimator(store.representation().estimator,
+///                                             [&](auto estimator) { return zipml::Sgd{}.fit(store, estimator); });
+AnyStore open_store(const std::string& path, const OpenOptions& options = {});
+
 #if ZIPML_DEFINES
+
+ZIPML_FUNCTION void save_store(const std::string& path, const AnyStore& store) {
+  save_packed(path, store.samples(), store.header(), to_string(store.representation()));
+}
+
+ZIPML_FUNCTION AnyStore open_store(const std::string& path, const OpenOptions& options) {
+  PackedFile file(path, options);
+  const auto refuse = [&](const std::string& got) {
+    throw Error(Place{path}, "samples and their representation do not go together",
+                "what " + quote_input(file.representation()) + " stores", got);
+  };
+  Representation representation;
+  try {
+    representation = parse_representation(file.representation());
+    representation.check();
+  } catch (const Error& error) {
+    refuse(error.what());
+  }
+  const SampleView samples = file.samples();
+  visit_estimator(representation.estimator, [&](auto estimator) {
+    using Encoding = typename decltype(estimator)::Encoding;
+    const bool dense = representation.estimator == EstimatorKind::full;
+    if (samples.bits != representation.bits || samples.draws != (dense ? 1 : Encoding::draws) ||
+        samples.is_dense() != dense ||
+        (!dense && samples.layout.stored_bits != Encoding::stored_bits(samples.bits)))
+      refuse(std::to_string(samples.bits) + " bits, " + std::to_string(samples.draws) + " draws, " +
+             std::to_string(samples.layout.stored_bits) + " stored bits");
+    if (!dense && Encoding::has_bias != (samples.bias != nullptr) && samples.cols > 0)
+      refuse(samples.bias != nullptr ? "bias terms" : "no bias terms");
+  });
+  return AnyStore(std::move(file), representation);
+}
 
 ZIPML_FUNCTION AnyStore quantize(const MatrixView& features, const LabelView& labels,
                                  const Representation& representation, QuantizeOptions options, bool fresh) {

@@ -131,6 +131,7 @@ ZIPML_FUNCTION std::string model_file_2(const LinearModel& model) {
 class ModelFileReader {
  public:
   explicit ModelFileReader(const std::string& path) : path_(path), reader_(path) {}
+  ModelFileReader(LineReader reader, const std::string& path) : path_(path), reader_(std::move(reader)) {}
 
   void line(std::string_view key, const char* expected) {
     std::string_view text;
@@ -189,6 +190,10 @@ class ModelFileReader {
     if (whole_ == text && (whole_.empty() || reader_.ended_in_newline())) return;
     throw Error(Place{path_}, "the model file is damaged", "a file as save_model writes it",
                 whole_ == text ? "no end of the last line" : "a checksum or a spelling that does not fit");
+  }
+  [[noreturn]] void refuse_version(Index version) const {
+    throw Error(Place{path_, 1, 0}, "the model file is of another version", "1 or 2",
+                std::to_string(version));
   }
   [[noreturn]] void fail(const char* expected) const {
     throw Error(Place{path_, reader_.line_number(), 0}, "not a zipml model", expected,
@@ -340,6 +345,14 @@ ZIPML_FUNCTION LinearModel read_model_2(ModelFileReader& file) {
   return model;
 }
 
+ZIPML_FUNCTION LinearModel read_model(ModelFileReader file) {
+  file.line("zipml-model ", "the line 'zipml-model 2'");
+  const Index version = file.count("version 1 or 2");
+  file.end_of_line("version 1 or 2");
+  if (version != 1 && version != 2) file.refuse_version(version);
+  return version == 1 ? read_model_1(file) : read_model_2(file);
+}
+
 }  // namespace detail
 
 ZIPML_FUNCTION void save_model(const std::string& path, const LinearModel& model) {
@@ -350,14 +363,7 @@ ZIPML_FUNCTION void save_model(const std::string& path, const LinearModel& model
 }
 
 ZIPML_FUNCTION LinearModel load_model(const std::string& path) {
-  detail::ModelFileReader file(path);
-  file.line("zipml-model ", "the line 'zipml-model 2'");
-  const Index version = file.count("version 1 or 2");
-  file.end_of_line("version 1 or 2");
-  if (version != 1 && version != 2) {
-    throw Error(Place{path, 1, 0}, "the model file is of another version", "1 or 2", std::to_string(version));
-  }
-  return version == 1 ? detail::read_model_1(file) : detail::read_model_2(file);
+  return detail::read_model(detail::ModelFileReader(path));
 }
 
 #endif

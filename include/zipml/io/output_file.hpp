@@ -7,6 +7,7 @@
 #include <cstring>
 #include <string>
 #include <string_view>
+#include <utility>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <fcntl.h>
@@ -25,6 +26,50 @@ namespace zipml::inline ZIPML_ABI {
 /// no other process uses, flushed to the disk and renamed: it is replaced as a whole, keeps its mode, and when
 /// anything fails (Error) it is as it was. Links are followed; devices and pipes are written to.
 void write_file(const std::string& path, std::string_view text);
+/// The same of what `pieces` hands, one after the other, to the function that it is given.
+///
+///     write_file(path, [&](const auto& put) { put("first "); put("second"); });
+template <class Pieces>
+void write_file_in_pieces(const std::string& path, const Pieces& pieces);
+
+namespace detail {
+
+/// A file that is being written as write_file() does: what is put is there when finish() returns, and else
+/// nothing is.
+class OutputFile {
+ public:
+  explicit OutputFile(const std::string& path);
+  ~OutputFile();
+  OutputFile(const OutputFile&) = delete;
+  OutputFile& operator=(const OutputFile&) = delete;
+
+  void put(std::string_view text);
+  void finish();
+
+ private:
+  std::string path_;
+  std::string target_;  // behind the links
+  std::string part_;    // the new file beside it
+#if ZIPML_HAS_POSIX_FILES
+  struct stat status_ {};
+  bool replaces_ = false;
+  int file_ = -1;  // -1: standard output
+#else
+  std::FILE* file_ = nullptr;
+#endif
+};
+
+}  // namespace detail
+
+template <class Pieces>
+void write_file_in_pieces(const std::string& path, const Pieces& pieces) {
+  detail::OutputFile file(path);
+  pieces([&](std::string_view text) { file.put(text); });
+  file.finish();
+}
+inline void write_file(const std::string& path, std::string_view text) {
+  write_file_in_pieces(path, [&](const auto& put) { put(text); });
+}
 
 /// Throws the Error that write_file() would end with as far as that can be known beforehand: a folder that
 /// does not exist or may not be written, a folder in the place of the file, a file that is read-only. Leaves
@@ -120,36 +165,55 @@ ZIPML_FUNCTION void require_writable(const std::string& path) {
   unlink(part.c_str());
 }
 
-ZIPML_FUNCTION void write_file(const std::string& path, std::string_view text) {
-  if (path == "-") {
-    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size() || std::fflush(stdout) != 0)
-      detail::throw_unwritable("<stdout>", errno);
-    return;
-  }
-  const std::string target = detail::place_to_write(path);
-  struct stat status {};
-  const bool replaces = detail::replaces_file(path, target, status);
-  std::string part;
-  const int file = replaces ? detail::open_beside(target, part) : open(target.c_str(), O_WRONLY | O_CLOEXEC);
-  if (file < 0) detail::throw_unwritable(path, errno);
-  int reason = detail::write_all(file, text);
-  if (replaces && reason == 0) {
-    if (status.st_mode != 0 && fchmod(file, status.st_mode & 07777) != 0) reason = errno;
-    // Another owner's file stays theirs where we may give it away; where not, the content is what matters.
-    if (status.st_mode != 0 && (status.st_uid != geteuid() || status.st_gid != getegid()))
-      if (fchown(file, status.st_uid, status.st_gid) != 0) errno = 0;
-    if (reason == 0 && fsync(file) != 0) reason = errno;
-  }
-  if (close(file) != 0 && reason == 0) reason = errno;  // a full disk may show only here
-  if (!replaces) {
-    if (reason != 0) detail::throw_unwritable(path, reason);
-    return;
-  }
-  if (reason == 0 && std::rename(part.c_str(), target.c_str()) != 0) reason = errno;
-  if (reason == 0) return;
-  unlink(part.c_str());
-  detail::throw_unwritable(path, reason);
+namespace detail {
+
+ZIPML_FUNCTION OutputFile::OutputFile(const std::string& path) : path_(path) {
+  if (path == "-") return;
+  target_ = place_to_write(path);
+  replaces_ = replaces_file(path, target_, status_);
+  file_ = replaces_ ? open_beside(target_, part_) : open(target_.c_str(), O_WRONLY | O_CLOEXEC);
+  if (file_ < 0) throw_unwritable(path, errno);
 }
+
+ZIPML_FUNCTION OutputFile::~OutputFile() {
+  if (file_ < 0) return;
+  close(file_);
+  if (replaces_) unlink(part_.c_str());
+}
+
+ZIPML_FUNCTION void OutputFile::put(std::string_view text) {
+  if (file_ < 0) {
+    if (std::fwrite(text.data(), 1, text.size(), stdout) != text.size()) throw_unwritable("<stdout>", errno);
+    return;
+  }
+  if (const int reason = write_all(file_, text); reason != 0) throw_unwritable(path_, reason);
+}
+
+ZIPML_FUNCTION void OutputFile::finish() {
+  if (file_ < 0) {
+    if (std::fflush(stdout) != 0) throw_unwritable("<stdout>", errno);
+    return;
+  }
+  int reason = 0;
+  if (replaces_) {
+    if (status_.st_mode != 0 && fchmod(file_, status_.st_mode & 07777) != 0) reason = errno;
+    // Another owner's file stays theirs where we may give it away; where not, the content is what matters.
+    if (status_.st_mode != 0 && (status_.st_uid != geteuid() || status_.st_gid != getegid()))
+      if (fchown(file_, status_.st_uid, status_.st_gid) != 0) errno = 0;
+    if (reason == 0 && fsync(file_) != 0) reason = errno;
+  }
+  if (close(std::exchange(file_, -1)) != 0 && reason == 0) reason = errno;  // a full disk may show only here
+  if (!replaces_) {
+    if (reason != 0) throw_unwritable(path_, reason);
+    return;
+  }
+  if (reason == 0 && std::rename(part_.c_str(), target_.c_str()) != 0) reason = errno;
+  if (reason == 0) return;
+  unlink(part_.c_str());
+  throw_unwritable(path_, reason);
+}
+
+}  // namespace detail
 
 ZIPML_FUNCTION bool is_same_file(const std::string& a, const std::string& b) {
   struct stat first {};
@@ -170,17 +234,38 @@ ZIPML_FUNCTION void require_writable(const std::string& path) {
   std::remove(part.c_str());
 }
 
-ZIPML_FUNCTION void write_file(const std::string& path, std::string_view text) {
-  const std::string part = path + ".part";
-  std::FILE* file = std::fopen(part.c_str(), "wb");
-  if (file == nullptr) detail::throw_unwritable(path, errno);
-  bool good = std::fwrite(text.data(), 1, text.size(), file) == text.size() && std::fflush(file) == 0;
-  good = std::fclose(file) == 0 && good;
-  if (good && std::rename(part.c_str(), path.c_str()) == 0) return;
-  const int reason = errno;
-  std::remove(part.c_str());
-  detail::throw_unwritable(path, reason);
+namespace detail {
+
+ZIPML_FUNCTION OutputFile::OutputFile(const std::string& path)
+    : path_(path), target_(path), part_(path + ".part") {
+  if (path == "-") return;
+  file_ = std::fopen(part_.c_str(), "wb");
+  if (file_ == nullptr) throw_unwritable(path, errno);
 }
+ZIPML_FUNCTION OutputFile::~OutputFile() {
+  if (file_ == nullptr) return;
+  std::fclose(file_);
+  std::remove(part_.c_str());
+}
+ZIPML_FUNCTION void OutputFile::put(std::string_view text) {
+  std::FILE* const file = path_ == "-" ? stdout : file_;
+  if (std::fwrite(text.data(), 1, text.size(), file) != text.size()) throw_unwritable(path_, errno);
+}
+ZIPML_FUNCTION void OutputFile::finish() {
+  if (file_ == nullptr) {
+    if (std::fflush(stdout) != 0) throw_unwritable(path_, errno);
+    return;
+  }
+  const bool good = std::fflush(file_) == 0;
+  if (std::fclose(std::exchange(file_, nullptr)) == 0 && good &&
+      std::rename(part_.c_str(), target_.c_str()) == 0)
+    return;
+  const int reason = errno;
+  std::remove(part_.c_str());
+  throw_unwritable(path_, reason);
+}
+
+}  // namespace detail
 
 ZIPML_FUNCTION bool is_same_file(const std::string& a, const std::string& b) { return a == b; }
 

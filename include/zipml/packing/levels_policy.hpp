@@ -35,8 +35,8 @@ struct QuantizeOptions {
   /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
   double outliers = 0.0;
   /// Rows of the random sample that a pilot is fitted to (storage/pilot.hpp): with one, training ends near the
-  /// exact optimum at 1 to 4 bits already. No value: max(4,000, 100 d, n / 32), half of the rows at most,
-  /// and none below 128; 0: none.
+  /// exact optimum at 1 to 4 bits already. No value: max(4,000, 100 d, n / 32), at most max(16 d, 2^24 / d)
+  /// and half of the rows, and none below 128; 0: none.
   std::optional<Index> pilot = std::nullopt;
   int threads =
       1;  ///< that share statistics and packing; 0: all of the machine. The same bits for any number

@@ -1,9 +1,14 @@
 #pragma once
 /// \file
 /// Room packing: from float32 samples to a packed store.
+///
+/// Rows are read once, in the user's order, and each row's codes are placed where the store wants them: a
+/// matrix is read as fast as memory allows however rows are shuffled, and what comes from a stream has the
+/// same bits. All sums over rows are either of integers or over chunks of rows in the user's order.
 
 #include <algorithm>
 #include <array>
+#include <bit>
 #include <concepts>
 #include <cstdint>
 #include <memory>
@@ -14,10 +19,12 @@
 #include <zipml/base/rounded.hpp>
 #include <zipml/base/thread_team.hpp>
 #include <zipml/base/views.hpp>
+#include <zipml/packing/column_fit.hpp>
+#include <zipml/packing/column_sums.hpp>
 #include <zipml/packing/levels_policy.hpp>
 #include <zipml/packing/pilot_fit.hpp>
 #include <zipml/packing/row_rounding.hpp>
-#include <zipml/quantization/clipping.hpp>
+#include <zipml/packing/spread.hpp>
 #include <zipml/quantization/rounding.hpp>
 #include <zipml/storage/packed_store.hpp>
 
@@ -25,22 +32,23 @@ namespace zipml::inline ZIPML_ABI {
 
 namespace detail {
 
-/// Writes the codes of 8 rows into one group of every plane. `base` and `ups` hold 8 x cols: what the base
-/// planes store, and one bit per draw where draws are apart.
+/// Places the codes of row i in every plane: `base` is what the base planes store, `ups` one bit per draw
+/// where draws are apart.
 template <class Encoding>
-void write_group(Isa isa, std::uint8_t* codes, const PlaneLayout& layout, int bits, Index group,
-                 const typename Encoding::Code* base, const std::uint8_t* ups) {
-  const auto write_plane = [&](const Plane& plane, const auto* source, int source_shift) {
-    std::uint8_t* out = codes + layout.offset(plane, group);
-    for (int panel = 0; panel < plane.width; ++panel, out += layout.cols)
-      pack_panel(isa, plane.width, source + panel * (8 / plane.width) * layout.cols, layout.cols, layout.cols,
-                 source_shift, out);
+void write_row(Isa isa, std::uint8_t* codes, const PlaneLayout& layout, int bits, Index i,
+               const typename Encoding::Code* base, const std::uint8_t* ups) {
+  const Index group = i / group_rows;
+  const auto row = static_cast<int>(i % group_rows);
+  const auto place = [&](const Plane& plane, const auto* source, int shift) {
+    const int together = 8 / plane.width;  // rows of a panel
+    std::uint8_t* const panel = codes + layout.offset(plane, group) + row / together * layout.cols;
+    place_codes(isa, plane.width, source, layout.cols, shift, row % together, panel);
   };
   const PlaneList planes = Encoding::base_planes(bits);
-  for (int p = 0; p < planes.count; ++p) write_plane(planes[p], base, planes[p].shift);
+  for (int p = 0; p < planes.count; ++p) place(planes[p], base, planes[p].shift);
   if constexpr (Encoding::draws > 1)
     for (int draw = 0; draw < Encoding::draws; ++draw)
-      write_plane({1, 0, Encoding::base_bits(bits) + draw}, ups, draw);
+      place({1, 0, Encoding::base_bits(bits) + draw}, ups, draw);
 }
 
 /// Independent roundings of a value that an encoding takes.
@@ -72,13 +80,6 @@ int encode_position(Position position, R, const DrawWords<Encoding>& words, type
   return count;
 }
 
-/// Makes the range symmetric about `middle`.
-void center(ColumnStatistics& column, double middle);
-
-/// The statistics of the columns, their ranges as levels are fitted to: without the outliers that are kept,
-/// symmetric where that is asked for.
-Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features, const QuantizeOptions& options);
-
 /// Rounds samples to the codes of a store: once, or again for each epoch of fresh draws. Holds a view of the
 /// samples. The width is a number here: what differs between widths is a shift, and one packer serves all.
 template <class Encoding, class Decoder, class R>
@@ -87,13 +88,14 @@ class Packer {
   using Store = PackedStore<Encoding, Decoder>;
   using ColumnLevels = typename Decoder::ColumnLevels;
 
-  /// `columns` as columns_to_fit gives them, `levels` fitted to these.
-  Packer(const MatrixView& features, Buffer<ColumnStatistics> columns, ColumnLevels levels, int bits,
-         const QuantizeOptions& options)
+  /// `columns` as fit_columns gives them, of a sample or not, `levels` fitted to these.
+  Packer(const MatrixView& features, Buffer<ColumnStatistics> columns, bool sampled, ColumnLevels levels,
+         int bits, const QuantizeOptions& options)
       : features_(features),
         options_(options),
         bits_(bits),
         by_row_(options.scales_rows()),
+        sampled_(sampled),
         isa_(active_isa(options.isa)),
         columns_(std::move(columns)),
         levels_(std::move(levels)),
@@ -116,41 +118,48 @@ class Packer {
     }
     if constexpr (affine)
       if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
+    if constexpr (Encoding::has_bias) spread_scale_ = spread_scale();
   }
 
   Store pack(const LabelView& labels) const {
     Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), bits_);
-    make_decoder(store);
-    if constexpr (Encoding::has_bias) store.bias = Buffer<float>(features_.cols);
     const bool keep = options_.outliers > 0.0;
-    Reading reading{.codes = store.mutable_codes().data(), .bias = store.bias.data(), .keeps_outliers = keep};
-    if constexpr (affine) {
-      reading.row_offset = store.decoder.row_offset.data();
-      reading.row_step = store.decoder.row_step.data();
-    }
+    Reading reading{.codes = store.mutable_codes().data(), .keeps_outliers = keep, .sums_columns = sampled_};
+    if constexpr (affine)
+      if (by_row_) {
+        store.decoder.row_offset = Buffer<float>(features_.rows);
+        store.decoder.row_step = Buffer<float>(features_.rows);
+        reading.row_offset = store.decoder.row_offset.data();
+        reading.row_step = store.decoder.row_step.data();
+      }
+    const Standardization centred = store.standardization();  // the store's own, or that of a sample
     if (const Index rows = pilot_rows(features_.rows, features_.cols, options_.pilot); rows > 0) {
-      store.pilot = fit_pilot(features_, labels.values, store.weights().span(), store.placement(),
-                              store.standardization(), rows, options_.threads, isa_);
+      store.pilot = fit_pilot(features_, labels.values, store.weights().span(), store.placement(), centred,
+                              rows, options_.threads, isa_);
       if (!store.pilot.empty()) {
         store.pilot.labels = label_fingerprint(store.targets().of(0));
         reading.pilot = &store.pilot;
-        reading.labels = store.targets().of(0);
+        reading.labels = labels.values;
       }
     }
-    const auto passes = read(store, reading);
-    if (keep) {
-      store.outliers = Outliers(features_.cols);
-      for (const Pass& pass : passes)
-        for (const Kept& kept : pass.kept) store.outliers.add(kept.row, kept.column, kept.correction);
-      store.outliers.close(features_.rows);
+    Sums sums = read(store, reading);
+    if (sampled_) store.standardise(sums.columns, options_.standardize);
+    make_decoder(store);
+    if constexpr (Encoding::has_bias) {
+      store.bias = Buffer<float>(features_.cols);
+      take_bias(store, sums);
     }
-    for (const Pass& pass : passes) store.clamped += pass.clamped;
+    if (keep) store.outliers = outliers_of(store, std::move(sums.kept));
+    if (reading.pilot != nullptr)
+      finish_pilot(store.pilot, centred, store.standardization(), sums.pilot.span(), features_.rows);
+    store.clamped = sums.clamped;
     return store;
   }
 
   /// Draws every value of a packed store anew, for a later epoch: only codes and bias terms change.
   void draw_again(Store& store, int epoch) const {
-    read(store, {.codes = store.mutable_codes().data(), .bias = store.bias.data(), .epoch = epoch});
+    const Sums sums = read(store, {.codes = store.mutable_codes().data(), .epoch = epoch});
+    if constexpr (Encoding::has_bias) take_bias(store, sums);
   }
 
  private:
@@ -169,10 +178,6 @@ class Packer {
         store.decoder.offset[j] = by_row_ ? 0.0f : standardised(static_cast<double>(levels_[j].offset()), j);
         const double step = static_cast<double>(levels_[j].step()) / map.scale[j];
         store.decoder.step[j] = by_row_ ? 1.0f : static_cast<float>(step) / static_cast<float>(summed);
-      }
-      if (by_row_) {
-        store.decoder.row_offset = Buffer<float>(features_.rows);
-        store.decoder.row_step = Buffer<float>(features_.rows);
       }
     } else if constexpr (shared) {
       const Buffer<std::uint8_t>& entries = levels_.entries;
@@ -210,149 +215,273 @@ class Packer {
     }
   }
 
-  /// One reading of the samples, and where its results go: some may be null.
+  /// One reading of the samples, and where its results go.
   struct Reading {
     std::uint8_t* codes;
-    float* bias;
     int epoch = 0;
     float* row_offset = nullptr;  // where the scaling of rows goes, when it is not known yet
     float* row_step = nullptr;
     bool keeps_outliers = false;
-    Pilot* pilot = nullptr;              // whose gradient is summed
-    std::span<const float> labels = {};  // in store order, for the pilot
+    bool sums_columns = false;
+    const Pilot* pilot = nullptr;        // whose gradient is summed
+    std::span<const float> labels = {};  // in the user's order, for the pilot
   };
+  /// A value outside of its column's range, and its code.
   struct Kept {
-    Index row;
-    Index column;
-    float correction;
+    Index row;  // of the store
+    std::int32_t column;
+    std::int32_t code;
+    float value;
+    bool operator<(const Kept& other) const {
+      return row != other.row ? row < other.row : column < other.column;
+    }
+  };
+  /// What a reading has summed.
+  struct Sums {
+    Buffer<double> spread;  // of each column, in units of spread_unit
+    Buffer<double> pilot;   // of each chunk
+    Buffer<ColumnStatistics> columns;
+    List<List<Kept>> kept;  // of each thread
+    Index clamped = 0;
   };
 
   class Pass;
 
-  /// Threads read ranges of whole chunks; what they sum is summed by chunk, so that the bits do not depend on
-  /// the ranges. Returns them in the order of the rows.
-  List<Pass> read(const Store& store, const Reading& reading) const {
+  Sums read(const Store& store, const Reading& reading) const {
     const Index d = features_.cols;
     const Index chunks = (features_.rows + statistics_chunk - 1) / statistics_chunk;
-    Buffer<double> spread(Encoding::has_bias ? checked_product(chunks, d, "the bias terms") : 0);
-    const bool sums = reading.pilot != nullptr;
-    Buffer<double> pilot(sums ? checked_product(chunks, PilotSums::entries(d), "the pilot's sums") : 0);
+    Sums sums;
+    Buffer<double> of_columns(
+        reading.sums_columns ? checked_product(chunks, ColumnSums::entries(d), "the sums of columns") : 0);
+    if (reading.pilot != nullptr)
+      sums.pilot = Buffer<double>(checked_product(chunks, PilotSums::entries(d), "the pilot's sums"));
     ThreadTeam team(thread_count(options_.threads));
     List<Pass> passes;
     passes.reserve(static_cast<std::size_t>(team.size()));
     for (int part = 0; part < team.size(); ++part)
-      passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()), spread.data(),
-                          pilot.data());
+      passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()),
+                          share_of(features_.rows, block_rows, part, team.size()), of_columns.data(),
+                          sums.pilot.data());
     team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(); });
-    if constexpr (Encoding::has_bias) {
-      const auto n = static_cast<double>(features_.rows);
-      for (Index j = 0; j < d; ++j) {
-        double total = 0.0;
-        for (Index chunk = 0; chunk < chunks; ++chunk) total += spread[chunk * d + j];
-        reading.bias[j] = static_cast<float>(total * passes[0].spread_unit(j) / n);
-      }
+    List<ColumnSums> columns;
+    SpreadTotals spread(Encoding::has_bias ? d : 0);
+    for (Pass& pass : passes) {
+      if (!pass.finite) require_finite(features_, "the sample matrix");  // names the first
+      if (pass.columns) columns.push_back(std::move(*pass.columns));
+      spread.add(pass.spread);
+      sums.clamped += pass.clamped;
+      sums.kept.push_back(std::move(pass.kept));
     }
-    if (sums) finish_pilot(*reading.pilot, store.standardization(), pilot.span(), features_.rows);
-    return passes;
+    sums.spread = spread.values();
+    if (reading.sums_columns)
+      sums.columns =
+          statistics_of(columns_, of_columns.span(), {columns.data(), columns.size()}, features_.rows);
+    return sums;
   }
 
-  /// The reading of some chunks of rows.
+  /// Bias terms from what was counted of the spread.
+  void take_bias(Store& store, const Sums& sums) const {
+    double weights = static_cast<double>(features_.rows);
+    if (!store.weights().empty()) weights *= SpreadTotals::weight_one / largest_weight(store);
+    for (Index j = 0; j < features_.cols; ++j)
+      store.bias[j] = static_cast<float>(sums.spread[j] * spread_unit(store, j) / weights);
+  }
+  static double largest_weight(const Store& store) {
+    double largest = 0.0;
+    for (const float w : store.weights()) largest = (std::max)(largest, static_cast<double>(w));
+    return largest;
+  }
+
+  /// Values outside become corrections, in the order of the store.
+  Outliers outliers_of(const Store& store, List<List<Kept>> kept) const {
+    const Standardization& map = store.standardization();
+    const CodeLevels levels = store.decoder.view();
+    const Index together = OutlierView::block_rows_of(features_.cols);
+    // Counted into blocks of rows, each of which is then sorted.
+    List<std::uint64_t> first(static_cast<std::size_t>((features_.rows + together - 1) / together + 1));
+    for (const List<Kept>& part : kept)
+      for (const Kept& one : part) ++first[static_cast<std::size_t>(one.row / together + 1)];
+    for (std::size_t block = 1; block < first.size(); ++block) first[block] += first[block - 1];
+    List<Kept> sorted(static_cast<std::size_t>(first.back()));
+    List<std::uint64_t> next = first;
+    for (const List<Kept>& part : kept)
+      for (const Kept& one : part)
+        sorted[static_cast<std::size_t>(next[static_cast<std::size_t>(one.row / together)]++)] = one;
+    Outliers outliers(features_.cols);
+    for (std::size_t block = 0; block + 1 < first.size(); ++block)
+      std::sort(sorted.data() + first[block], sorted.data() + first[block + 1]);
+    for (const Kept& one : sorted) {
+      const auto exact = static_cast<float>(map.apply(static_cast<double>(one.value), one.column));
+      outliers.add(one.row, one.column, exact - levels.value(one.row, one.column, one.code));
+    }
+    outliers.close(features_.rows);
+    return outliers;
+  }
+
+  /// Whether the steps of a column are one: then a spread is P (2^24 - P), or up (k - up) of sums of draws.
+  bool one_step() const { return affine && !by_row_; }
+  /// Else each interval of a table has a factor that makes integers of the variances, which are the same in
+  /// any order: 2^46 is the variance of the column's whole width.
+  Buffer<double> spread_scale() const {
+    if constexpr (affine) {
+      return {};
+    } else {
+      const int count = levels_[0].count;
+      Buffer<double> scale(checked_product(features_.cols, count, "the intervals of levels"));
+      for (Index j = 0; j < features_.cols; ++j) {
+        const double width = width_of(j);
+        for (int k = 0; k + 1 < count && width > 0.0; ++k) {
+          const double gap =
+              (static_cast<double>(levels_[j].value(k + 1)) - static_cast<double>(levels_[j].value(k))) /
+              width;
+          scale[j * count + k] = gap * gap * 0x1p46 * count_unit;
+        }
+      }
+      return scale;
+    }
+  }
+  double width_of(Index j) const requires(!affine) {
+    return static_cast<double>(levels_[j].value(levels_[j].count - 1)) -
+           static_cast<double>(levels_[j].value(0));
+  }
+  /// The variance, in gaps squared, that one of P (2^24 - P), or of up (k - up), stands for.
+  static constexpr double count_unit =
+      Encoding::summed == 1
+          ? 0x1p-48
+          : 1.0 / (Encoding::summed * Encoding::summed * (std::max)(Encoding::summed - 1.0, 1.0));
+  static constexpr double row_unit = 0x1p-30;  // of variances where rows are scaled, standardised units
+
+  /// What one of the counted spread is, in standardised units squared.
+  double spread_unit(const Store& store, Index j) const {
+    if constexpr (affine) {
+      if (by_row_) return row_unit;
+      const double gap = Encoding::summed * static_cast<double>(store.decoder.step[j]);
+      return count_unit * gap * gap;
+    } else {
+      const double width = width_of(j) / store.standardization().scale[j];
+      return width * width * 0x1p-46;
+    }
+  }
+
+  /// The reading of one thread: the sums of a share of the chunks, and the codes of a share of the places.
   class Pass {
    public:
-    Pass(const Packer& packer, const Store& store, const Reading& reading, Share chunks, double* spread,
-         double* pilot)
-        : packer_(packer),
+    Pass(const Packer& packer, const Store& store, const Reading& reading, Share chunks, Share places,
+         double* of_columns, double* of_pilot)
+        : spread(Encoding::has_bias ? packer.features_.cols : 0),
+          packer_(packer),
           store_(store),
           reading_(reading),
           chunks_(chunks),
-          rows_(packer.features_),
-          levels_(store.decoder.view()),
-          chunk_spread_(spread),
-          chunk_pilot_(pilot),
+          places_(places),
+          chunk_columns_(of_columns),
+          chunk_pilot_(of_pilot),
           first_draw_(static_cast<std::uint32_t>(reading.epoch) *
                       static_cast<std::uint32_t>(draws_taken<Encoding>)),
-          spread_(Encoding::has_bias ? round_up(packer.features_.cols, column_piece) : 0),
-          counted_(Encoding::has_bias ? packer.features_.cols : 0),
-          weights_(store.weights()),
-          weighted_(Encoding::has_bias && !weights_.empty() ? packer.features_.cols : 0),
+          base_(round_up(packer.features_.cols, column_piece)),
+          ups_(base_.size()),
+          low_(Encoding::summed > 1 ? base_.size() : 0),
+          outside_(base_.size() / 32 + 2),
+          row_spread_(Encoding::has_bias ? base_.size() : 0),
           standardised_(packer.by_row_ ? packer.features_.cols : 0),
-          low_(Encoding::summed > 1 ? round_up(packer.features_.cols, column_piece) : 0) {
+          converted_(packer.features_.has_rows() ? 0 : group_rows * packer.features_.cols) {
       if (reading.pilot != nullptr) pilot_.emplace(*reading.pilot, store.standardization(), packer.isa_);
+      if (reading.sums_columns) columns.emplace(packer.columns_);
+      if (!store.weights().empty()) spread.weigh(largest_weight(store));
     }
 
+    std::optional<ColumnSums> columns;
+    SpreadTotals spread;
     List<Kept> kept;
     Index clamped = 0;
+    bool finite = true;
 
+    /// Rows in the user's order, eight at a time: first what is summed of them, then their codes, while they
+    /// are in cache.
     void run() {
       const Index n = packer_.features_.rows;
-      const Index d = packer_.features_.cols;
-      constexpr Index chunk_groups = statistics_chunk / group_rows;
-      // What round_row leaves behind column d of a row is overwritten by the next one.
-      Buffer<typename Encoding::Code> base(group_rows * d + column_piece);
-      Buffer<std::uint8_t> ups(base.size());
-      const Index first_group = chunks_.first * chunk_groups;
-      const Index end_group =
-          (std::min)(first_group + chunks_.count * chunk_groups, store_.layout().groups());
-      Index first_known = 0;  // of ids_
-      for (Index group = first_group; group < end_group; ++group) {
-        if (group % known_groups == 0 || group == first_group) {
-          first_known = group * group_rows;
-          store_.row_ids(first_known, (std::min)(known_rows, n - first_known), ids_);
-        }
-        for (Index r = 0; r < group_rows; ++r) {
-          const Index i = group * group_rows + r;
-          if (i + rows_ahead < n) look_ahead(ids_[i - first_known + rows_ahead]);
-          if (i < n) {
-            const Index original = ids_[i - first_known];
-            const float* row = rows_(original);
-            encode_row(i, original, row, base.data() + r * d, ups.data() + r * d);
-            const float weight = weights_.empty() ? 1.0f : weights_[i];
-            if (Encoding::has_bias && !weights_.empty()) weigh_spread(static_cast<double>(weight));
-            if (pilot_) pilot_->add(row, reading_.labels[static_cast<std::size_t>(i)], weight);
-          } else {  // the store promises code 0 behind the last row
-            std::fill_n(base.data() + r * d, d, typename Encoding::Code{0});
-            std::fill_n(ups.data() + r * d, d, std::uint8_t{0});
+      const bool sums = columns.has_value() || pilot_.has_value();
+      constexpr Index piece = 64;
+      constexpr Index ahead = 2 * group_rows;  // rows whose codes are prefetched
+      Index places[piece + ahead] = {};
+      for (Index first = 0; first < n; first += piece) {
+        const Index count = (std::min)(piece, n - first);
+        store_.placement().places(first, (std::min)(piece + ahead, n - first), places);
+        const bool is_summed = sums && within(chunks_, first / statistics_chunk);
+        for (Index k = 0; k < count; k += group_rows) {
+          const Index together = (std::min)(group_rows, count - k);
+          for (Index r = k + ahead; r < (std::min)(k + ahead + group_rows, n - first); ++r)
+            if (is_mine(places[r])) prefetch_codes(places[r]);
+          if (is_summed && !sum(first + k, places + k, together)) {
+            finite = false;
+            return;
           }
+          for (Index r = k; r < k + together; ++r)
+            if (is_mine(places[r])) encode(places[r], first + r, row(first + r, r - k));
         }
-        write_group<Encoding>(packer_.isa_, reading_.codes, store_.layout(), packer_.bits_, group,
-                              base.data(), ups.data());
-        if ((group + 1) % chunk_groups == 0 || group + 1 == end_group) close_chunk(group / chunk_groups);
+        if (is_summed && ((first + count) % statistics_chunk == 0 || first + count == n))
+          close_chunk(first / statistics_chunk);
       }
-    }
-
-    /// What one unit of the counted spread is, in standardised units squared.
-    double spread_unit(Index j) const {
-      constexpr double k = Encoding::summed;
-      const double count_unit = Encoding::summed == 1 ? 0x1p-48 : 1.0 / (k * k * (k - 1.0));
-      double gap = 1.0;  // standardised units of a row's step
-      if constexpr (affine) {
-        if (one_step()) gap = k * static_cast<double>(store_.decoder.step[j]);
-      } else {
-        gap = 1.0 / store_.standardization().scale[j];
-      }
-      return count_unit * gap * gap;
+      spread.flush(row_spread_);
     }
 
    private:
-    /// Rows are read in the order of the store, which no prefetcher follows. (In line: for g++ 12 a function
-    /// that only prefetches does nothing, and its calls are dropped.)
-    ZIPML_ALWAYS_INLINE void look_ahead(Index original) const {
-      if (!packer_.features_.has_rows()) return;
-      const char* row = reinterpret_cast<const char*>(packer_.features_.row(original));
-      const Index bytes = packer_.features_.cols * static_cast<Index>(sizeof(float));
-      for (Index k = 0; k < bytes; k += 64) __builtin_prefetch(row + k, 0, 2);
+    static bool within(Share share, Index i) { return i >= share.first && i < share.first + share.count; }
+    bool is_mine(Index place) const { return within(places_, place); }
+
+    /// Row i of the user's, the r-th of those that are worked on together.
+    const float* row(Index i, Index r) {
+      return packer_.features_.row(i,
+                                   converted_.data() + (converted_.empty() ? 0 : r) * packer_.features_.cols);
     }
 
-    /// Whether the steps of a column are one: then spread_ counts in units of a step squared.
-    bool one_step() const { return affine && !packer_.by_row_; }
+    /// Where the codes of a row go: rows lie in the order of the store, which no prefetcher follows. (In
+    /// line: for g++ 12 a function that only prefetches does nothing, and its calls are dropped.)
+    ZIPML_ALWAYS_INLINE void prefetch_codes(Index place) const {
+      const PlaneLayout& layout = store_.layout();
+      const Index group = place / group_rows;
+      const Index r = place % group_rows;
+      const PlaneList planes = Encoding::base_planes(packer_.bits_);
+      for (int p = 0; p < planes.count; ++p) {
+        const Index panel = layout.offset(planes[p], group) + r / (8 / planes[p].width) * layout.cols;
+        for (Index k = 0; k < layout.cols + 63; k += 64) __builtin_prefetch(reading_.codes + panel + k, 0, 2);
+      }
+    }
 
-    void encode_row(Index i, Index original, const float* row, typename Encoding::Code* base,
-                    std::uint8_t* ups) {
+    /// False when a value is not finite.
+    bool sum(Index first, const Index* places, Index count) {
+      const float* rows[group_rows];
+      for (Index r = 0; r < count; ++r) rows[r] = row(first + r, r);
+      if (columns && !columns->add(packer_.isa_, {rows, static_cast<std::size_t>(count)})) return false;
+      if (!pilot_) return true;
+      const Buffer<float>& weights = store_.weights();
+      for (Index r = 0; r < count; ++r)
+        pilot_->add(rows[r], reading_.labels[static_cast<std::size_t>(first + r)],
+                    weights.empty() ? 1.0f : weights[places[r]]);
+      return true;
+    }
+    void close_chunk(Index chunk) {
+      const Index d = packer_.features_.cols;
+      if (columns) columns->close_chunk(chunk_columns_ + chunk * ColumnSums::entries(d));
+      if (pilot_) pilot_->close_chunk(chunk_pilot_ + chunk * PilotSums::entries(d));
+    }
+
+    /// Rounds row `original` of the user's and puts it at its place.
+    void encode(Index place, Index original, const float* row) {
+      encode_row(place, original, row);
+      write_row<Encoding>(packer_.isa_, reading_.codes, store_.layout(), packer_.bits_, place, base_.data(),
+                          ups_.data());
+      if constexpr (Encoding::has_bias)
+        spread.add_row(row_spread_,
+                       store_.weights().empty() ? 1.0 : static_cast<double>(store_.weights()[place]));
+    }
+
+    void encode_row(Index i, Index original, const float* row) {
       if (!packer_.by_row_) {
         if constexpr (affine)
-          round_uniform(i, original, row, base, ups);
+          round_uniform(i, original, row);
         else
-          encode_values(i, original, row, base, ups, [&](Index j) { return packer_.levels_[j]; });
+          encode_values(i, original, row, [&](Index j) { return packer_.levels_[j]; });
         return;
       }
       if constexpr (affine) {
@@ -370,48 +499,52 @@ class Packer {
           reading_.row_offset[i] = levels.offset();
           reading_.row_step[i] = levels.step() / static_cast<float>(Encoding::summed);
         }
-        encode_values(i, original, standardised_.data(), base, ups, [&](Index) { return levels; });
+        const auto gap = static_cast<double>(levels.step());
+        row_scale_ = (std::min)(gap * gap * count_unit / row_unit, 0x1p52 * count_unit);
+        encode_values(i, original, standardised_.data(), [&](Index) { return levels; });
       }
     }
 
     /// Uniform levels of columns: vectors of them.
-    void round_uniform(Index i, Index original, const float* row, typename Encoding::Code* base,
-                       std::uint8_t* ups) requires(affine) {
+    void round_uniform(Index i, Index original, const float* row) requires(affine) {
       constexpr int draws = draws_taken<Encoding>;
       const Index d = packer_.features_.cols;
-      std::uint64_t* spread = Encoding::has_bias && Encoding::summed == 1 ? spread_.data() : nullptr;
+      std::uint64_t* spread_of_row =
+          Encoding::has_bias && Encoding::summed == 1 ? row_spread_.data() : nullptr;
       const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_,
                             draws, R::stochastic};
       const MatrixView& all = packer_.features_;
       // Up to the end of the matrix, or of a row that was converted.
       const Index readable = all.has_rows() ? (all.rows - 1 - original) * all.stride + d : d;
       bool outside = false;
+      const auto round = [&](std::uint8_t* low, std::uint8_t* ups) {
+        return round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+                         {low, ups, spread_of_row, outside_.data()});
+      };
       if constexpr (Encoding::draws > 1) {
-        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
-                            {base, ups, spread});
+        outside = round(base_.data(), ups_.data());
       } else if constexpr (Encoding::summed == 1) {
-        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
-                            {base, nullptr, spread});
+        outside = round(base_.data(), nullptr);
       } else {
-        outside = round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
-                            {low_.data(), ups, spread});
+        outside = round(low_.data(), ups_.data());
         for (Index j = 0; j < d; ++j) {
           unsigned count = 0;
-          for (int t = 0; t < draws; ++t) count += unsigned{ups[j]} >> t & 1u;
-          base[j] = static_cast<std::uint16_t>(low_[j] * Encoding::summed + count);
-          spread_[j] += count * (Encoding::summed - count);
+          for (int t = 0; t < draws; ++t) count += unsigned{ups_[j]} >> t & 1u;
+          base_[j] = static_cast<std::uint16_t>(low_[j] * Encoding::summed + count);
+          row_spread_[j] += count * (Encoding::summed - count);
         }
       }
       if (!outside) [[likely]]
         return;
-      for (Index j = 0; j < d; ++j)
-        if (packer_.ranges_.outside(j, row[j]))
-          keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
+      for (Index word = 0; word < (d + 31) / 32; ++word)
+        for (std::uint32_t bits = outside_[word]; bits != 0; bits &= bits - 1) {
+          const Index j = 32 * word + std::countr_zero(bits);
+          if (j < d) keep_outside(i, j, row[j]);
+        }
     }
 
     template <class LevelsOf>
-    void encode_values(Index i, Index original, const float* row, typename Encoding::Code* base,
-                       std::uint8_t* ups, const LevelsOf& levels_of) {
+    void encode_values(Index i, Index original, const float* row, const LevelsOf& levels_of) {
       const Random random(packer_.options_.seed);
       const Index d = packer_.features_.cols;
       for (Index first = 0; first < d; first += 4) {
@@ -428,92 +561,70 @@ class Packer {
           const Index j = first + k;
           const auto levels = levels_of(j);
           const Position position = levels.lower(row[j]);
-          const int up = encode_position<Encoding>(position, R{}, words[k], base[j], ups[j]);
-          if constexpr (Encoding::has_bias) add_spread(j, levels, position, up);
+          const int up = encode_position<Encoding>(position, R{}, words[k], base_[j], ups_[j]);
+          if constexpr (Encoding::has_bias) add_spread(j, position, up);
           if (packer_.ranges_.outside(j, row[j])) [[unlikely]]
-            keep_outside(i, j, row[j], base[j] + (Encoding::draws > 1 ? ups[j] & 1 : 0));
+            keep_outside(i, j, row[j]);
         }
       }
     }
 
     /// A value beyond the levels: an outlier, or moved to the end of the levels. (A row's own levels reach
     /// all of its values.)
-    void keep_outside(Index i, Index j, float value, int code) {
+    void keep_outside(Index i, Index j, float value) {
       if (packer_.by_row_) return;
       if (!reading_.keeps_outliers) {
         if constexpr (!affine) ++clamped;  // uniform levels end at the extremes, up to rounding
         return;
       }
-      const Standardization& map = store_.standardization();
-      const auto exact = static_cast<float>(map.apply(static_cast<double>(value), j));
-      kept.push_back({i, j, exact - levels_.value(i, j, code)});
+      const int code = base_[j] + (Encoding::draws > 1 ? ups_[j] & 1 : 0);
+      kept.push_back({i, static_cast<std::int32_t>(j), code, value});
     }
 
-    /// Counts the variance of what will be read of this value. One draw: P (1 - P) gap^2 with the probability
-    /// P = floor(fraction 2^24) / 2^24 that is used, exact in integers. Sums: the estimate from the draws.
-    template <class L>
-    void add_spread(Index j, const L& levels, Position position, int up) {
-      std::uint64_t units = static_cast<std::uint64_t>(up * (Encoding::summed - up));
+    /// Counts the variance of what will be read of this value where steps are not one. One draw: P (1 - P)
+    /// gap^2 with the probability P = floor(fraction 2^24) / 2^24 that is used. Sums: the estimate from the
+    /// draws.
+    void add_spread(Index j, Position position, int up) {
+      auto units = static_cast<double>(up * (Encoding::summed - up));
       if constexpr (Encoding::summed == 1) {
         const auto p = static_cast<std::uint64_t>(position.fraction * 16777216.0f);
-        units = p * (16777216u - p);
+        units = static_cast<double>(p * (16777216u - p));
       }
-      if (one_step()) {
-        spread_[j] += units;  // below 2^46: a chunk of 1,024 rows fits
-      } else {
-        const double gap = static_cast<double>(levels.value(position.code + 1)) -
-                           static_cast<double>(levels.value(position.code));
-        counted_[j] += pinned(static_cast<double>(units) * pinned(gap * gap));
-      }
-    }
-
-    /// The spread of one row, times its weight.
-    void weigh_spread(double weight) {
-      for (Index j = 0; j < weighted_.size(); ++j) weighted_[j] += pinned(weight * take_spread(j));
-    }
-    double take_spread(Index j) {
-      return one_step() ? static_cast<double>(std::exchange(spread_[j], 0)) : std::exchange(counted_[j], 0.0);
-    }
-
-    void close_chunk(Index chunk) {
-      const Index d = packer_.features_.cols;
-      if (pilot_) pilot_->close_chunk(chunk_pilot_ + chunk * PilotSums::entries(d));
-      if constexpr (!Encoding::has_bias) return;
-      for (Index j = 0; j < d; ++j)
-        chunk_spread_[chunk * d + j] = weights_.empty() ? take_spread(j) : std::exchange(weighted_[j], 0.0);
+      double scale = row_scale_;
+      if constexpr (!affine) scale = packer_.spread_scale_[j * packer_.levels_[0].count + position.code];
+      row_spread_[j] += static_cast<std::uint64_t>(units * scale);
     }
 
     const Packer& packer_;
     const Store& store_;
     Reading reading_;
     Share chunks_;
-    MatrixRows rows_;
-    CodeLevels levels_;
-    double* chunk_spread_;  // d of each chunk
-    double* chunk_pilot_;   // PilotSums::entries of each chunk
+    Share places_;
+    double* chunk_columns_;  // ColumnSums::entries of each chunk
+    double* chunk_pilot_;    // PilotSums::entries of each chunk
     std::uint32_t first_draw_;
-    Buffer<std::uint64_t> spread_;  // of the chunk, where the steps of a column are one
-    Buffer<double> counted_;        // of the chunk, else
-    const Buffer<float>& weights_;  // of the rows in store order, or empty
-    Buffer<double> weighted_;       // of the chunk, where rows have weights: both are of a row then
+    // Of the row that is encoded:
+    Buffer<typename Encoding::Code> base_;
+    Buffer<std::uint8_t> ups_, low_;
+    Buffer<std::uint32_t> outside_;
+    Buffer<std::uint64_t> row_spread_;  // and of those before, until they are counted
     Buffer<float> standardised_;
-    Buffer<std::uint8_t> low_;
+    double row_scale_ = 1.0;
+    Buffer<float> converted_;  // rows that are worked on, where the matrix has none
     std::optional<PilotSums> pilot_;
-    static constexpr Index rows_ahead = 16;
-    static constexpr Index known_groups = 8 * block_groups;
-    static constexpr Index known_rows = known_groups * group_rows + rows_ahead;
-    Index ids_[known_rows] = {};  // original rows
   };
 
   MatrixView features_;
   QuantizeOptions options_;
   int bits_;
   bool by_row_;
+  bool sampled_;
   Isa isa_;
   Buffer<ColumnStatistics> columns_;
   ColumnLevels levels_;
-  UniformColumns uniform_;  // the levels as vectors, where they are uniform and belong to columns
-  ColumnRanges ranges_;     // values outside of these are outliers, or are moved
+  UniformColumns uniform_;       // the levels as vectors, where they are uniform and belong to columns
+  ColumnRanges ranges_;          // values outside of these are outliers, or are moved
+  Buffer<double> spread_scale_;  // of each interval of a column's table
 };
 
 #if ZIPML_HAS_LIBRARY
@@ -536,9 +647,9 @@ ZIPML_PACKER Packer<SeparateDraws<2>, AffineDecoder, StochasticRounding>;
 template <class Encoding, class Policy, class R>
 Packer<Encoding, typename Policy::Decoder, R> make_packer(const MatrixView& features, const Policy& policy,
                                                           int bits, const QuantizeOptions& options) {
-  auto columns = columns_to_fit(features, options);
-  auto levels = policy.levels(features, columns, bits);
-  return {features, std::move(columns), std::move(levels), bits, options};
+  ColumnFit fit = fit_columns(features, options);
+  auto levels = policy.levels(fit.rows, fit.columns, bits);
+  return {features, std::move(fit.columns), fit.sampled, std::move(levels), bits, options};
 }
 
 }  // namespace detail
@@ -552,40 +663,5 @@ ZIPML_NOINLINE PackedStore<Encoding, typename Policy::Decoder> pack(const Matrix
                                                                     const QuantizeOptions& options) {
   return detail::make_packer<Encoding, Policy, R>(features, policy, bits, options).pack(labels);
 }
-
-#if ZIPML_DEFINES
-
-namespace detail {
-
-ZIPML_FUNCTION void center(ColumnStatistics& column, double middle) {
-  const double reach =
-      (std::max)(static_cast<double>(column.max) - middle, middle - static_cast<double>(column.min));
-  column.min = static_cast<float>(middle - reach);
-  column.max = static_cast<float>(middle + reach);
-}
-
-ZIPML_FUNCTION Buffer<ColumnStatistics> columns_to_fit(const MatrixView& features,
-                                                       const QuantizeOptions& options) {
-  Buffer<ColumnStatistics> columns = column_statistics(features, options.threads);
-  if (!(options.outliers >= 0.0 && options.outliers < 0.5))
-    throw Error("the fraction of outliers is out of range", "0 <= fraction < 0.5",
-                number_text(options.outliers));
-  if (options.outliers > 0.0) {
-    if (options.scales_rows())
-      throw Error("outliers are clipped from columns", "scaling by column, or no outliers", "scaling by row");
-    const Buffer<Range> ranges = clipping_ranges(features, options.outliers);
-    for (Index j = 0; j < features.cols; ++j) {
-      columns[j].min = ranges[j].min;
-      columns[j].max = ranges[j].max;
-    }
-  }
-  if (options.scaling == Scaling::column_max_abs)
-    for (Index j = 0; j < features.cols; ++j) center(columns[j], options.standardize ? columns[j].mean : 0.0);
-  return columns;
-}
-
-}  // namespace detail
-
-#endif
 
 }  // namespace zipml::inline ZIPML_ABI

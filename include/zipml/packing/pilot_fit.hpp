@@ -61,9 +61,11 @@ class PilotSums {
   Buffer<float> mean_, weights_, centred_, sums_, scratch_;  // padded
 };
 
-/// Completes a pilot from the sums of its chunks, each of PilotSums::entries. Sums of values near the end of
-/// float32 may overflow: there is no pilot then.
-void finish_pilot(Pilot& pilot, const Standardization& map, std::span<const double> sums, Index rows);
+/// Completes a pilot from the sums of its chunks, each of PilotSums::entries, and brings it from the map
+/// `fitted` under which it was fitted and summed to `map`. Sums of values near the end of float32 may
+/// overflow: there is no pilot then.
+void finish_pilot(Pilot& pilot, const Standardization& fitted, const Standardization& map,
+                  std::span<const double> sums, Index rows);
 
 #if ZIPML_DEFINES
 
@@ -76,7 +78,10 @@ ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> ask
   }
   constexpr Index fewest = 128;
   const Index most = rows / 2;
-  return most >= fewest ? (std::min)((std::max)({Index{4000}, 100 * cols, rows / 32}), most) : 0;
+  const Index wanted = (std::max)({Index{4000}, 100 * cols, rows / 32});
+  // At least 16 of them for a weight, and else no more values than stay cheap to read some ten times.
+  const Index affordable = (std::max)(16 * cols, (Index{1} << 24) / std::max<Index>(cols, 1));
+  return most >= fewest ? (std::min)({wanted, affordable, most}) : 0;
 }
 
 namespace detail {
@@ -128,24 +133,27 @@ class PilotSample {
   double label_mean() const { return mean_; }
   double label_deviation() const { return deviation_; }
 
-  /// out_i = <a_i, x> for all rows.
-  void multiply_rows(const Buffer<double>& x, Buffer<float>& out) {
+  /// z_i = <a_i, x> for all rows, and product = sum_i z_i a_i over the first `count`: each row is read once.
+  void multiply(const Buffer<double>& x, Index count, Buffer<float>& z, Buffer<double>& product) {
     Buffer<float> rounded(padded_);
     for (Index j = 0; j < size_; ++j) rounded[j] = static_cast<float>(x[j]);
-    share([&](Index first, Index end) {
-      Buffer<float> scratch(padded_);
-      for (Index i = first; i < end; ++i)
-        out[i] = lane_dot(isa_, values_.data() + i * padded_, rounded.data(), scratch.data(), padded_);
+    add_rows(count, product, [&](Index i, const float* row, float* scratch) {
+      z[i] = lane_dot(isa_, row, rounded.data(), scratch, padded_);
+      return z[i];
     });
   }
-  /// out = sum_i r_i a_i over the first `count` rows.
-  void add_rows(const Buffer<float>& r, Index count, Buffer<double>& out) {
+  /// out = sum_i f(i, a_i, scratch) a_i over the first `count` rows; f is called for all.
+  template <class F>
+  void add_rows(Index count, Buffer<double>& out, const F& f) {
     share([&](Index first, Index end) {
       Buffer<float> scratch(padded_);
       float* sums = of_chunks_.data() + first / statistics_chunk * padded_;
       std::fill_n(sums, padded_, 0.0f);
-      for (Index i = first; i < (std::min)(end, count); ++i)
-        lane_add(isa_, r[i], values_.data() + i * padded_, sums, scratch.data(), padded_);
+      for (Index i = first; i < end; ++i) {
+        const float* row = values_.data() + i * padded_;
+        const float factor = f(i, row, scratch.data());
+        if (i < count) lane_add(isa_, factor, row, sums, scratch.data(), padded_);
+      }
     });
     std::fill(out.begin(), out.end(), 0.0);
     for (Index chunk = 0; chunk < chunks_; ++chunk)
@@ -193,22 +201,22 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
   const Index fitted = rows - rows / 4;  // the others are held out
   constexpr int most_iterations = 60;
   constexpr int patience = 2;
-  Buffer<double> x(size), direction(size), gradient(size), best(size);
+  Buffer<double> x(size), direction(size), gradient(size), product(size), best(size);
   Buffer<float> residual = sample.labels(), image(rows);
-  sample.add_rows(residual, fitted, gradient);
+  sample.add_rows(fitted, gradient, [&](Index i, const float*, float*) { return residual[i]; });
   direction = gradient;
   double length = detail::squares_of(gradient);
   const double untrained = detail::squares_of(residual, fitted, rows);
   double least = untrained;
   int since = 0;
   for (int k = 0; k < most_iterations && since < patience && length > 0.0; ++k) {
-    sample.multiply_rows(direction, image);
+    sample.multiply(direction, fitted, image, product);
     const double curvature = detail::squares_of(image, 0, fitted);
     if (!(curvature > 0.0)) break;
     const double step = length / curvature;
     for (Index j = 0; j < size; ++j) x[j] += pinned(step * direction[j]);
     const auto rounded = static_cast<float>(step);
-    for (Index i = 0; i < rows; ++i) residual[i] -= pinned(rounded * image[i]);
+    for (Index i = fitted; i < rows; ++i) residual[i] -= pinned(rounded * image[i]);
     const double held_out = detail::squares_of(residual, fitted, rows);
     if (held_out < least) {
       since = held_out < 0.999 * least ? 0 : since + 1;
@@ -217,7 +225,8 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
     } else {
       ++since;
     }
-    sample.add_rows(residual, fitted, gradient);
+    // A'(r - step A p) without another reading: what that loses in precision, a pilot does not need.
+    for (Index j = 0; j < size; ++j) gradient[j] -= pinned(step * product[j]);
     const double now = detail::squares_of(gradient);
     const double turn = now / length;
     length = now;
@@ -268,8 +277,8 @@ ZIPML_FUNCTION void PilotSums::close_chunk(double* out) {
   residuals_ = squares_ = 0.0;
 }
 
-ZIPML_FUNCTION void finish_pilot(Pilot& pilot, const Standardization& map, std::span<const double> sums,
-                                 Index rows) {
+ZIPML_FUNCTION void finish_pilot(Pilot& pilot, const Standardization& fitted, const Standardization& map,
+                                 std::span<const double> sums, Index rows) {
   const Index d = map.cols();
   const Index entries = PilotSums::entries(d);
   Buffer<double> total(entries);
@@ -279,8 +288,12 @@ ZIPML_FUNCTION void finish_pilot(Pilot& pilot, const Standardization& map, std::
   pilot.gradient = Buffer<double>(d + 1);
   for (Index j = 0; j < d; ++j) {
     // Rows were centred at the mean as a float.
-    const double shift = static_cast<double>(static_cast<float>(map.mean[j])) - map.mean[j];
+    const double shift = static_cast<double>(static_cast<float>(fitted.mean[j])) - map.mean[j];
     pilot.gradient[j] = (total[j] + pinned(shift * total[d])) / (n * map.scale[j]);
+    if (fitted.mean[j] == map.mean[j] && fitted.scale[j] == map.scale[j]) continue;
+    const double weight = static_cast<double>(pilot.weights[j]) / fitted.scale[j];
+    pilot.weights[j] = static_cast<float>(weight * map.scale[j]);
+    pilot.intercept += pinned(weight * (map.mean[j] - fitted.mean[j]));
   }
   pilot.gradient[d] = total[d] / n;
   pilot.squares = total[d + 1] / n;

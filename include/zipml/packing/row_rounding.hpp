@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Room packing: rounding rows of float32 samples to the codes of uniform levels, and packing codes into
+/// Room packing: rounding rows of float32 samples to the codes of uniform levels, and placing codes in
 /// planes: what an O(n d) packer spends its time on, in plain C++ and in the vector instructions of this
 /// machine. Codes are the same bits on all of them: they follow UniformGrid::lower and the word of (seed,
 /// row, column, draw).
@@ -71,6 +71,7 @@ struct RoundedRow {
   std::uint8_t* low;
   std::uint8_t* ups;
   std::uint64_t* spread;
+  std::uint32_t* outside;  ///< of each 32 columns, a bit where the value is outside of its column's range
 };
 
 /// Rounds a row of d values, of which `readable` >= d may be read; true when one of the d lies outside of its
@@ -78,13 +79,14 @@ struct RoundedRow {
 bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
                const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
 
-/// Packs bits `shift` .. `shift` + width - 1 of the codes of 8 / width rows, `stride` codes apart, into a panel
-/// of d bytes; width is 1, 2, 4 or 8.
-void pack_panel(Isa isa, int width, const std::uint8_t* rows, Index stride, Index d, int shift,
-                std::uint8_t* panel);
+/// Puts bits `shift` .. `shift` + width - 1 of the codes of one row into a panel of d bytes, where it is the
+/// `position`-th of the 8 / width rows: whatever they were, and leaving the other rows' as they are. width is
+/// 1, 2, 4 or 8.
+void place_codes(Isa isa, int width, const std::uint8_t* codes, Index d, int shift, int position,
+                 std::uint8_t* panel);
 /// The same of codes of 16 bits, which sums of draws need; they have no vectors.
-void pack_panel(Isa isa, int width, const std::uint16_t* rows, Index stride, Index d, int shift,
-                std::uint8_t* panel);
+void place_codes(Isa isa, int width, const std::uint16_t* codes, Index d, int shift, int position,
+                 std::uint8_t* panel);
 
 #if ZIPML_DEFINES
 
@@ -101,15 +103,14 @@ ZIPML_FUNCTION UniformColumns::UniformColumns(const Buffer<UniformGrid>& levels,
 
 namespace detail {
 
-/// Byte j of a panel from the codes of its 8 / W rows: bits `shift` .. `shift` + W - 1 of each.
 template <int W, class Code>
-void pack_columns(const Code* rows, Index stride, Index first, Index d, int shift, std::uint8_t* panel) {
-  for (Index j = first; j < d; ++j) {
-    unsigned byte = 0;
-    for (int r = 0; r < 8 / W; ++r)
-      byte |= (unsigned{rows[r * stride + j]} >> shift & ((1u << W) - 1u)) << (r * W);
-    panel[j] = static_cast<std::uint8_t>(byte);
-  }
+void place_columns(const Code* codes, Index first, Index d, int shift, int position, std::uint8_t* panel) {
+  constexpr unsigned mask = (1u << W) - 1u;
+  const int left = position * W;
+  const unsigned others = ~(mask << left);
+  for (Index j = first; j < d; ++j)
+    panel[j] =
+        static_cast<std::uint8_t>((panel[j] & others) | ((unsigned{codes[j]} >> shift & mask) << left));
 }
 
 #if ZIPML_X86
@@ -178,15 +179,17 @@ ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const Unif
   else
     _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), up_bits);
   _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low);
-  __m256 outside = _mm256_setzero_ps();
+  std::uint32_t bits_outside = 0;
   for (int k = 0; k < 4; ++k) {
     const __m256 v = _mm256_loadu_ps(values + 8 * k);
     const __m256 lowest = _mm256_loadu_ps(ranges.lowest.data() + j + 8 * k);
     const __m256 highest = _mm256_loadu_ps(ranges.highest.data() + j + 8 * k);
-    outside = _mm256_or_ps(
-        outside, _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ)));
+    const __m256 beyond =
+        _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ));
+    bits_outside |= static_cast<std::uint32_t>(_mm256_movemask_ps(beyond)) << (8 * k);
   }
-  const bool any = _mm256_movemask_ps(outside) != 0;
+  *out.outside = bits_outside;
+  const bool any = bits_outside != 0;
   if (out.spread == nullptr) return any;
   for (int k = 0; k < 4; ++k) {
     const __m256i p = at[k].threshold;
@@ -211,7 +214,7 @@ bool round_pieces(const float* values, Index d, Index readable, const RoundedRow
   bool outside = false;
   for (Index j = 0; j < d; j += Width) {
     const RoundedRow to{out.low + j, out.ups != nullptr ? out.ups + j : nullptr,
-                        out.spread != nullptr ? out.spread + j : nullptr};
+                        out.spread != nullptr ? out.spread + j : nullptr, out.outside + j / 32};
     if (j + Width <= readable) {
       outside = piece(values + j, j, to) || outside;
     } else {
@@ -223,21 +226,22 @@ bool round_pieces(const float* values, Index d, Index readable, const RoundedRow
   return outside;
 }
 
+/// 32 columns at a time. The last piece begins where it fits, on columns that are placed already: placing
+/// twice is placing once.
 template <int W>
-ZIPML_TARGET_AVX2 void pack_panel_avx2(const std::uint8_t* rows, Index stride, Index d, int shift,
-                                       std::uint8_t* panel) {
-  Index j = 0;
+ZIPML_TARGET_AVX2 void place_codes_avx2(const std::uint8_t* codes, Index d, int shift, int position,
+                                        std::uint8_t* panel) {
+  if (d < 32) return place_columns<W>(codes, 0, d, shift, position, panel);
   const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << W) - 1));
-  for (; j + 32 <= d; j += 32) {
-    __m256i bytes = _mm256_setzero_si256();
-    for (int r = 0; r < 8 / W; ++r) {
-      const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(rows + r * stride + j));
-      const __m256i bits = _mm256_and_si256(_mm256_srl_epi16(codes, _mm_cvtsi32_si128(shift)), mask);
-      bytes = _mm256_or_si256(bytes, _mm256_slli_epi16(bits, r * W));
-    }
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(panel + j), bytes);
+  const __m128i right = _mm_cvtsi32_si128(shift), left = _mm_cvtsi32_si128(position * W);
+  const __m256i mine = _mm256_sll_epi16(mask, left);
+  for (Index j = 0; j < d; j += 32) {
+    const Index at = (std::min)(j, d - 32);
+    const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + at));
+    const __m256i bits = _mm256_sll_epi16(_mm256_and_si256(_mm256_srl_epi16(row, right), mask), left);
+    __m256i* const to = reinterpret_cast<__m256i*>(panel + at);
+    _mm256_storeu_si256(to, _mm256_or_si256(_mm256_andnot_si256(mine, _mm256_loadu_si256(to)), bits));
   }
-  pack_columns<W>(rows, stride, j, d, shift, panel);
 }
 
 /// 64 columns from `j`.
@@ -250,16 +254,18 @@ ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const 
   const __m512i highest = _mm512_set1_epi32(static_cast<int>(columns.last) - 1);
   __m512i low[4], threshold[4], ups[4];
   __mmask16 nearest_up[4];
-  unsigned outside = 0;
+  std::uint64_t outside = 0;
   for (int k = 0; k < 4; ++k) {
     const __m512 step = _mm512_load_ps(columns.step.data() + j + 16 * k);
     const __m512 offset = _mm512_load_ps(columns.offset.data() + j + 16 * k);
     const __mmask16 steps =
         _mm512_cmp_ps_mask(step, _mm512_setzero_ps(), _CMP_NEQ_OQ);  // else a single level
     const __m512 v = _mm512_loadu_ps(values + 16 * k);
-    outside |=
-        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.lowest.data() + j + 16 * k), _CMP_LT_OQ)} |
-        unsigned{_mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.highest.data() + j + 16 * k), _CMP_GT_OQ)};
+    const __mmask16 below =
+        _mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.lowest.data() + j + 16 * k), _CMP_LT_OQ);
+    const __mmask16 above =
+        _mm512_cmp_ps_mask(v, _mm512_load_ps(ranges.highest.data() + j + 16 * k), _CMP_GT_OQ);
+    outside |= static_cast<std::uint64_t>(below | above) << (16 * k);
     __m512 t = _mm512_maskz_div_ps(steps, _mm512_sub_ps(v, offset), step);
     t = _mm512_min_ps(_mm512_max_ps(t, _mm512_setzero_ps()), last);
     low[k] = _mm512_min_epi32(_mm512_cvttps_epi32(t), highest);
@@ -291,6 +297,7 @@ ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const 
       _mm_storeu_si128(reinterpret_cast<__m128i*>(out.ups + 16 * k), _mm512_cvtepi32_epi8(ups[k]));
   for (int k = 0; k < 4; ++k)
     _mm_storeu_si128(reinterpret_cast<__m128i*>(out.low + 16 * k), _mm512_cvtepi32_epi8(low[k]));
+  std::memcpy(out.outside, &outside, sizeof outside);
   if (out.spread == nullptr) return outside != 0;
   for (int k = 0; k < 4; ++k) {
     const __m512i p = threshold[k];
@@ -307,21 +314,20 @@ ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const 
   return outside != 0;
 }
 
+/// 64 columns at a time, the last piece masked.
 template <int W>
-ZIPML_TARGET_AVX512 void pack_panel_avx512(const std::uint8_t* rows, Index stride, Index d, int shift,
-                                           std::uint8_t* panel) {
+ZIPML_TARGET_AVX512 void place_codes_avx512(const std::uint8_t* codes, Index d, int shift, int position,
+                                            std::uint8_t* panel) {
   const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
-  Index j = 0;
-  for (; j + 64 <= d; j += 64) {
-    __m512i bytes = _mm512_setzero_si512();
-    for (int r = 0; r < 8 / W; ++r) {
-      const __m512i codes = _mm512_loadu_si512(rows + r * stride + j);
-      const __m512i bits = _mm512_and_si512(_mm512_srl_epi16(codes, _mm_cvtsi32_si128(shift)), mask);
-      bytes = _mm512_or_si512(bytes, _mm512_slli_epi16(bits, static_cast<unsigned>(r * W)));
-    }
-    _mm512_storeu_si512(panel + j, bytes);
+  const __m128i right = _mm_cvtsi32_si128(shift), left = _mm_cvtsi32_si128(position * W);
+  const __m512i mine = _mm512_sll_epi16(mask, left);
+  for (Index j = 0; j < d; j += 64) {
+    const __mmask64 within = d - j < 64 ? (std::uint64_t{1} << (d - j)) - 1 : ~std::uint64_t{0};
+    const __m512i row = _mm512_maskz_loadu_epi8(within, codes + j);
+    const __m512i bits = _mm512_sll_epi16(_mm512_and_si512(_mm512_srl_epi16(row, right), mask), left);
+    const __m512i old = _mm512_maskz_loadu_epi8(within, panel + j);
+    _mm512_mask_storeu_epi8(panel + j, within, _mm512_or_si512(_mm512_andnot_si512(mine, old), bits));
   }
-  pack_panel_avx2<W>(rows + j, stride, d - j, shift, panel + j);
 }
 
 /// f with a condition as a constant.
@@ -336,6 +342,7 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
                           const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
   PhiloxWords words[8] = {};
   bool outside = false;
+  std::fill_n(out.outside, (d + 31) / 32, 0u);
   for (Index j = 0; j < d; ++j) {
     const auto within = static_cast<std::size_t>(j % 4);
     if (how.stochastic && within == 0)
@@ -352,7 +359,9 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
     out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
     if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
     if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
-    outside = outside || ranges.outside(j, values[j]);
+    if (!ranges.outside(j, values[j])) continue;
+    outside = true;
+    out.outside[j / 32] |= 1u << (j % 32);
   }
   return outside;
 }
@@ -385,23 +394,23 @@ ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index reada
   return detail::round_columns(values, d, columns, ranges, how, out);
 }
 
-ZIPML_FUNCTION void pack_panel(Isa isa, int width, const std::uint8_t* rows, Index stride, Index d, int shift,
-                               std::uint8_t* panel) {
+ZIPML_FUNCTION void place_codes(Isa isa, int width, const std::uint8_t* codes, Index d, int shift,
+                                int position, std::uint8_t* panel) {
   detail::visit_width(width, [&](auto constant) {
     constexpr int w = decltype(constant)::value;
 #if ZIPML_X86
-    if (isa == Isa::avx512) return detail::pack_panel_avx512<w>(rows, stride, d, shift, panel);
-    if (isa != Isa::scalar) return detail::pack_panel_avx2<w>(rows, stride, d, shift, panel);
+    if (isa == Isa::avx512) return detail::place_codes_avx512<w>(codes, d, shift, position, panel);
+    if (isa != Isa::scalar) return detail::place_codes_avx2<w>(codes, d, shift, position, panel);
 #endif
-    detail::pack_columns<w>(rows, stride, 0, d, shift, panel);
+    detail::place_columns<w>(codes, 0, d, shift, position, panel);
   });
   (void)isa;
 }
 
-ZIPML_FUNCTION void pack_panel(Isa, int width, const std::uint16_t* rows, Index stride, Index d, int shift,
-                               std::uint8_t* panel) {
+ZIPML_FUNCTION void place_codes(Isa, int width, const std::uint16_t* codes, Index d, int shift, int position,
+                                std::uint8_t* panel) {
   detail::visit_width(width, [&](auto constant) {
-    detail::pack_columns<decltype(constant)::value>(rows, stride, 0, d, shift, panel);
+    detail::place_columns<decltype(constant)::value>(codes, 0, d, shift, position, panel);
   });
 }
 

@@ -75,6 +75,13 @@ class StoreHeader {
   StoreHeader() = default;
   StoreHeader(const MatrixView& features, const LabelView& labels, const Buffer<ColumnStatistics>& columns,
               bool standardize, std::uint64_t seed);
+  /// From parts that are in store order already; weights of mean 1, or none.
+  StoreHeader(const RowPlacement& placement, Targets targets, Buffer<float> weights, Standardization map)
+      : cols_(map.cols()),
+        placement_(placement),
+        targets_(std::move(targets)),
+        weights_(std::move(weights)),
+        standardization_(std::move(map)) {}
 
   Index rows() const { return placement_.rows(); }
   Index cols() const { return cols_; }
@@ -90,6 +97,9 @@ class StoreHeader {
   /// From the user's columns to those that the model is trained on.
   const Standardization& standardization() const { return standardization_; }
   Index label_bytes() const { return targets_.bytes() + static_cast<Index>(weights_.bytes()); }
+  /// Replaces the map between the user's columns and those of the samples, where packing has learnt more of
+  /// them: of `columns`, or none.
+  void standardise(const Buffer<ColumnStatistics>& columns, bool standardize);
   /// How much each row counts, of mean 1 and in store order; empty: 1.
   const Buffer<float>& weights() const { return weights_; }
 
@@ -123,10 +133,16 @@ ZIPML_FUNCTION StoreHeader::StoreHeader(const MatrixView& features, const LabelV
     : cols_(features.cols),
       placement_(seed, features.rows),
       targets_(placement_, LabelView(labels.values, labels.offset)),
-      weights_(placed_weights(placement_, labels.weights)),
-      standardization_(standardize ? standardization_of(columns) : identity_standardization(features.cols)) {
+      weights_(placed_weights(placement_, labels.weights)) {
+  standardise(columns, standardize);
   standardization_.offsets = features.offsets;
   standardization_.schema = features.schema;
+}
+
+ZIPML_FUNCTION void StoreHeader::standardise(const Buffer<ColumnStatistics>& columns, bool standardize) {
+  Standardization map = standardize ? standardization_of(columns) : identity_standardization(columns.size());
+  standardization_.mean = std::move(map.mean);
+  standardization_.scale = std::move(map.scale);
 }
 
 #endif

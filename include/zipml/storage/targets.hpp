@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <initializer_list>
 #include <span>
+#include <utility>
 
 #include <zipml/base/random.hpp>
 #include <zipml/base/row_order.hpp>
@@ -28,6 +29,8 @@ class RowPlacement {
   Index row_id(Index i) const { return order_(i); }
   /// row_id of `count` places from `first` on, faster than one by one.
   void row_ids(Index first, Index count, Index* out) const { order_.places(first, count, out); }
+  /// out[k] = the place of row first + k of the user's data.
+  void places(Index first, Index count, Index* out) const { order_.inverse(first, count, out); }
 
  private:
   std::uint64_t seed_ = 0;
@@ -55,6 +58,11 @@ class Targets {
       : Targets(placement, std::span<const LabelView>(labels.begin(), labels.size())) {}
   /// The same of several models.
   Targets(const RowPlacement& placement, std::span<const LabelView> labels);
+  /// Labels that are in store order already, model after model, with their statistics.
+  Targets(Buffer<float> placed, List<LabelStatistics> statistics)
+      : rows_(placed.size() / static_cast<Index>(statistics.size())),
+        values_(std::move(placed)),
+        statistics_(std::move(statistics)) {}
   Targets(const RowPlacement& placement, std::span<const std::span<const float>> labels)
       : Targets(placement, std::span<const LabelView>(List<LabelView>(labels.begin(), labels.end()))) {}
 

@@ -160,16 +160,21 @@ class Sgd {
     check<Store, Estimator, Observers...>();
     const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
     Problem problem{store.samples(), &targets, &store.standardization(), store.seed()};
+    // Of samples in a file: what was read of a part that was lost is no result.
+    const auto checked = [&](List<Fit> fits) {
+      if constexpr (requires { store.require_intact(); }) store.require_intact();
+      return fits;
+    };
     if constexpr (FreshStore<Store>) {
       if (const auto fresh = store.fresh()) {  // null: the draws of this store are frozen
         Problem drawn = problem;
         drawn.samples = fresh->samples();
         drawn.fresh = fresh.get();
-        return Run<Estimator>(*this, kernels, drawn, estimator, options).train(watching);
+        return checked(Run<Estimator>(*this, kernels, drawn, estimator, options).train(watching));
       }
     }
     if (options.pilot) problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
-    return Run<Estimator>(*this, kernels, problem, estimator, options).train(watching);
+    return checked(Run<Estimator>(*this, kernels, problem, estimator, options).train(watching));
   }
 
   template <class Estimator>
