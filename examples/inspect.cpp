@@ -1,4 +1,4 @@
-// Shows what is in a model file. `inspect --help` tells the rest.
+// Shows what is in a model file or a packed file. `inspect --help` tells the rest.
 
 #include <algorithm>
 #include <cmath>
@@ -7,6 +7,7 @@
 #include <numeric>
 #include <zipml/io/model_file.hpp>
 #include <zipml/io/number.hpp>
+#include <zipml/io/packed_file.hpp>
 
 #include "program.hpp"
 
@@ -84,6 +85,93 @@ void print_text(const Options& options, const zipml::LinearModel& model) {
   }
 }
 
+/// What is in a packed file, and whether all of it is as it was written.
+void show_packed(const Options& options) {
+  const zipml::PackedFile file(options.model_file);  // verifies
+  const zipml::SampleView samples = file.samples();
+  const zipml::Standardization& map = file.standardization();
+  const zipml::Schema& schema = *map.schema;
+  const double ratio = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
+                       static_cast<double>(file.file_bytes());
+  const auto column = [&](zipml::Index j, float& low, float& high) {
+    const zipml::CodeLevels& levels = samples.levels;
+    if (samples.is_dense() || levels.scales_rows()) return false;
+    const int last = levels.tables != nullptr    ? levels.levels - 1
+                     : levels.entries != nullptr ? levels.entry_count - 1
+                     : samples.draws > 1         ? (1 << samples.bits) - 1
+                                                 : (1 << samples.layout.stored_bits) - 1 -
+                                               ((1 << (samples.layout.stored_bits - samples.bits)) - 1);
+    low = levels.value(0, j, 0);
+    high = levels.value(0, j, last);
+    return true;
+  };
+  const zipml::Index shown = options.top > 0 && options.top < samples.cols ? options.top : samples.cols;
+  if (options.json) {
+    using Json = nlohmann::ordered_json;
+    Json out = {{"kind", "packed samples"},
+                {"representation", file.representation()},
+                {"rows", samples.rows},
+                {"cols", samples.cols},
+                {"bits", samples.bits},
+                {"draws", samples.draws},
+                {"stored_bits", samples.stored_bits},
+                {"outliers", samples.outliers.entries},
+                {"pilot_rows", samples.pilot != nullptr ? Json(samples.pilot->rows) : Json(nullptr)},
+                {"weighted", samples.weights != nullptr},
+                {"label", schema.label_name.empty() ? Json(nullptr) : Json(schema.label_name)},
+                {"seed", file.seed()},
+                {"bytes", file.file_bytes()},
+                {"compression", ratio},
+                {"verified", true},
+                {"sections", Json::array()},
+                {"features", Json::array()}};
+    for (const auto& section : file.sections())
+      out["sections"].push_back({{"kind", section.kind},
+                                 {"name", section.name()},
+                                 {"offset", section.offset},
+                                 {"bytes", section.bytes}});
+    for (zipml::Index j = 0; j < shown; ++j) {
+      float low = 0.0f, high = 0.0f;
+      const bool known = column(j, low, high);
+      out["features"].push_back(
+          {{"name", schema.describe(j)},
+           {"mean", map.user_mean(j)},
+           {"deviation", map.scale[j]},
+           {"lowest_level",
+            known ? Json(map.user_mean(j) + map.scale[j] * static_cast<double>(low)) : Json(nullptr)},
+           {"highest_level",
+            known ? Json(map.user_mean(j) + map.scale[j] * static_cast<double>(high)) : Json(nullptr)}});
+    }
+    std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
+    return;
+  }
+  std::printf("%td rows, %td features%s%s, %s\n", samples.rows, samples.cols,
+              schema.label_name.empty() ? "" : ", label ",
+              schema.label_name.empty() ? "" : zipml::quote_input(schema.label_name).c_str(),
+              file.representation().c_str());
+  std::printf("%.3f stored bits a value, %td outliers, %s; seed %llu\n", samples.stored_bits,
+              samples.outliers.entries,
+              samples.pilot != nullptr ? ("pilot of " + std::to_string(samples.pilot->rows) + " rows").c_str()
+                                       : "no pilot",
+              static_cast<unsigned long long>(file.seed()));
+  std::printf("%td bytes, %.2f times smaller than float32; all checksums are right\n\n", file.file_bytes(),
+              ratio);
+  for (const auto& section : file.sections())
+    std::printf("%14llu bytes  %s\n", static_cast<unsigned long long>(section.bytes), section.name());
+  std::printf("\n%12s  %12s  %12s  %12s  %s\n", "mean", "deviation", "lowest level", "highest", "feature");
+  for (zipml::Index j = 0; j < shown; ++j) {
+    float low = 0.0f, high = 0.0f;
+    std::printf("%12.6g  %12.6g  ", map.user_mean(j), map.scale[j]);
+    if (column(j, low, high))
+      std::printf("%12.6g  %12.6g", map.user_mean(j) + map.scale[j] * static_cast<double>(low),
+                  map.user_mean(j) + map.scale[j] * static_cast<double>(high));
+    else
+      std::printf("%12s  %12s", "-", "-");
+    std::printf("  %s\n", schema.describe(j).c_str());
+  }
+  if (shown < samples.cols) std::printf("and %td more\n", samples.cols - shown);
+}
+
 }  // namespace
 
 int main(int argc, char** argv) {
@@ -91,15 +179,19 @@ int main(int argc, char** argv) {
   CLI::App app{
       "Shows a model that train has saved: its weights in the user's units, the largest first as they would "
       "be on "
-      "columns of deviation 1."};
+      "columns of deviation 1. Or what is in a packed file: shape, bits, bytes, columns and levels; its "
+      "checksums are "
+      "verified."};
   app.set_version_flag("--version", std::string("inspect (zipml ") + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
-  app.add_option("MODEL", options.model_file, "what train --save-model has written; - for standard input")
+  app.add_option("FILE", options.model_file,
+                 "what train --save-model or pack has written; - for a model on standard input")
       ->required();
   app.add_option("--top", options.top, "only so many features; 0: all")
       ->check(CLI::Range(zipml::Index{0}, zipml::Index{1} << 40));
   app.add_flag("--json", options.json, "one JSON object");
   return run_program("inspect", app, argc, argv, [&] {
+    if (zipml::is_packed_file(options.model_file)) return show_packed(options);
     const zipml::LinearModel model = zipml::load_model(options.model_file);
     options.json ? print_json(options, model) : print_text(options, model);
   });

@@ -15,7 +15,17 @@
 Samples load_samples(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   Samples samples;
-  if (options.file.empty()) {
+  if (options.packed) {
+    samples.store = zipml::open_store(options.file);
+    samples.sets.train.source = options.file;
+    samples.sets.train.rows = samples.store->rows();
+    samples.sets.train.cols = samples.store->cols();
+    samples.sets.train.schema = samples.store->standardization().schema;
+    zipml::LoadOptions load = options.table.load_options();
+    load.like = samples.sets.train.schema;
+    if (!options.test_file.empty()) samples.sets.test = zipml::load(options.test_file, load);
+    if (!options.validation.empty()) samples.validation = zipml::load(options.validation, load);
+  } else if (options.file.empty()) {
     const zipml::GeneratedOptions size{.rows = options.rows, .seed = options.seed};
     samples.sets = options.loss == "ls-svm" ? zipml::two_class(size) : zipml::skewed(size);
   } else {
@@ -37,7 +47,8 @@ Samples load_samples(const Options& options) {
   }
   samples.seconds_load = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
   zipml::Dataset& train = samples.sets.train;
-  const auto labels = zipml::label_statistics(train.label_view());
+  const auto labels =
+      options.packed ? samples.store->targets().statistics(0) : zipml::label_statistics(train.label_view());
   if (labels.min == labels.max && options.loss != "ls-svm")
     train.warnings.push_back("all labels are equal: there is nothing to learn but their value");
   for (const auto* data : {&train, &samples.sets.test, &samples.validation})

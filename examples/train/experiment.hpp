@@ -5,6 +5,7 @@
 #include <string>
 #include <vector>
 #include <zipml/analysis/predict.hpp>
+#include <zipml/estimators/any_store.hpp>
 #include <zipml/io/generated.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/fit.hpp>
@@ -42,6 +43,7 @@ struct Result {
   double compression = 0.0;
   std::vector<double> losses;  // after each epoch, where Options::records_losses
   double train_loss = 0.0;
+  bool loss_of_store = false;  // as the packed samples tell it, corrected where their estimator can
   std::optional<double> optimum_loss;
   std::optional<double> excess;
   std::optional<double> optimum_test_metric;  // of the exact optimum's model
@@ -68,6 +70,8 @@ struct Result {
 struct Samples {
   zipml::TrainTest sets;
   zipml::Dataset validation;  // no rows: none
+  /// Samples of a packed file: then the training set has names and shape, and no rows.
+  std::optional<zipml::AnyStore> store;
   double seconds_load = 0.0;
 };
 

@@ -25,6 +25,67 @@ struct StepChoice {
   }
 };
 
+/// What a result says of the samples that it was trained on.
+template <class Estimator>
+void describe_store(const Options& options, const zipml::AnyStore& store, Estimator estimator,
+                    double seconds_quantize, Result& result) {
+  const zipml::Representation& representation = store.representation();
+  const zipml::SampleView samples = store.samples();
+  result.bits = representation.bits;
+  result.stored_bits = samples.stored_bits;
+  result.estimator = estimator.name;
+  if (!samples.is_dense()) {
+    result.levels = zipml::to_string(representation.levels);
+    result.rounding = zipml::to_string(representation.rounding);
+  }
+  const bool integers = samples.has_integer_path();
+  result.model_bits = fit_options_of(options, samples.cols, integers).model.bits;
+  result.gradient_bits = options.gradient_bits;
+  if (integers && result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(samples);
+  result.store_bytes = samples.store_bytes;
+  result.label_bytes = store.targets().bytes();
+  result.compression = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
+                       static_cast<double>(samples.store_bytes);
+  result.seconds_quantize = seconds_quantize;
+}
+
+/// And of the fit.
+inline void describe_fit(const zipml::Fit& fit, Result& result) {
+  result.isa = fit.isa;
+  result.samples_moved = fit.samples_moved;
+  result.model_moved = fit.model_moved;
+  result.gradient_moved = fit.gradient_moved;
+  result.step = fit.step;
+  result.epochs = fit.epochs;
+  result.advice = fit.advice;
+  result.success = fit.success();
+  result.seconds_train = fit.seconds;
+  result.seconds_per_epoch = fit.seconds_per_epoch;
+  result.status = zipml::to_string(fit.status);
+  result.pilot_rows = fit.pilot_rows;
+}
+
+/// Replaces the weights of a fit by those that did best on the validation rows.
+template <class Loss, class Early>
+void keep_best(const Early& early, bool waited_out, int patience, const zipml::AnyStore& store,
+               const zipml::LabelMap& labels, zipml::Fit& fit, Result& result) {
+  if (!fit.success() || early.best_epoch() == 0 || early.best_epoch() >= fit.epochs) return;
+  result.kept_epoch = early.best_epoch();
+  fit.weights = early.best_weights();
+  fit.intercept = early.best_intercept();
+  const std::string representation_text = fit.model.representation;
+  fit.model = zipml::in_original_units<Loss>(fit.weights.span(), fit.intercept, store, labels);
+  fit.model.representation = representation_text;
+  if (waited_out)
+    result.advice = "the loss of the validation rows has not fallen for " + std::to_string(patience) +
+                    " epochs: the weights are those of epoch " + std::to_string(result.kept_epoch);
+}
+
+inline std::string interrupted_advice(const zipml::Fit& fit, const Options& options) {
+  return "interrupted after epoch " + std::to_string(fit.epochs) + " of " + std::to_string(options.epochs) +
+         ": this is what it had reached";
+}
+
 template <class Loss>
 class Experiment {
  public:
@@ -93,26 +154,9 @@ class Experiment {
 
   template <class Estimator>
   Result train(const zipml::AnyStore& store, Estimator estimator, double seconds_quantize) {
-    const zipml::Representation& representation = store.representation();
     const zipml::SampleView samples = store.samples();
     Result result;
-    result.bits = representation.bits;
-    result.stored_bits = samples.stored_bits;
-    result.estimator = estimator.name;
-    if (!samples.is_dense()) {
-      result.levels = zipml::to_string(representation.levels);
-      result.rounding = zipml::to_string(representation.rounding);
-    }
-    const bool integers = samples.has_integer_path();
-    result.model_bits = fit_options_of(options_, samples.cols, integers).model.bits;
-    result.gradient_bits = options_.gradient_bits;
-    if (integers && result.model_bits != 32) result.residual_levels = zipml::residual_levels_of(samples);
-    result.store_bytes = samples.store_bytes;
-    result.label_bytes = store.targets().bytes();
-    result.compression = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
-                         static_cast<double>(samples.store_bytes);
-    result.seconds_quantize = seconds_quantize;
-
+    describe_store(options_, store, estimator, seconds_quantize, result);
     const zipml::LabelMap labels = Loss{}.label_map(store.targets().statistics(0));
     if (options_.solver == "direct") {
       solve(store, estimator, labels, result);
@@ -121,7 +165,7 @@ class Experiment {
     const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
     std::optional<zipml::EarlyStopping<zipml::Objective<Loss>>> early;
     if (validation_) early.emplace(*validation_, patience, 0.0);
-    zipml::FitOptions how = fit_options_of(options_, samples.cols, integers);
+    zipml::FitOptions how = fit_options_of(options_, samples.cols, samples.has_integer_path());
     zipml::Buffer<double> start;
     if (start_) {
       start = zipml::in_standardised_units<Loss>(*start_, store);
@@ -137,34 +181,11 @@ class Experiment {
       return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
     };
     zipml::Fit fit = sgd_.fit(store, estimator, how, watch);
-    result.isa = fit.isa;
-    result.samples_moved = fit.samples_moved;
-    result.model_moved = fit.model_moved;
-    result.gradient_moved = fit.gradient_moved;
-    result.step = fit.step;
-    result.epochs = fit.epochs;
-    result.advice = fit.advice;
-    result.success = fit.success();
-    if (early && fit.success() && early->best_epoch() > 0 && early->best_epoch() < fit.epochs) {
-      result.kept_epoch = early->best_epoch();
-      fit.weights = early->best_weights();
-      fit.intercept = early->best_intercept();
-      const std::string representation_text = fit.model.representation;
-      fit.model = zipml::in_original_units<Loss>(fit.weights.span(), fit.intercept, store, labels);
-      fit.model.representation = representation_text;
-      if (waited_out)
-        result.advice = "the loss of the validation rows has not fallen for " + std::to_string(patience) +
-                        " epochs: the weights are those of epoch " + std::to_string(result.kept_epoch);
-    }
-    result.seconds_train = fit.seconds;
-    result.seconds_per_epoch = fit.seconds_per_epoch;
-    result.status = zipml::to_string(fit.status);
-    result.pilot_rows = fit.pilot_rows;
+    describe_fit(fit, result);
+    if (early) keep_best<Loss>(*early, waited_out, patience, store, labels, fit, result);
     if (fit.pilot_rows > 0) result.pilot_excess = pilot_excess(store, estimator);
     judge(fit.weights.span(), fit.intercept, fit.model, result);
-    if (result.interrupted)
-      result.advice = "interrupted after epoch " + std::to_string(fit.epochs) + " of " +
-                      std::to_string(options_.epochs) + ": this is what it had reached";
+    if (result.interrupted) result.advice = interrupted_advice(fit, options_);
     return result;
   }
 

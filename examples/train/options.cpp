@@ -2,6 +2,7 @@
 
 #include <CLI/CLI.hpp>
 #include <zipml/base/config.hpp>
+#include <zipml/io/packed_file.hpp>
 
 namespace {
 
@@ -35,6 +36,20 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     if (options.patience == 0 && app.count("--patience") == 0) options.patience = 5;
   } else if (app.count("--patience") > 0) {
     usage("--patience waits for the validation rows: add --validation");
+  }
+  options.packed = !options.file.empty() && options.file != "-" && zipml::is_packed_file(options.file);
+  if (options.packed) {
+    for (const char* name : {"--format", "--label", "--columns", "--ignore", "--categorical", "--missing",
+                             "--bits", "--estimator", "--levels", "--rounding", "--outliers", "--pilot",
+                             "--representation", "--fresh", "--sweep", "--solver", "--history", "--rows"})
+      if (app.count(name) > 0)
+        usage(std::string("FILE is packed: leave out ") + name +
+              ", of which it says all (or needs the rows themselves)");
+    if (options.held_out > 0.0 || options.validation == options.file)
+      usage("FILE is packed: --validation takes a file of rows");
+    options.take(
+        zipml::parse_representation(zipml::PackedFile(options.file, {.verify = false}).representation()));
+    return;
   }
   if (options.sweep)
     for (const char* name : {"--history", "--start"})
@@ -139,7 +154,8 @@ Options parse_options(int argc, char** argv) {
   app.set_version_flag("--version", std::string("train (zipml ") + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
 
-  app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input")->capture_default_str();
+  app.add_option("FILE", options.file, "LIBSVM or CSV file, what pack has written, - for standard input")
+      ->capture_default_str();
   options.table.add_to(app, true);
   app.add_option("--test", options.test_file, "file of test rows, whose columns are matched by name");
   app.add_option("--validation", options.validation,
@@ -263,6 +279,9 @@ Options parse_options(int argc, char** argv) {
     if (asked) std::exit(app.exit(error));
     std::fprintf(stderr, "train: %s\nTry --help.\n", error.what());
     std::exit(2);
+  } catch (const zipml::Error& error) {  // a packed file that is none
+    std::fprintf(stderr, "train: %s\n", error.what());
+    std::exit(1);
   }
   return options;
 }

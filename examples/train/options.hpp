@@ -11,7 +11,8 @@
 #include "../table_options.hpp"
 
 struct Options {
-  std::string file;  // empty: the generated set
+  std::string file;     // empty: the generated set
+  bool packed = false;  // it is what the program pack has written
   TableOptions table;
   std::string test_file;
   std::string validation;  // a file, or a share of the rows

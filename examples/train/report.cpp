@@ -68,6 +68,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"label_bytes", result.label_bytes},
           {"compression", result.compression},
           {"train_loss", number(result.train_loss)},
+          {"loss_of", result.loss_of_store ? "packed samples" : "rows"},
           {"optimum_loss", number(result.optimum_loss)},
           {"excess", number(result.excess)},
           {"label", text(sets.train.label_name())},
@@ -141,9 +142,10 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   } else {
     std::printf("%s, %d bits (%g stored), %s kernels, step %.4g\n", r.estimator.c_str(), r.bits,
                 r.stored_bits, r.isa.c_str(), r.step);
-    std::printf(
-        "store %td bytes, %.2f times smaller than float32; load %.2f s, quantize %.2f s, train %.2f s\n",
-        r.store_bytes, r.compression, samples.seconds_load, r.seconds_quantize, r.seconds_train);
+    std::printf("store %td bytes, %.2f times smaller than float32; load %.2f s, ", r.store_bytes,
+                r.compression, samples.seconds_load);
+    if (!options.packed) std::printf("quantize %.2f s, ", r.seconds_quantize);
+    std::printf("train %.2f s\n", r.seconds_train);
   }
   if (r.pilot_rows > 0) {
     std::printf("pilot of %td rows", r.pilot_rows);
@@ -153,6 +155,7 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   if (r.kept_epoch > 0)
     std::printf("the weights are those of epoch %d, the best of the validation rows\n", r.kept_epoch);
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
+  if (r.loss_of_store) std::printf(" as the packed samples tell it");
   if (r.excess && options.solver != "exact")
     std::printf(", %.4g %% above the exact optimum", 100.0 * *r.excess);
   std::printf("\n");

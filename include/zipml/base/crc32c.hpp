@@ -18,6 +18,11 @@ namespace zipml::inline ZIPML_ABI {
 ///     zipml::crc32c("123456789", 9) == 0xE3069283
 std::uint32_t crc32c(const void* data, std::size_t bytes, std::uint32_t before = 0);
 
+namespace detail {
+/// The inverted CRC behind an inverted one, for processors that do not compute it.
+std::uint32_t crc32c_by_tables(const unsigned char* p, std::size_t bytes, std::uint32_t crc);
+}  // namespace detail
+
 #if ZIPML_DEFINES
 
 namespace detail {

@@ -127,6 +127,10 @@ class PackedFile : public StoreHeader {
   SampleView view_;
 };
 
+/// Whether a file begins as packed files do; false when it cannot be read. (What else is in it, opening it
+/// tells.)
+bool is_packed_file(const std::string& path);
+
 /// Writes packed samples, or float32 rows, to a file, as write_file() does: the old file or the new one, whatever
 /// happens. `representation` is told by PackedFile::representation(). O(bytes).
 void save_packed(const std::string& path, const SampleView& samples, const StoreHeader& header,
@@ -746,6 +750,19 @@ class PackedFileReader {
 
 ZIPML_FUNCTION PackedFile::PackedFile(const std::string& path, const OpenOptions& options) {
   PackedFileReader(*this, path, options);
+}
+
+ZIPML_FUNCTION bool is_packed_file(const std::string& path) {
+#if ZIPML_HAS_MAPPING
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;  // a pipe is read once
+#endif
+  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return false;
+  unsigned char first[sizeof detail::packed_magic] = {};
+  const bool whole = std::fread(first, 1, sizeof first, file) == sizeof first;
+  std::fclose(file);
+  return whole && std::memcmp(first, detail::packed_magic, sizeof first) == 0;
 }
 
 ZIPML_FUNCTION void PackedFile::verify() const { PackedFileReader::verify_all(*this); }

@@ -1,0 +1,125 @@
+#pragma once
+// Training on a packed file: the rows are not there, so that losses are those of the packed samples.
+
+#include <cstdio>
+#include <span>
+#include <zipml/analysis/predict.hpp>
+#include <zipml/estimators/any_store.hpp>
+#include <zipml/zipml.hpp>
+
+#include "experiment_of.hpp"
+
+/// The mean loss of a model on other rows, in the units of a store.
+template <class Loss>
+class LossElsewhere {
+ public:
+  LossElsewhere(const zipml::AnyStore& store, const zipml::Dataset& data)
+      : store_(store), data_(data), labels_(Loss{}.label_map(store.targets().statistics(0))) {}
+
+  double operator()(std::span<const double> weights, double intercept) const {
+    const zipml::LinearModel model = zipml::in_original_units<Loss>(weights, intercept, store_, labels_);
+    const zipml::Buffer<double> margins = zipml::margins(model, data_.features());
+    const zipml::Buffer<float> row_weights = zipml::sample_weights(data_.weights.span(), data_.rows);
+    // Margins of a regression are in the labels' units.
+    const zipml::LabelMap units = Loss::classifies ? zipml::LabelMap{} : labels_;
+    const double offset = store_.targets().statistics(0).offset;
+    double total = 0.0;
+    for (zipml::Index i = 0; i < data_.rows; ++i) {
+      const double label =
+          (data_.label_offset - offset + static_cast<double>(data_.labels[i]) - labels_.offset) /
+          labels_.scale;
+      const double z = (margins[i] - (Loss::classifies ? 0.0 : offset) - units.offset) / units.scale;
+      total += (row_weights.empty() ? 1.0 : static_cast<double>(row_weights[i])) * Loss{}.value(z, label);
+    }
+    return total / static_cast<double>(data_.rows);
+  }
+
+ private:
+  const zipml::AnyStore& store_;
+  const zipml::Dataset& data_;
+  zipml::LabelMap labels_;
+};
+
+template <class Loss>
+class PackedExperiment {
+ public:
+  PackedExperiment(const Options& options, const Samples& samples)
+      : options_(options),
+        store_(*samples.store),
+        test_(samples.sets.test),
+        validation_(samples.validation),
+        sgd_(Loss{}, zipml::ElasticNet(options.l2, options.l1), StepChoice{options.step}) {}
+
+  std::vector<Result> run() const {
+    return {zipml::visit_estimator(store_.representation().estimator,
+                                   [&](auto estimator) { return train(estimator); })};
+  }
+
+ private:
+  template <class Estimator>
+  Result train(Estimator estimator) const {
+    Result result;
+    describe_store(options_, store_, estimator, 0.0, result);
+    result.loss_of_store = true;
+    const zipml::LabelMap labels = Loss{}.label_map(store_.targets().statistics(0));
+    const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
+    std::optional<LossElsewhere<Loss>> elsewhere;
+    std::optional<zipml::EarlyStopping<LossElsewhere<Loss>>> early;
+    if (validation_.rows > 0) early.emplace(elsewhere.emplace(store_, validation_), patience, 0.0);
+    const zipml::SampleView samples = store_.samples();
+    zipml::FitOptions how = fit_options_of(options_, samples.cols, samples.has_integer_path());
+    zipml::Buffer<double> start;
+    if (!options_.start.empty()) {
+      start = zipml::in_standardised_units<Loss>(zipml::load_model(options_.start), store_);
+      how.start = start.span();
+    }
+    bool waited_out = false;
+    const auto watch = [&](const zipml::EpochEvent& event) {
+      if (early) waited_out = (*early)(event) == zipml::Flow::stop;
+      show(event, labels, early ? early->last() : std::optional<double>());
+      result.interrupted = interrupt::asked != 0 && event.epoch < event.epochs;
+      return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
+    };
+    zipml::Fit fit = sgd_.fit(store_, estimator, how, watch);
+    describe_fit(fit, result);
+    result.train_loss = fit.quantized_loss;
+    if (early) keep_best<Loss>(*early, waited_out, patience, store_, labels, fit, result);
+    if (test_.rows > 0) {
+      result.test = zipml::evaluate(fit.model, test_);
+      result.test_metric = metric_of(*result.test);
+    }
+    if (elsewhere) {
+      result.validation_loss = (*elsewhere)(fit.weights.span(), fit.intercept);
+      result.validation = zipml::evaluate(fit.model, validation_);
+    }
+    if (result.success) result.model = fit.model;
+    if (result.interrupted) result.advice = interrupted_advice(fit, options_);
+    return result;
+  }
+
+  void show(const zipml::EpochEvent& event, const zipml::LabelMap& labels,
+            std::optional<double> validation_loss) const {
+    if (options_.json) return zipml::progress_bar()(event);
+    if (event.epoch == 1) {
+      std::printf("%5s", "epoch");
+      if (test_.rows > 0) std::printf("  %12s", test_metric_name(options_));
+      if (validation_loss) std::printf("  %12s", "validation");
+      std::printf("  %8s\n", "seconds");
+    }
+    std::printf("%5d", event.epoch);
+    if (test_.rows > 0)
+      std::printf(
+          "  %12.6g",
+          metric_of(zipml::evaluate(
+              zipml::in_original_units<Loss>(event.weights, event.intercept, store_, labels), test_)));
+    if (validation_loss) std::printf("  %12.6g", *validation_loss);
+    std::printf("  %8.3f\n", event.seconds);
+    std::fflush(stdout);
+  }
+
+  const Options& options_;
+  const zipml::AnyStore& store_;
+  const zipml::Dataset& test_;
+  const zipml::Dataset& validation_;
+  zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd_;
+};
