@@ -3,7 +3,9 @@
 #include <chrono>
 #include <cstdio>
 #include <nlohmann/json.hpp>
+#include <optional>
 #include <zipml/estimators/any_store.hpp>
+#include <zipml/io/npy.hpp>
 #include <zipml/io/output_file.hpp>
 
 #include "program.hpp"
@@ -13,6 +15,7 @@ namespace {
 
 struct Options {
   std::string file;
+  std::string labels;  // an NPY file of them
   std::string output;
   TableOptions table;
   int bits = 4;
@@ -27,6 +30,53 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
+/// Samples and labels: of a table, or of NPY files, whose samples stay where they are.
+struct Input {
+  zipml::Dataset data;  // of NPY files: labels, warnings
+  zipml::MatrixView samples;
+  std::optional<zipml::NpyFile> npy;
+};
+
+Input open_npy(const Options& options) {
+  Input input;
+  const zipml::NpyFile& file = input.npy.emplace(options.file);
+  const zipml::Index cols = file.cols();
+  const auto place = zipml::Place{options.file};
+  if (file.rows() == 0) throw zipml::Error(place, "no data rows", "at least one", "none");
+  if (!options.labels.empty()) {
+    const zipml::NpyFile labels(options.labels);
+    if (labels.cols() != 1 || labels.rows() != file.rows())
+      throw zipml::Error(zipml::Place{options.labels}, "labels and samples differ in number",
+                         std::to_string(file.rows()) + " labels",
+                         std::to_string(labels.rows()) + " x " + std::to_string(labels.cols()));
+    input.data = labels.column(0);
+    input.samples = file.matrix();
+  } else {
+    const bool first = options.table.label == "1";
+    if (!first && !options.table.label.empty() && options.table.label != std::to_string(cols))
+      throw zipml::Error(place, "the label of a matrix is its first or its last column",
+                         "--label 1 or " + std::to_string(cols) + ", or --labels FILE", options.table.label);
+    if (cols < 2)
+      throw zipml::Error(place, "no column is left beside the label",
+                         "at least one feature, or --labels FILE", "1 column");
+    input.data = file.column(first ? 0 : cols - 1);
+    input.samples = file.columns(first ? 1 : 0, cols - 1);
+  }
+  input.data.source = options.file;
+  return input;
+}
+
+Input open_input(const Options& options) {
+  if (options.file != "-" && zipml::is_npy_file(options.file)) return open_npy(options);
+  if (!options.labels.empty())
+    throw zipml::Error(zipml::Place{options.file}, "--labels belong to an NPY file", "an NPY file",
+                       "another");
+  Input input;
+  input.data = load_table(options.file, options.table, "pack");
+  input.samples = input.data.features();
+  return input;
+}
+
 void run(const Options& options) {
   zipml::Representation representation{.outliers = 0.003};
   if (options.bits == 32)
@@ -35,17 +85,20 @@ void run(const Options& options) {
     representation.bits = options.bits;
   if (!options.representation.empty()) representation = zipml::parse_representation(options.representation);
   representation.check();
-  if (zipml::is_same_file(options.output, options.file))
-    throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
-                       "another file to write to", options.file);
+  for (const std::string& input : {options.file, options.labels})
+    if (!input.empty() && zipml::is_same_file(options.output, input))
+      throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
+                         "another file to write to", input);
   zipml::require_writable(options.output);
 
   const auto start = Clock::now();
-  const zipml::Dataset data = load_table(options.file, options.table, "pack");
+  const Input input = open_input(options);
+  const zipml::Dataset& data = input.data;
   const double load = seconds_since(start);
   const auto loaded = Clock::now();
-  const zipml::AnyStore store = zipml::quantize(
-      data, representation, {.seed = options.seed, .threads = options.table.threads, .isa = options.isa});
+  const zipml::AnyStore store =
+      zipml::quantize(input.samples, data.label_view(), representation,
+                      {.seed = options.seed, .threads = options.table.threads, .isa = options.isa});
   const double pack = seconds_since(loaded);
   const auto packed = Clock::now();
   zipml::save_store(options.output, store);
@@ -92,7 +145,12 @@ int main(int argc, char** argv) {
       "it, maps it, and needs neither the text nor memory for float32 rows."};
   app.set_version_flag("--version", std::string("pack (zipml ") + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
-  app.add_option("FILE", options.file, "LIBSVM or CSV file, - for standard input")->required();
+  app.add_option("FILE", options.file,
+                 "LIBSVM, CSV or NPY file, - for text on standard input; a matrix in an NPY file is packed "
+                 "from where it "
+                 "lies")
+      ->required();
+  app.add_option("--labels", options.labels, "NPY file of the labels, where FILE is one of features alone");
   app.add_option("-o,--output", options.output, "the packed file, NAME.zipml by custom")->required();
   app.add_option("--bits", options.bits, "bits of a value: 1 to 8, or 32 for float32 rows")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));

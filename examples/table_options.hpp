@@ -29,7 +29,7 @@ struct TableOptions {
   /// The options of a table to train on; one that is read like the training table has no use for its columns.
   void add_to(CLI::App& app, bool training) {
     app.add_option("--format", format, "format of the files")
-        ->check(CLI::IsMember({"auto", "libsvm", "csv"}));
+        ->check(CLI::IsMember({"auto", "libsvm", "csv", "npy"}));
     app.add_option("--label", label,
                    training ? "CSV: label column by name or number from 1 (the last one)"
                             : "CSV: label column by name, where it is not that of the training table");

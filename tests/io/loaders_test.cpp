@@ -278,7 +278,7 @@ TEST_CASE("automatic: a first line that fits no format is refused", "[loaders]")
   LoadOptions options;
   options.format = "arff";
   CHECK(message(Loader::automatic, "1,2\n", options) ==
-        "unknown format: expected auto, libsvm or csv, got \"arff\"");
+        "unknown format: expected auto, libsvm, csv, or npy for a file, got \"arff\"");
 }
 
 TEST_CASE("automatic: the first data line decides, and none is lost", "[loaders]") {

@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Room io: loads samples from text of either format, chosen by what is in the file.
+/// Room io: loads samples from text of either format or from an NPY file, chosen by what is in the file.
 
 #include <algorithm>
 #include <string>
@@ -11,6 +11,7 @@
 #include <zipml/io/libsvm.hpp>
 #include <zipml/io/line_reader.hpp>
 #include <zipml/io/load_options.hpp>
+#include <zipml/io/npy.hpp>
 #include <zipml/io/number.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -28,8 +29,11 @@ bool looks_like_libsvm(std::string_view line);
 /// that is neither blank nor a comment. Options and errors: load_libsvm() and load_csv().
 Dataset load(LineReader& reader, const LoadOptions& options = {});
 
-/// Loads a file; "-" is standard input. Works on pipes: looks ahead by one line, never back.
+/// Loads a file; "-" is standard input. Works on pipes: looks ahead by one line, never back. A file that begins
+/// as NPY files do is loaded by load_npy().
 inline Dataset load(const std::string& path, const LoadOptions& options = {}) {
+  if (options.format == "npy" || (options.format == "auto" && path != "-" && is_npy_file(path)))
+    return load_npy(path, options);
   LineReader reader(path);
   return load(reader, options);
 }
@@ -68,7 +72,7 @@ ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options) {
   if (options.format == "libsvm") return load_libsvm(reader, options);
   if (options.format == "csv") return load_csv(reader, options);
   if (options.format != "auto")
-    throw Error("unknown format", "auto, libsvm or csv", quote_input(options.format));
+    throw Error("unknown format", "auto, libsvm, csv, or npy for a file", quote_input(options.format));
 
   std::string_view line;
   if (!detail::next_data_line(reader, line)) detail::throw_no_data(reader, "LIBSVM or CSV text");

@@ -29,7 +29,7 @@ enum class Missing {
 
 /// Named options of the loaders.
 struct LoadOptions {
-  std::string format = "auto";  ///< for load(): "auto" looks at the first data line; "libsvm", "csv"
+  std::string format = "auto";  ///< for load(): "auto" looks at the first data line; "libsvm", "csv", "npy"
   /// Bytes that loading and training may take: at most 8 for each value while it is read, 4 afterwards, and
   /// `bytes_per_column` for what training keeps of each column.
   std::uint64_t memory_limit = std::uint64_t{8} << 30;

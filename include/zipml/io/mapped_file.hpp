@@ -60,7 +60,29 @@ class MappedFile {
   int slot_ = -1;  // of the mapping among all
 };
 
+namespace detail {
+/// Whether a regular file begins with some bytes; false when it cannot be read. (A pipe can be read once.)
+bool begins_with(const std::string& path, const unsigned char* bytes, std::size_t count);
+}  // namespace detail
+
 #if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION bool begins_with(const std::string& path, const unsigned char* bytes, std::size_t count) {
+#if ZIPML_HAS_MAPPING
+  struct stat status {};
+  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;
+#endif
+  std::FILE* const file = std::fopen(path.c_str(), "rb");
+  if (file == nullptr) return false;
+  unsigned char first[16] = {};
+  const bool whole = std::fread(first, 1, count, file) == count;
+  std::fclose(file);
+  return whole && std::memcmp(first, bytes, count) == 0;
+}
+
+}  // namespace detail
 
 #if ZIPML_HAS_MAPPING
 

@@ -753,16 +753,7 @@ ZIPML_FUNCTION PackedFile::PackedFile(const std::string& path, const OpenOptions
 }
 
 ZIPML_FUNCTION bool is_packed_file(const std::string& path) {
-#if ZIPML_HAS_MAPPING
-  struct stat status {};
-  if (stat(path.c_str(), &status) != 0 || !S_ISREG(status.st_mode)) return false;  // a pipe is read once
-#endif
-  std::FILE* const file = std::fopen(path.c_str(), "rb");
-  if (file == nullptr) return false;
-  unsigned char first[sizeof detail::packed_magic] = {};
-  const bool whole = std::fread(first, 1, sizeof first, file) == sizeof first;
-  std::fclose(file);
-  return whole && std::memcmp(first, detail::packed_magic, sizeof first) == 0;
+  return detail::begins_with(path, detail::packed_magic, sizeof detail::packed_magic);
 }
 
 ZIPML_FUNCTION void PackedFile::verify() const { PackedFileReader::verify_all(*this); }
