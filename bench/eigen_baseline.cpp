@@ -1,5 +1,6 @@
 #include "eigen_baseline.hpp"
 
+#include <Eigen/Cholesky>
 #include <Eigen/Core>
 #include <algorithm>
 
@@ -23,4 +24,28 @@ void eigen_epoch(const float* samples, const float* labels, std::ptrdiff_t n, st
     residuals.head(count).noalias() = rows * model - y.segment(first, count);
     model.noalias() -= (step / static_cast<float>(count)) * (rows.transpose() * residuals.head(count));
   }
+}
+
+void eigen_normal_equations(const float* samples, const float* labels, std::ptrdiff_t n, std::ptrdiff_t d,
+                            double* x) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const Matrix> a(samples, n, d);
+  const Eigen::Map<const Eigen::VectorXf> y(labels, n);
+  Eigen::MatrixXd gram = Eigen::MatrixXd::Zero(d + 1, d + 1);
+  Eigen::VectorXd right = Eigen::VectorXd::Zero(d + 1);
+  Eigen::MatrixXf product(d, d);
+  for (std::ptrdiff_t first = 0; first < n; first += 4096) {
+    const std::ptrdiff_t count = std::min<std::ptrdiff_t>(4096, n - first);
+    const auto rows = a.middleRows(first, count);
+    const auto targets = y.segment(first, count);
+    product.setZero();
+    product.selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
+    gram.topLeftCorner(d, d) += product.cast<double>();
+    gram.row(d).head(d) += rows.colwise().sum().cast<double>();
+    right.head(d) += (rows.transpose() * targets).cast<double>();
+    right(d) += targets.cast<double>().sum();
+  }
+  gram(d, d) = static_cast<double>(n);
+  const Eigen::VectorXd solution = Eigen::LDLT<Eigen::MatrixXd, Eigen::Lower>(gram).solve(right);
+  std::copy_n(solution.data(), d + 1, x);
 }

@@ -1,5 +1,5 @@
 #pragma once
-// The SGD loop that a user would write with Eigen, compiled with -O3 -march=native.
+// The SGD loop, and the normal equations, that a user would write with Eigen, compiled with -O3 -march=native.
 
 #include <cstddef>
 
@@ -8,3 +8,9 @@
 __attribute__((visibility("default"))) void eigen_epoch(const float* samples, const float* labels,
                                                         std::ptrdiff_t n, std::ptrdiff_t d,
                                                         std::ptrdiff_t batch, float step, float* x);
+
+/// Least squares with an intercept by the normal equations of the same samples, in pieces of 4,096 rows, and Eigen's LDLT in
+/// double. x has d + 1 entries, the intercept last.
+__attribute__((visibility("default"))) void eigen_normal_equations(const float* samples, const float* labels,
+                                                                   std::ptrdiff_t n, std::ptrdiff_t d,
+                                                                   double* x);

@@ -262,7 +262,7 @@ TEST_CASE("files that lie with right checksums are refused before anything is al
   CHECK(changed(section("about") + 4, "X").find("hostile.zipml") != std::string::npos);
   // Sections that lie elsewhere, overlap, are too long, of another kind or width.
   for (std::size_t k = 0; k < file.sections().size(); ++k)
-    for (const std::size_t field : {0, 4, 8, 16, 24, 28})
+    for (const std::size_t field : {0u, 4u, 8u, 16u, 24u, 28u})
       for (const std::uint64_t value :
            {std::uint64_t{0}, std::uint64_t{3}, std::uint64_t{0xFFFFFFFF}, ~std::uint64_t{0}}) {
         const std::size_t width = field == 8 || field == 16 ? 8 : 4;

@@ -55,7 +55,10 @@ int index_of(std::string_view text, const char* const (&names)[N]) {
 template <std::size_t N>
 std::string choices_of(const char* const (&names)[N]) {
   std::string all;
-  for (const char* name : names) all += (all.empty() ? "" : "|") + std::string(name);
+  for (const char* name : names) {
+    if (!all.empty()) all += '|';
+    all += name;
+  }
   return all;
 }
 

@@ -95,11 +95,15 @@ ZIPML_FUNCTION std::string model_file_2(const LinearModel& model) {
   text += "rows " + std::to_string(model.rows) + "\n";
   text += "labels " + number_text(model.low_label) + " " + number_text(model.high_label) + "\n";
   text += "intercept " + number_text(model.intercept) + "\n";
-  text += "table " + std::to_string(schema.fields) + " " + std::to_string(schema.label_field) + " " +
-          model_text(schema.label_name) + (schema.drops_missing ? " drop" : " keep") +
-          (schema.first_index >= 0 ? " index-" + std::to_string(schema.first_index) + " "
-                                   : std::string(schema.lacks_header ? " rows " : " header ")) +
-          std::to_string(schema.classes.size()) + "\n";
+  text += "table " + std::to_string(schema.fields) + " " + std::to_string(schema.label_field) + " ";
+  text += model_text(schema.label_name);
+  text += schema.drops_missing ? " drop" : " keep";
+  if (schema.first_index >= 0)
+    text += schema.first_index == 0 ? " index-0 " : " index-1 ";
+  else
+    text += schema.lacks_header ? " rows " : " header ";
+  text += std::to_string(schema.classes.size());
+  text += "\n";
   for (const std::string& name : schema.classes) text += "class " + model_text(name) + "\n";
   text += "columns " + std::to_string(schema.columns.size()) + "\n";
   for (const TableColumn& column : schema.columns) {
@@ -107,7 +111,7 @@ ZIPML_FUNCTION std::string model_file_2(const LinearModel& model) {
             model_text(column.name) + " ";
     if (column.categorical) {
       text += std::to_string(column.categories.size());
-      for (const std::string& category : column.categories) text += " " + model_text(category);
+      for (const std::string& category : column.categories) (text += ' ') += model_text(category);
     } else {
       text += (column.fill ? number_text(*column.fill) : "error") + (column.flagged ? " flagged" : " plain");
     }
@@ -117,7 +121,7 @@ ZIPML_FUNCTION std::string model_file_2(const LinearModel& model) {
   for (Index j = 0; j < model.cols(); ++j) {
     text += number_text(model.weights[j]) + " " + number_text(model.means.empty() ? 0.0 : model.means[j]) +
             " " + number_text(model.deviations.empty() ? 0.0 : model.deviations[j]);
-    if (named) text += " " + model_text(schema.names[static_cast<std::size_t>(j)]);
+    if (named) (text += ' ') += model_text(schema.names[static_cast<std::size_t>(j)]);
     text += "\n";
   }
   std::uint64_t hash = 0xcbf29ce484222325u;
