@@ -144,6 +144,53 @@ TEST_CASE(
   CHECK(holds(shown.out, "a1\n"));
 }
 
+TEST_CASE("a table is packed once and trained on without its text, to the same weights", "[programs]") {
+  const Folder folder;
+  const std::string table = folder.write("houses.csv", houses(600, 1));
+  const std::string priced = folder.write("priced.csv", houses(50, 2));
+  const std::string packed = folder / "houses.zipml", model = folder / "model", direct = folder / "direct";
+  const Json made =
+      json_of(run_process(ZIPML_PACK, Arguments{table, "-o", packed, "--bits", "6", "--json"} + as_houses));
+  CHECK(made["rows"] == 600);
+  CHECK(made["cols"] == 15);
+  CHECK(made["label"] == "price");
+  CHECK(made["warnings"].size() == 1);
+  const Json trained =
+      json_of(train({packed, "--epochs", "30", "--test", priced, "--save-model", model, "--json"}));
+  const Json same = json_of(train(
+      Arguments{table, "--bits", "6", "--epochs", "30", "--test", priced, "--save-model", direct, "--json"} +
+      as_houses));
+  CHECK(trained["loss_of"] == "packed samples");
+  CHECK(same["loss_of"] == "rows");
+  CHECK(trained["excess"].is_null());
+  for (const char* key : {"rows", "cols", "bits", "stored_bits", "estimator", "levels", "model_bits", "step",
+                          "store_bytes", "test"})
+    CHECK(trained[key] == same[key]);
+  CHECK(contents(model) == contents(direct));
+  CHECK(trained["train_loss"].get<double>() == Approx(same["train_loss"].get<double>()).epsilon(0.2));
+  // Stopping on other rows works without the training rows.
+  const Json stopped = json_of(train({packed, "--epochs", "200", "--validation", priced, "--json"}));
+  CHECK(stopped["validation"]["rmse"].get<double>() < 0.5);
+  const Json shown = json_of(inspect({packed, "--json"}));
+  CHECK(shown["representation"] == "variance-corrected:6,outliers=0.003");
+  CHECK(shown["rows"] == 600);
+  CHECK(shown["features"].size() == 15);
+  CHECK(holds(inspect({packed}).out, "town=Chur"));
+  for (const Arguments& more : {Arguments{"--bits", "4"}, Arguments{"--sweep"}, Arguments{"--label", "price"},
+                                Arguments{"--validation", "0.2"}, Arguments{"--solver", "exact"}})
+    CHECK(train(Arguments{packed} + more).code == 2);
+  // Damage is found by whoever reads it.
+  std::string bytes = contents(packed);
+  bytes[bytes.size() / 2] = static_cast<char>(bytes[bytes.size() / 2] ^ 4);
+  const std::string damaged = folder.write("damaged.zipml", bytes);
+  for (const Run& run : {train({damaged}), inspect({damaged})}) {
+    CHECK(run.code == 1);
+    CHECK(holds(run.err, "damaged"));
+  }
+  CHECK(run_process(ZIPML_PACK, {table, "-o", table}).code == 1);
+  CHECK(contents(table) == houses(600, 1));
+}
+
 TEST_CASE("rows count by the weights of a column, in training, testing and predicting", "[programs]") {
   const Folder folder;
   Uniform uniform(7);

@@ -299,7 +299,7 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "store_bytes",
                                       "label_bytes",
                                       "compression",
-                                      "train_loss",
+                                      "train_loss", "loss_of",
                                       "optimum_loss",
                                       "excess",
                                       "test_metric_name",

@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <span>
 #include <vector>
+#include <zipml/estimators/any_store.hpp>
+#include <zipml/io/npy.hpp>
 #include <zipml/zipml.hpp>
 
 extern const zipml::Dataset train;                                                   // rows to train on

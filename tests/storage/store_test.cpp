@@ -764,11 +764,13 @@ TEST_CASE("levels of a sample of the rows: statistics are those of all, and what
   REQUIRE(detail::sample_rows(rows.n, rows.d) < rows.n);
   CHECK(detail::sample_rows(20'000, 8) == 20'000);  // few values are all looked at
   const double share = 0.003;
-  const auto store = quantize<4>(rows.view(), LabelView(rows.labels), variance_corrected, {.outliers = share});
+  const auto store =
+      quantize<4>(rows.view(), LabelView(rows.labels), variance_corrected, {.outliers = share});
   const Buffer<ColumnStatistics> exact = column_statistics(rows.view());
   for (Index j = 0; j < rows.d; ++j) {
     const double scale = exact[j].deviation > 0.0 ? exact[j].deviation : 1.0;
-    CHECK(std::fabs(store.standardization().mean[j] - exact[j].mean) < 1e-12 * (std::fabs(exact[j].mean) + scale));
+    CHECK(std::fabs(store.standardization().mean[j] - exact[j].mean) <
+          1e-12 * (std::fabs(exact[j].mean) + scale));
     CHECK(store.standardization().scale[j] == Approx(scale).epsilon(1e-12));
   }
   CHECK(static_cast<double>(store.outliers.count()) < 1.3 * share * rows.n * rows.d);
@@ -829,13 +831,17 @@ TEST_CASE("a packed store has the same bits for any threads, instruction set and
   check(sum_code, uniform_levels, {.outliers = 0.003, .pilot = 0});
   check(variance_corrected, uniform_levels, {.scaling = Scaling::row_range, .pilot = 0});
   check(naive, shared_optimal_levels, {.outliers = 0.01, .pilot = 0});
+  check(variance_corrected, optimal_levels, {.outliers = 0.003, .pilot = 0});
+  check(sum_code, optimal_levels, {.outliers = 0.01, .pilot = 0});
+  check(double_sampling, optimal_levels, {.outliers = 0.01, .pilot = 0});
 }
 
 TEST_CASE("a value that is not finite is named wherever it is, also behind the sample") {
   ManyRows rows = many_rows();
   for (const Index row : {Index{0}, Index{4'567}, rows.n - 1}) {
     const float before = rows.values[row * rows.d + 300];
-    for (const float bad : {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
+    for (const float bad :
+         {std::numeric_limits<float>::quiet_NaN(), std::numeric_limits<float>::infinity()}) {
       rows.values[row * rows.d + 300] = bad;
       for (const int threads : {1, 2})
         CHECK(message_of([&] {
@@ -887,8 +893,8 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
             bool outside;
           };
           const auto round = [&](Isa isa, Index readable) {
-            Rounded r{std::vector<std::uint8_t>(room), std::vector<std::uint8_t>(room),
-                      std::vector<std::uint8_t>(room), std::vector<std::uint64_t>(room, 9),
+            Rounded r{std::vector<std::uint8_t>(room),           std::vector<std::uint8_t>(room),
+                      std::vector<std::uint8_t>(room),           std::vector<std::uint64_t>(room, 9),
                       std::vector<std::uint32_t>(room / 32, 7u), false};
             r.outside = round_row(isa, values.data(), d, readable, columns, ranges, how,
                                   {r.low.data(), r.ups.data(), r.spread.data(), r.beyond.data()});
@@ -914,7 +920,8 @@ TEST_CASE("rows are rounded and packed to the same bits by every instruction set
             for (const Index readable : {d, d + 7, d + 100}) {
               const Rounded got = round(isa, readable);
               CHECK((got.low == expected.low && got.ups == expected.ups && got.code == expected.code &&
-                     got.spread == expected.spread && got.beyond == expected.beyond && got.outside == expected.outside));
+                     got.spread == expected.spread && got.beyond == expected.beyond &&
+                     got.outside == expected.outside));
             }
           }
         }

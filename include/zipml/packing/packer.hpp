@@ -119,6 +119,12 @@ class Packer {
     if constexpr (affine)
       if (!by_row_) uniform_ = UniformColumns(levels_, 1 << bits);
     if constexpr (Encoding::has_bias) spread_scale_ = spread_scale();
+    if constexpr (!affine) {
+      const ColumnTables& tables = tables_of(levels_);
+      if (tables.count <= TableColumns::most_levels)
+        tables_ = TableColumns(tables.values.data(), spread_scale_.empty() ? nullptr : spread_scale_.data(),
+                               features.cols, tables.count);
+    }
   }
 
   Store pack(const LabelView& labels) const {
@@ -165,6 +171,12 @@ class Packer {
  private:
   static constexpr bool affine = std::same_as<Decoder, AffineDecoder>;
   static constexpr bool shared = std::same_as<Decoder, SharedTableDecoder>;
+  static const ColumnTables& tables_of(const ColumnLevels& levels) requires(!affine) {
+    if constexpr (shared)
+      return levels.tables;
+    else
+      return levels;
+  }
 
   void make_decoder(Store& store) const {
     const Index d = features_.cols;
@@ -478,10 +490,14 @@ class Packer {
 
     void encode_row(Index i, Index original, const float* row) {
       if (!packer_.by_row_) {
-        if constexpr (affine)
-          round_uniform(i, original, row);
-        else
-          encode_values(i, original, row, [&](Index j) { return packer_.levels_[j]; });
+        if constexpr (affine) {
+          round_vectors(i, original, row, packer_.uniform_);
+        } else {
+          if (packer_.tables_.count > 0)
+            round_vectors(i, original, row, packer_.tables_);
+          else
+            encode_values(i, original, row, [&](Index j) { return packer_.levels_[j]; });
+        }
         return;
       }
       if constexpr (affine) {
@@ -505,8 +521,9 @@ class Packer {
       }
     }
 
-    /// Uniform levels of columns: vectors of them.
-    void round_uniform(Index i, Index original, const float* row) requires(affine) {
+    /// Levels of columns: vectors of them.
+    template <class Columns>
+    void round_vectors(Index i, Index original, const float* row, const Columns& columns_of_levels) {
       constexpr int draws = draws_taken<Encoding>;
       const Index d = packer_.features_.cols;
       std::uint64_t* spread_of_row =
@@ -518,7 +535,7 @@ class Packer {
       const Index readable = all.has_rows() ? (all.rows - 1 - original) * all.stride + d : d;
       bool outside = false;
       const auto round = [&](std::uint8_t* low, std::uint8_t* ups) {
-        return round_row(packer_.isa_, row, d, readable, packer_.uniform_, packer_.ranges_, how,
+        return round_row(packer_.isa_, row, d, readable, columns_of_levels, packer_.ranges_, how,
                          {low, ups, spread_of_row, outside_.data()});
       };
       if constexpr (Encoding::draws > 1) {
@@ -531,7 +548,13 @@ class Packer {
           unsigned count = 0;
           for (int t = 0; t < draws; ++t) count += unsigned{ups_[j]} >> t & 1u;
           base_[j] = static_cast<std::uint16_t>(low_[j] * Encoding::summed + count);
-          row_spread_[j] += count * (Encoding::summed - count);
+          const unsigned units = count * (Encoding::summed - count);
+          if constexpr (affine)
+            row_spread_[j] += units;
+          else
+            row_spread_[j] += static_cast<std::uint64_t>(
+                static_cast<double>(units) *
+                static_cast<double>(columns_of_levels.scales[low_[j] * columns_of_levels.padded + j]));
         }
       }
       if (!outside) [[likely]]
@@ -592,6 +615,7 @@ class Packer {
       }
       double scale = row_scale_;
       if constexpr (!affine) scale = packer_.spread_scale_[j * packer_.levels_[0].count + position.code];
+      if constexpr (!affine) scale = static_cast<double>(static_cast<float>(scale));  // as vectors have it
       row_spread_[j] += static_cast<std::uint64_t>(units * scale);
     }
 
@@ -624,6 +648,7 @@ class Packer {
   ColumnLevels levels_;
   UniformColumns uniform_;       // the levels as vectors, where they are uniform and belong to columns
   ColumnRanges ranges_;          // values outside of these are outliers, or are moved
+  TableColumns tables_;          // or tables of few levels
   Buffer<double> spread_scale_;  // of each interval of a column's table
 };
 

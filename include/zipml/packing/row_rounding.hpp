@@ -54,6 +54,22 @@ struct UniformColumns {
   float snap = 0.0f;  ///< see UniformGrid
 };
 
+/// Tables of levels of d columns, as many in each, level by level, so that vectors of columns find their
+/// places by comparing with one level after the other. Padded with columns of level 0.
+struct TableColumns {
+  static constexpr int most_levels = 32;  ///< with more of them bisection is faster
+
+  TableColumns() = default;
+  /// `tables` holds d times `count` increasing levels; `scales` what P (2^24 - P) of an interval is multiplied
+  /// with, d times `count`, or nothing.
+  TableColumns(const float* tables, const double* scales, Index d, int levels_of_a_column);
+
+  int count = 0;
+  Index padded = 0;
+  Buffer<float> levels;  ///< count x padded
+  Buffer<float> scales;  ///< count x padded, or empty
+};
+
 /// How a row is rounded: `draws` independent times, 1 to 8, draw t with the words of `first_draw` + t.
 struct RowRounding {
   Random random;
@@ -79,6 +95,11 @@ struct RoundedRow {
 bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
                const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
 
+/// The same for tables: codes are those of LevelTable::lower, and to `spread` is added floor(P (2^24 - P)
+/// scale) of the value's interval.
+bool round_row(Isa isa, const float* values, Index d, Index readable, const TableColumns& columns,
+               const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
+
 /// Puts bits `shift` .. `shift` + width - 1 of the codes of one row into a panel of d bytes, where it is the
 /// `position`-th of the 8 / width rows: whatever they were, and leaving the other rows' as they are. width is
 /// 1, 2, 4 or 8.
@@ -101,7 +122,26 @@ ZIPML_FUNCTION UniformColumns::UniformColumns(const Buffer<UniformGrid>& levels,
   }
 }
 
+ZIPML_FUNCTION TableColumns::TableColumns(const float* tables, const double* of_intervals, Index d,
+                                          int levels_of_a_column)
+    : count(levels_of_a_column),
+      padded(round_up(d, column_piece)),
+      levels(count * padded),
+      scales(of_intervals != nullptr ? count * padded : 0) {
+  for (Index j = 0; j < d; ++j)
+    for (int k = 0; k < count; ++k) {
+      levels[k * padded + j] = tables[j * count + k];
+      if (of_intervals != nullptr) scales[k * padded + j] = static_cast<float>(of_intervals[j * count + k]);
+    }
+}
+
 namespace detail {
+
+/// floor(P (2^24 - P) scale): P (2^24 - P) is exact in double, and the product is not added to anything.
+inline std::uint64_t scaled_spread(std::uint32_t p, float scale) {
+  const double units = static_cast<double>(p) * static_cast<double>(16777216u - p);
+  return static_cast<std::uint64_t>(units * static_cast<double>(scale));
+}
 
 template <int W, class Code>
 void place_columns(const Code* codes, Index first, Index d, int shift, int position, std::uint8_t* panel) {
@@ -204,6 +244,86 @@ ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const Unif
     }
   }
   return any;
+}
+
+/// Lower levels of 8 values by tables. Stores what P (2^24 - P) is to be multiplied with.
+ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const TableColumns& columns, Index j,
+                                               float* scale) {
+  const float* level = columns.levels.data() + j;
+  const bool scales = !columns.scales.empty();
+  const float* of = scales ? columns.scales.data() + j : level;
+  const Index next = columns.padded;
+  const __m256 first = _mm256_loadu_ps(level);
+  __m256 x = _mm256_loadu_ps(v);
+  x = _mm256_min_ps(_mm256_max_ps(x, first), _mm256_loadu_ps(level + (columns.count - 1) * next));
+  __m256 low = first, high = _mm256_loadu_ps(level + next), factor = _mm256_loadu_ps(of);
+  __m256i code = _mm256_setzero_si256();
+  for (int k = 1; k + 1 < columns.count; ++k) {
+    const __m256 at = _mm256_loadu_ps(level + k * next);
+    const __m256 above = _mm256_cmp_ps(at, x, _CMP_LT_OQ);
+    low = _mm256_blendv_ps(low, at, above);
+    high = _mm256_blendv_ps(high, _mm256_loadu_ps(level + (k + 1) * next), above);
+    if (scales) factor = _mm256_blendv_ps(factor, _mm256_loadu_ps(of + k * next), above);
+    code = _mm256_sub_epi32(code, _mm256_castps_si256(above));
+  }
+  _mm256_storeu_ps(scale, factor);
+  const __m256 width = _mm256_sub_ps(high, low);
+  __m256 fraction = _mm256_div_ps(_mm256_sub_ps(x, low), width);
+  fraction = _mm256_and_ps(fraction, _mm256_cmp_ps(width, _mm256_setzero_ps(), _CMP_GT_OQ));
+  return {code, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
+}
+
+/// 32 columns from `j`, by tables.
+template <bool Stochastic>
+ZIPML_TARGET_AVX2 bool round_tables_avx2(const float* values, Index j, const TableColumns& columns,
+                                         const ColumnRanges& ranges, const RowRounding& how,
+                                         const RoundedRow& out) {
+  Positions8 at[4];
+  float scales[32];
+  for (int k = 0; k < 4; ++k) at[k] = positions8(values + 8 * k, columns, j + 8 * k, scales + 8 * k);
+  __m256i ups[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
+                    _mm256_setzero_si256()};
+  for (int t = 0; t < how.draws; ++t) {
+    const __m256i bit = _mm256_set1_epi32(1 << t);
+    if constexpr (Stochastic) {
+      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                              how.row);
+      __m256i words[4];
+      philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
+      for (int k = 0; k < 4; ++k) {
+        const __m256i up = _mm256_cmpgt_epi32(at[k].threshold, _mm256_srli_epi32(words[k], 8));
+        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(up, bit));
+      }
+    } else {
+      for (int k = 0; k < 4; ++k) {
+        const __m256 up = _mm256_cmp_ps(at[k].fraction, _mm256_set1_ps(0.5f), _CMP_GE_OQ);
+        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(_mm256_castps_si256(up), bit));
+      }
+    }
+  }
+  __m256i low = low_bytes(at[0].low, at[1].low, at[2].low, at[3].low);
+  const __m256i up_bits = low_bytes(ups[0], ups[1], ups[2], ups[3]);
+  if (out.ups == nullptr)
+    low = _mm256_add_epi8(low, up_bits);
+  else
+    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), up_bits);
+  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low);
+  std::uint32_t outside = 0;
+  for (int k = 0; k < 4; ++k) {
+    const __m256 v = _mm256_loadu_ps(values + 8 * k);
+    const __m256 lowest = _mm256_loadu_ps(ranges.lowest.data() + j + 8 * k);
+    const __m256 highest = _mm256_loadu_ps(ranges.highest.data() + j + 8 * k);
+    const __m256 beyond =
+        _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ));
+    outside |= static_cast<std::uint32_t>(_mm256_movemask_ps(beyond)) << (8 * k);
+  }
+  *out.outside = outside;
+  if (out.spread == nullptr) return outside != 0;
+  alignas(32) std::uint32_t thresholds[32];
+  for (int k = 0; k < 4; ++k)
+    _mm256_store_si256(reinterpret_cast<__m256i*>(thresholds + 8 * k), at[k].threshold);
+  for (int k = 0; k < 32; ++k) out.spread[k] += scaled_spread(thresholds[k], scales[k]);
+  return outside != 0;
 }
 
 /// A row in pieces of `Width` columns. Where it may not be read behind its end, its last piece is copied to
@@ -366,7 +486,57 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
   return outside;
 }
 
+inline bool round_columns(const float* values, Index d, const TableColumns& columns,
+                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+  PhiloxWords words[8] = {};
+  float table[TableColumns::most_levels];
+  bool outside = false;
+  std::fill_n(out.outside, (d + 31) / 32, 0u);
+  for (Index j = 0; j < d; ++j) {
+    const auto within = static_cast<std::size_t>(j % 4);
+    if (how.stochastic && within == 0)
+      for (int t = 0; t < how.draws; ++t)
+        words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
+                                    static_cast<std::uint32_t>(j / 4), how.row);
+    for (int k = 0; k < columns.count; ++k) table[k] = columns.levels[k * columns.padded + j];
+    const Position position = LevelTable{table, columns.count}.lower(values[j]);
+    const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
+    unsigned ups = 0;
+    for (int t = 0; t < how.draws; ++t) {
+      const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
+      ups |= (up ? 1u : 0u) << t;
+    }
+    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
+    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
+    if (out.spread != nullptr)
+      out.spread[j] += scaled_spread(p, columns.scales[position.code * columns.padded + j]);
+    if (!ranges.outside(j, values[j])) continue;
+    outside = true;
+    out.outside[j / 32] |= 1u << (j % 32);
+  }
+  return outside;
+}
+
 }  // namespace detail
+
+ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
+                              const TableColumns& columns, const ColumnRanges& ranges, const RowRounding& how,
+                              const RoundedRow& out) {
+#if ZIPML_X86
+  if (isa != Isa::scalar)
+    return detail::visit_bool(how.stochastic, [&](auto is_stochastic) {
+      constexpr bool random = is_stochastic();
+      return detail::round_pieces<32>(
+          values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+            return detail::round_tables_avx2<random>(v, j, columns, ranges, how, to);
+          });
+    });
+#else
+  (void)isa;
+  (void)readable;
+#endif
+  return detail::round_columns(values, d, columns, ranges, how, out);
+}
 
 ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
                               const UniformColumns& columns, const ColumnRanges& ranges,
