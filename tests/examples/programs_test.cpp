@@ -212,7 +212,7 @@ TEST_CASE("rows count by the weights of a column, in training, testing and predi
   CHECK(by_weight["cols"] == 2);
   CHECK(by_weight["test"]["rmse"].get<double>() == Approx(by_row["test"]["rmse"].get<double>()));
   const Json a = json_of(inspect({model, "--json"})), b = json_of(inspect({same, "--json"}));
-  for (int k = 0; k < 2; ++k)
+  for (const std::size_t k : {0u, 1u})
     CHECK(a["features"][k]["weight"].get<double>() == Approx(b["features"][k]["weight"].get<double>()));
   CHECK(json_of(predict({model, table, "--weights", "w", "--json"}))["metrics"]["rmse"].get<double>() ==
         Approx(by_row["test"]["rmse"].get<double>()));
