@@ -763,6 +763,9 @@ TEST_CASE("levels of a sample of the rows: statistics are those of all, and what
   const ManyRows& rows = many_rows();
   REQUIRE(detail::sample_rows(rows.n, rows.d) < rows.n);
   CHECK(detail::sample_rows(20'000, 8) == 20'000);  // few values are all looked at
+  CHECK(detail::sample_rows(1'000'000, 100) == 40'000);
+  CHECK(detail::sample_rows(1'000'000'000, 1'000) == 8'388);
+  CHECK(detail::sample_rows(1'000'000, 10'000) == 4'096);
   const double share = 0.003;
   const auto store =
       quantize<4>(rows.view(), LabelView(rows.labels), variance_corrected, {.outliers = share});

@@ -344,6 +344,7 @@ class PackedFileReader {
     auto file = std::make_shared<MappedFile>(path, !options.map);
     bytes_ = file->bytes();
     to_.file_ = file;
+    if (options.verify) file->expect_reading();
     read_header();
     for (const PackedFile::Section& section : to_.sections_)
       if (options.verify ||

@@ -25,10 +25,12 @@ struct ColumnFit {
   Buffer<float> values;  ///< of the sample
 };
 
-/// Rows that levels, centres and clipping points come from: all of n where n d <= 2^21, else n / 25, at least
-/// 4,096 of them and 2^21 values.
+/// Rows that levels, centres and clipping points come from: all of n where n d <= 2^21, else n / 25, but at
+/// most 2^23 values, and at least 4,096 rows and 2^21 values.
 inline Index sample_rows(Index rows, Index cols) {
-  const Index enough = (std::max)({Index{4096}, rows / 25, (Index{1} << 21) / std::max<Index>(cols, 1)});
+  const Index wide = std::max<Index>(cols, 1);
+  const Index share = (std::min)(rows / 25, (Index{1} << 23) / wide);
+  const Index enough = (std::max)({Index{4096}, share, (Index{1} << 21) / wide});
   return enough < rows / 2 ? enough : rows;
 }
 
