@@ -759,7 +759,8 @@ bool same_store(const A& a, const B& b) {
 
 }  // namespace
 
-TEST_CASE("levels of a sample of the rows: statistics are those of all, and what is outside stays exact") {
+TEST_CASE("levels of a sample of the rows: statistics are those of all, and what is outside stays exact",
+          "[many]") {
   const ManyRows& rows = many_rows();
   REQUIRE(detail::sample_rows(rows.n, rows.d) < rows.n);
   CHECK(detail::sample_rows(20'000, 8) == 20'000);  // few values are all looked at
@@ -810,7 +811,8 @@ TEST_CASE("levels of a sample of the rows: statistics are those of all, and what
     CHECK(store.pilot.gradient[j] == Approx(gradient[static_cast<std::size_t>(j)]).margin(2e-5 * size));
 }
 
-TEST_CASE("a packed store has the same bits for any threads, instruction set and layout of the matrix") {
+TEST_CASE("a packed store has the same bits for any threads, instruction set and layout of the matrix",
+          "[many]") {
   const ManyRows& rows = many_rows();
   const LabelView labels(rows.labels);
   const auto check = [&](auto estimator, const auto& policy, QuantizeOptions options) {
@@ -839,7 +841,7 @@ TEST_CASE("a packed store has the same bits for any threads, instruction set and
   check(double_sampling, optimal_levels, {.outliers = 0.01, .pilot = 0});
 }
 
-TEST_CASE("a value that is not finite is named wherever it is, also behind the sample") {
+TEST_CASE("a value that is not finite is named wherever it is, also behind the sample", "[many]") {
   ManyRows rows = many_rows();
   for (const Index row : {Index{0}, Index{4'567}, rows.n - 1}) {
     const float before = rows.values[row * rows.d + 300];

@@ -171,12 +171,8 @@ class Packer {
  private:
   static constexpr bool affine = std::same_as<Decoder, AffineDecoder>;
   static constexpr bool shared = std::same_as<Decoder, SharedTableDecoder>;
-  static const ColumnTables& tables_of(const ColumnLevels& levels) requires(!affine) {
-    if constexpr (shared)
-      return levels.tables;
-    else
-      return levels;
-  }
+  static const ColumnTables& tables_of(const ColumnTables& levels) { return levels; }
+  static const ColumnTables& tables_of(const SharedLevels& levels) { return levels.tables; }
 
   void make_decoder(Store& store) const {
     const Index d = features_.cols;
@@ -333,7 +329,7 @@ class Packer {
   /// Whether the steps of a column are one: then a spread is P (2^24 - P), or up (k - up) of sums of draws.
   bool one_step() const { return affine && !by_row_; }
   /// Else each interval of a table has a factor that makes integers of the variances, which are the same in
-  /// any order: 2^46 is the variance of the column's whole width.
+  /// any order: 2^46 is the square of the column's whole width.
   Buffer<double> spread_scale() const {
     if constexpr (affine) {
       return {};
@@ -352,9 +348,13 @@ class Packer {
       return scale;
     }
   }
-  double width_of(Index j) const requires(!affine) {
-    return static_cast<double>(levels_[j].value(levels_[j].count - 1)) -
-           static_cast<double>(levels_[j].value(0));
+  double width_of(Index j) const {
+    if constexpr (affine) {
+      return 0.0;  // has no table
+    } else {
+      const LevelTable table = levels_[j];
+      return static_cast<double>(table.value(table.count - 1)) - static_cast<double>(table.value(0));
+    }
   }
   /// The variance, in gaps squared, that one of P (2^24 - P), or of up (k - up), stands for.
   static constexpr double count_unit =
