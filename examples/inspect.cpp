@@ -127,7 +127,7 @@ void show_packed(const Options& options) {
                 {"features", Json::array()}};
     for (const auto& section : file.sections())
       out["sections"].push_back({{"kind", section.kind},
-                                 {"name", section.name()},
+                                 {"name", file.name_of(section)},
                                  {"offset", section.offset},
                                  {"bytes", section.bytes}});
     for (zipml::Index j = 0; j < shown; ++j) {
@@ -157,7 +157,7 @@ void show_packed(const Options& options) {
   std::printf("%td bytes, %.2f times smaller than float32; all checksums are right\n\n", file.file_bytes(),
               ratio);
   for (const auto& section : file.sections())
-    std::printf("%14llu bytes  %s\n", static_cast<unsigned long long>(section.bytes), section.name());
+    std::printf("%14llu bytes  %s\n", static_cast<unsigned long long>(section.bytes), file.name_of(section));
   std::printf("\n%12s  %12s  %12s  %12s  %s\n", "mean", "deviation", "lowest level", "highest", "feature");
   for (zipml::Index j = 0; j < shown; ++j) {
     float low = 0.0f, high = 0.0f;

@@ -49,7 +49,7 @@ Input open_npy(const Options& options) {
       throw zipml::Error(zipml::Place{options.labels}, "labels and samples differ in number",
                          std::to_string(file.rows()) + " labels",
                          std::to_string(labels.rows()) + " x " + std::to_string(labels.cols()));
-    input.data = labels.column(0);
+    input.data = labels.labels();
     input.samples = file.matrix();
   } else {
     const bool first = options.table.label == "1";
@@ -59,7 +59,7 @@ Input open_npy(const Options& options) {
     if (cols < 2)
       throw zipml::Error(place, "no column is left beside the label",
                          "at least one feature, or --labels FILE", "1 column");
-    input.data = file.column(first ? 0 : cols - 1);
+    input.data = file.labels(first ? 0 : cols - 1);
     input.samples = file.columns(first ? 1 : 0, cols - 1);
   }
   input.data.source = options.file;

@@ -3,42 +3,12 @@
 
 #include <cstdio>
 #include <span>
+#include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
 #include "experiment_of.hpp"
-
-/// The mean loss of a model on other rows, in the units of a store.
-template <class Loss>
-class LossElsewhere {
- public:
-  LossElsewhere(const zipml::AnyStore& store, const zipml::Dataset& data)
-      : store_(store), data_(data), labels_(Loss{}.label_map(store.targets().statistics(0))) {}
-
-  double operator()(std::span<const double> weights, double intercept) const {
-    const zipml::LinearModel model = zipml::in_original_units<Loss>(weights, intercept, store_, labels_);
-    const zipml::Buffer<double> margins = zipml::margins(model, data_.features());
-    const zipml::Buffer<float> row_weights = zipml::sample_weights(data_.weights.span(), data_.rows);
-    // Margins of a regression are in the labels' units.
-    const zipml::LabelMap units = Loss::classifies ? zipml::LabelMap{} : labels_;
-    const double offset = store_.targets().statistics(0).offset;
-    double total = 0.0;
-    for (zipml::Index i = 0; i < data_.rows; ++i) {
-      const double label =
-          (data_.label_offset - offset + static_cast<double>(data_.labels[i]) - labels_.offset) /
-          labels_.scale;
-      const double z = (margins[i] - (Loss::classifies ? 0.0 : offset) - units.offset) / units.scale;
-      total += (row_weights.empty() ? 1.0 : static_cast<double>(row_weights[i])) * Loss{}.value(z, label);
-    }
-    return total / static_cast<double>(data_.rows);
-  }
-
- private:
-  const zipml::AnyStore& store_;
-  const zipml::Dataset& data_;
-  zipml::LabelMap labels_;
-};
 
 template <class Loss>
 class PackedExperiment {
@@ -63,9 +33,10 @@ class PackedExperiment {
     result.loss_of_store = true;
     const zipml::LabelMap labels = Loss{}.label_map(store_.targets().statistics(0));
     const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
-    std::optional<LossElsewhere<Loss>> elsewhere;
-    std::optional<zipml::EarlyStopping<LossElsewhere<Loss>>> early;
-    if (validation_.rows > 0) early.emplace(elsewhere.emplace(store_, validation_), patience, 0.0);
+    std::optional<zipml::Objective<Loss>> elsewhere;
+    std::optional<zipml::EarlyStopping<zipml::Objective<Loss>>> early;
+    if (validation_.rows > 0)
+      early.emplace(elsewhere.emplace(zipml::objective_on(store_, validation_, Loss{})), patience, 0.0);
     const zipml::SampleView samples = store_.samples();
     zipml::FitOptions how = fit_options_of(options_, samples.cols, samples.has_integer_path());
     zipml::Buffer<double> start;

@@ -66,6 +66,26 @@ TEST_CASE("predictions for any matrix, and errors that name both sizes", "[predi
               }).empty());
 }
 
+TEST_CASE("a store judges other rows as the objective of its own rows does", "[predict]") {
+  const auto [train, held] = hold_out(skewed({.rows = 900, .test_rows = 0}).train, 0.3);
+  const auto classes = hold_out(two_class({.rows = 900, .test_rows = 0}).train, 0.3);
+  const auto check = [](const Dataset& rows, const Dataset& other, auto loss) {
+    const auto store = quantize<8>(rows);
+    const Objective<decltype(loss)> objective(rows, loss);
+    const std::vector<double> x(static_cast<std::size_t>(rows.cols), 0.05);
+    CHECK(objective_on(store, other, loss)(x, 0.3) == Approx(objective.on(other)(x, 0.3)).epsilon(1e-12));
+  };
+  check(train, held, SquaredLoss{});
+  check(classes.train, classes.test, LeastSquaresSvm{});
+  Dataset far_away = train;  // labels and columns that have lost offsets
+  far_away.label_offset = 1.5e9;
+  Dataset other = held;
+  other.label_offset = 1.5e9;
+  check(far_away, other, SquaredLoss{});
+  CHECK_FALSE(
+      message_of([&] { (void)objective_on(quantize<8>(train), synthetic(5, {.rows = 9}).train); }).empty());
+}
+
 TEST_CASE("large numbers in doubles and tables are trained on and predicted as they are", "[predict]") {
   const Index n = 200;
   Eigen::MatrixXd samples(n, 2);

@@ -56,7 +56,7 @@ TEST_CASE("matrices of every version, order and type are read where they lie", "
         for (Index i = 0; i < 4; ++i) {
           for (Index j = 0; j < 3; ++j) CHECK(file.matrix()(i, j) == static_cast<float>(3 * i + j));
           CHECK(part(i, 0) == static_cast<float>(3 * i + 1));
-          CHECK(file.column(2).labels[i] == static_cast<float>(3 * i + 2));
+          CHECK(file.labels(2).labels[i] == static_cast<float>(3 * i + 2));
         }
         const Dataset data = load(path);
         CHECK((data.rows == 4 && data.cols == 2 && data.labels[3] == 11.0f && data.values[5] == 7.0f));
@@ -83,7 +83,7 @@ TEST_CASE("a matrix in a file is packed to the bits of one in memory; large doub
       "y.npy",
       npy(dictionary(native4, false, "(500,)"), std::vector<float>(data.labels.begin(), data.labels.end())));
   const NpyFile samples(x), labels(y);
-  const auto store = quantize<4>(samples.matrix(), labels.column(0).label_view(), variance_corrected);
+  const auto store = quantize<4>(samples.matrix(), labels.labels().label_view(), variance_corrected);
   const auto expected = quantize<4>(data);
   CHECK(std::equal(store.codes().begin(), store.codes().end(), expected.codes().begin()));
   std::vector<double> times;

@@ -8,6 +8,7 @@
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
+#include <memory>
 #include <random>
 #include <string>
 #include <vector>
@@ -56,17 +57,20 @@ void put_checksums(std::string& bytes) {
   const auto put = [&](std::size_t at, std::uint32_t value) {
     for (std::size_t k = 0; k < 4; ++k) bytes[at + k] = static_cast<char>(value >> (8 * k) & 255u);
   };
-  const std::size_t count = get(12, 4), list = get(64 + 32 * (count - 1) + 8, 8);
+  const std::size_t count = get(12, 4);
+  if (count == 0 || 64 + 32 * count + 4 > bytes.size()) return;
+  const std::size_t list = get(64 + 32 * (count - 1) + 8, 8), listed = get(64 + 32 * (count - 1) + 16, 8);
+  const bool has_list = list <= bytes.size() && listed <= bytes.size() - list;
   for (std::size_t k = 0; k + 1 < count; ++k) {
     const std::size_t at = 64 + 32 * k, offset = get(at + 8, 8), size = get(at + 16, 8),
                       first = get(at + 28, 4);
-    if (offset + size > bytes.size()) continue;
-    for (std::size_t chunk = 0; chunk * (1u << 20) < size; ++chunk)
-      put(list + 4 * (first + chunk), crc32c(bytes.data() + offset + (chunk << 20),
-                                             std::min<std::size_t>(1u << 20, size - (chunk << 20))));
+    if (offset > bytes.size() || size > bytes.size() - offset || !has_list) continue;
+    for (std::size_t chunk = 0; chunk << 20 < size; ++chunk)
+      if (4 * (first + chunk) + 4 <= listed)
+        put(list + 4 * (first + chunk), crc32c(bytes.data() + offset + (chunk << 20),
+                                               std::min<std::size_t>(1u << 20, size - (chunk << 20))));
   }
-  const std::size_t last = 64 + 32 * (count - 1);
-  put(last + 28, crc32c(bytes.data() + list, get(last + 16, 8)));
+  if (has_list) put(64 + 32 * (count - 1) + 28, crc32c(bytes.data() + list, listed));
   put(64 + 32 * count, crc32c(bytes.data(), 64 + 32 * count));
 }
 
@@ -127,6 +131,16 @@ TEST_CASE("a store comes back from a file with all that it had, and trains to th
       }
     }
   }
+  // A copy of an open file stands for itself.
+  data.weights = Buffer<float>(data.rows);
+  for (Index i = 0; i < data.rows; ++i) data.weights[i] = static_cast<float>(i % 3);
+  save_store(path, quantize(data, parse_representation("naive:4")));
+  auto original = std::make_unique<PackedFile>(path);
+  const PackedFile copy = *original;
+  CHECK(copy.samples().weights == copy.weights().data());
+  const Fit weighted = Sgd{}.fit(*original, naive, {.epochs = 2});
+  original.reset();
+  CHECK(same(weighted.weights.span(), Sgd{}.fit(copy, naive, {.epochs = 2}).weights.span()));
   // Rows that are scaled, and columns that have lost an offset.
   Eigen::MatrixXd large(100, 2);
   Eigen::VectorXd labels(100);
@@ -160,7 +174,7 @@ TEST_CASE("writing a store twice gives the same bytes, and what is written is wh
   CHECK(bytes.size() % 64 == 0);
   const PackedFile file(folder / "a");
   CHECK(file.file_bytes() == static_cast<Index>(bytes.size()));
-  for (const PackedFile::Section& section : file.sections()) CHECK(section.offset % 64 == 0);
+  for (const FileSection& section : file.sections()) CHECK(section.offset % 64 == 0);
 }
 
 TEST_CASE("every truncation and every flipped bit is an error that names the file") {
@@ -194,8 +208,8 @@ TEST_CASE("every truncation and every flipped bit is an error that names the fil
   // Without verification of the codes a damaged one is found on request.
   std::string bad = good;
   const PackedFile file(path);
-  for (const PackedFile::Section& section : file.sections())
-    if (std::string(section.name()) == "codes")
+  for (const FileSection& section : file.sections())
+    if (std::string(file.name_of(section)) == "codes")
       bad[section.offset] = static_cast<char>(bad[section.offset] ^ 1);
   write(folder / "codes", bad);
   const PackedFile lazy(folder / "codes", {.verify = false});
@@ -210,8 +224,8 @@ TEST_CASE("files that lie with right checksums are refused before anything is al
   const std::string good = read(path);
   const PackedFile file(path);
   const auto section = [&](const std::string& name) {
-    for (const PackedFile::Section& one : file.sections())
-      if (one.name() == name) return static_cast<std::size_t>(one.offset);
+    for (const FileSection& one : file.sections())
+      if (file.name_of(one) == name) return static_cast<std::size_t>(one.offset);
     throw Error("no section", name, "none");
   };
   const auto changed = [&](std::size_t at, const std::string& with) {
@@ -371,6 +385,55 @@ TEST_CASE("what is no packed file is said to be none") {
         std::string::npos);
   CHECK(message_of([&] { (void)open_store(folder / "missing"); }).find("cannot open") != std::string::npos);
   CHECK(message_of([&] { (void)open_store(folder.path()); }).find("no regular file") != std::string::npos);
+}
+
+TEST_CASE("files changed at random, with right checksums, are refused or trained on, and nothing else") {
+  // ZIPML_FILE_MUTANTS says how many of each representation; under sanitizers that is the test of memory.
+  const char* const asked = std::getenv("ZIPML_FILE_MUTANTS");
+  const int count = asked != nullptr ? std::atoi(asked) : 60;
+  const Folder folder;
+  const std::string path = folder / "mutant.zipml";
+  std::mt19937 random(7);
+  const auto below = [&](std::size_t n) { return static_cast<std::size_t>(random()) % n; };
+  int refused = 0, trained = 0;
+  for (const char* text : {"variance-corrected:3,outliers=0.05", "double-sampling:2",
+                           "sum-code:4,outliers=0.03", "naive:2,lloyd-max,nearest",
+                           "naive:3,optimal-shared,outliers=0.05", "full:32", "sum-code-4:2,optimal"}) {
+    save_store(path, quantize(table(70, 5), parse_representation(text), {.pilot = 30}));
+    const std::string good = read(path);
+    for (int mutant = 0; mutant < count; ++mutant) {
+      std::string bytes = good;
+      for (std::size_t change = 0; change <= below(4); ++change) {
+        const std::size_t at = below(3) == 0 ? below(64 + 32 * 14) : below(bytes.size() - 8);
+        const std::size_t what = below(5);
+        const float large = below(2) == 0 ? 1e38f : -1e30f;
+        if (what == 0) bytes[at] = static_cast<char>(random());
+        if (what == 1) bytes[at] = static_cast<char>(bytes[at] ^ (1 << below(8)));
+        if (what == 2) bytes[at] = '\xFF';
+        if (what == 3) bytes.replace(at, 8, 8, '\xFF');
+        if (what == 4) std::memcpy(&bytes[at], &large, sizeof large);
+      }
+      put_checksums(bytes);
+      write(path, bytes);
+      try {
+        const AnyStore store = open_store(path, {.map = mutant % 2 == 0});
+        visit_estimator(store.representation().estimator, [&](auto estimator) {
+          const bool integers = store.samples().has_integer_path() && mutant % 4 != 0;
+          (void)Sgd{}.fit(store, estimator,
+                          {.epochs = 2,
+                           .batch = mutant % 3 != 0 ? 16 : 1,
+                           .model = {integers ? 8 : 32},
+                           .isa = mutant % 5 != 0 ? "" : "scalar"});
+        });
+        ++trained;
+      } catch (const Error& error) {
+        ++refused;
+      }
+    }
+  }
+  CHECK(refused + trained == 7 * count);
+  CHECK(refused > 4 * count);
+  WARN("changed at random: " << refused << " refused, " << trained << " trained on");
 }
 
 TEST_CASE("a file that shrinks while it is in use is an error, and the next file is read as ever") {

@@ -10,6 +10,7 @@
 #include <zipml/io/dataset.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
+#include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -48,9 +49,9 @@ class Objective {
   ///
   ///     const zipml::Objective objective(train);
   ///     const auto validation = objective.on(held_out);
-  Objective<L> on(const Dataset& other) const { return {*this, other.features(), other.label_view()}; }
+  Objective<L> on(const Dataset& other) const { return on(other.features(), other.label_view()); }
   Objective<L> on(const MatrixView& features, const LabelView& labels) const {
-    return {*this, features, labels};
+    return {features, labels, loss_, standardization_, label_statistics_, label_map_};
   }
 
   Index rows() const { return features_.rows; }
@@ -98,15 +99,18 @@ class Objective {
  private:
   template <Loss, Regularizer>
   friend class Objective;
+  template <SampleStore Store, Loss Of>
+  friend Objective<Of> objective_on(const Store& store, const Dataset& other, Of loss);
 
-  template <Regularizer Other>
-  Objective(const Objective<L, Other>& training, const MatrixView& features, const LabelView& labels)
+  /// In the units of other, training rows.
+  Objective(const MatrixView& features, const LabelView& labels, L loss, const Standardization& training,
+            const LabelStatistics& label_statistics, const LabelMap& label_map)
       : features_(features),
-        loss_(training.loss_),
+        loss_(loss),
         regularizer_(R{}),
-        standardization_(training.standardization_),
-        label_statistics_(training.label_statistics_),
-        label_map_(training.label_map_),
+        standardization_(training),
+        label_statistics_(label_statistics),
+        label_map_(label_map),
         labels_(features.rows),
         weights_(sample_weights(labels.weights, features.rows)) {
     if (features.cols != training.cols())
@@ -117,7 +121,7 @@ class Objective {
                   std::to_string(labels.size()));
     // Both have lost offsets of their own.
     for (Index j = 0; j < features.cols; ++j)
-      standardization_.mean[j] = training.standardization_.user_mean(j) - features.offset(j);
+      standardization_.mean[j] = training.user_mean(j) - features.offset(j);
     standardization_.offsets = features.offsets;
     map_labels(labels);
   }
@@ -138,6 +142,19 @@ class Objective {
   Buffer<double> labels_;
   Buffer<float> weights_;  // of mean 1, or empty
 };
+
+/// The mean loss, without penalty, of models that were trained on a store, on other rows, in the units of the
+/// store: Objective::on() where the training rows themselves are not at hand. `other` must outlive it. Throws
+/// Error when it has another number of columns than the store.
+///
+///     const auto validation = zipml::objective_on(store, held_out, zipml::SquaredLoss{});
+template <SampleStore Store, Loss L = SquaredLoss>
+Objective<L> objective_on(const Store& store, const Dataset& other, L loss = {}) {
+  const LabelStatistics& labels = store.targets().statistics(0);
+  LabelMap map = loss.label_map(labels);
+  map.offset += labels.offset;
+  return {other.features(), other.label_view(), loss, store.standardization(), labels, map};
+}
 
 /// (f - f*) / f*, the relative distance from the optimum.
 inline double excess(double value, double optimum) { return (value - optimum) / optimum; }

@@ -29,8 +29,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// A matrix, or a vector, of float32 or double in an NPY file, in C or Fortran order.
 ///
-///     const zipml::NpyFile samples("x.npy"), labels("y.npy");
-///     const auto store = zipml::quantize<4>(samples.matrix(), labels.column(0).label_view());
+///     const zipml::NpyFile samples("x.npy"), prices("y.npy");
+///     const auto store = zipml::quantize<4>(samples.matrix(), prices.labels().label_view());
 class NpyFile {
  public:
   /// Maps the file and reads its header. Throws Error, which names the file, where it is none, is cut short,
@@ -44,8 +44,9 @@ class NpyFile {
   MatrixView matrix() const { return view_; }
   /// Columns [first, first + count) of them.
   MatrixView columns(Index first, Index count) const;
-  /// Column j as labels are, less an offset where float32 would drown them.
-  Dataset column(Index j) const;
+  /// Column j as labels are, less an offset where float32 would drown them: a Dataset of labels alone, whose
+  /// label_view() is what quantize takes. O(n).
+  Dataset labels(Index j = 0) const;
 
  private:
   std::shared_ptr<const MappedFile> file_;
@@ -234,15 +235,15 @@ ZIPML_FUNCTION MatrixView NpyFile::columns(Index first, Index count) const {
   return part;
 }
 
-ZIPML_FUNCTION Dataset NpyFile::column(Index j) const {
+ZIPML_FUNCTION Dataset NpyFile::labels(Index j) const {
   Dataset data;
   data.rows = rows();
-  Buffer<double> labels(rows());
+  Buffer<double> values(rows());
   for (Index i = 0; i < rows(); ++i) {
     const Index at = i * view_.stride + j * view_.col_stride;
-    labels[i] = is_double() ? view_.doubles[at] : static_cast<double>(view_.data[at]);
+    values[i] = is_double() ? view_.doubles[at] : static_cast<double>(view_.data[at]);
   }
-  detail::round_labels(labels, data);
+  detail::round_labels(values, data);
   data.source = file_->path();
   return data;
 }
@@ -293,7 +294,7 @@ ZIPML_FUNCTION Dataset load_npy(const std::string& path, const LoadOptions& opti
 
   Dataset data;
   if (label >= 0) {
-    data = file.column(label);
+    data = file.labels(label);
     for (Index i = 0; i < data.rows; ++i)
       if (!options.predicting && !detail::all_finite(data.labels.data() + i, 1))
         throw Error(Place{path}, "the label is not finite", "a number",

@@ -31,8 +31,10 @@ struct QuantizeOptions {
   Scaling scaling = Scaling::column_range;
   bool standardize =
       true;  ///< train on columns of mean 0 and variance 1; weights come back in the user's units
-  /// Share of each column's values, at most, that is kept exactly so that the levels span the others only:
-  /// the column is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). 0: none.
+  /// Share of each column's values that is kept exactly so that the levels span the others only: the column
+  /// is clipped to the shortest interval that holds the rest (quantization/clipping.hpp). At most this share
+  /// of the rows that are looked at, which are all where they are few, else a random sample
+  /// (packing/column_fit.hpp), whose levels and clipping points serve all. 0: none.
   double outliers = 0.0;
   /// Rows of the random sample that a pilot is fitted to (storage/pilot.hpp): with one, training ends near the
   /// exact optimum at 1 to 4 bits already. No value: max(4,000, 100 d, n / 32), at most max(16 d, 2^24 / d)
@@ -45,8 +47,9 @@ struct QuantizeOptions {
   bool scales_rows() const { return scaling == Scaling::row_range || scaling == Scaling::row_max_abs; }
 };
 
-/// Chooses the levels of all columns: 2^bits for each, in the user's units. `columns` are their statistics,
-/// the ranges already clipped where outliers are kept. `Decoder` says what a store needs to read the codes.
+/// Chooses the levels of all columns: 2^bits for each, in the user's units. `features` are the rows to look
+/// at, all or a random sample (column_fit.hpp), `columns` their statistics, the ranges already clipped where
+/// outliers are kept. `Decoder` says what a store needs to read the codes.
 template <class P>
 concept LevelsPolicy = requires(const P policy, const MatrixView& features,
                                 const Buffer<ColumnStatistics>& columns, int bits) {

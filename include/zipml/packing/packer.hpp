@@ -21,8 +21,11 @@
 #include <zipml/base/views.hpp>
 #include <zipml/packing/column_fit.hpp>
 #include <zipml/packing/column_sums.hpp>
+#include <zipml/packing/decoders.hpp>
+#include <zipml/packing/kept_values.hpp>
 #include <zipml/packing/levels_policy.hpp>
 #include <zipml/packing/pilot_fit.hpp>
+#include <zipml/packing/place_codes.hpp>
 #include <zipml/packing/row_rounding.hpp>
 #include <zipml/packing/spread.hpp>
 #include <zipml/quantization/rounding.hpp>
@@ -122,8 +125,7 @@ class Packer {
     if constexpr (!affine) {
       const ColumnTables& tables = tables_of(levels_);
       if (tables.count <= TableColumns::most_levels)
-        tables_ = TableColumns(tables.values.data(), spread_scale_.empty() ? nullptr : spread_scale_.data(),
-                               features.cols, tables.count);
+        tables_ = TableColumns(tables.values.data(), spread_scale_, features.cols, tables.count);
     }
   }
 
@@ -150,12 +152,14 @@ class Packer {
     }
     Sums sums = read(store, reading);
     if (sampled_) store.standardise(sums.columns, options_.standardize);
-    make_decoder(store);
+    fill_decoder(levels_, store.standardization(), Encoding::summed, bits_, by_row_, store.decoder);
     if constexpr (Encoding::has_bias) {
       store.bias = Buffer<float>(features_.cols);
       take_bias(store, sums);
     }
-    if (keep) store.outliers = outliers_of(store, std::move(sums.kept));
+    if (keep)
+      store.outliers = outliers_of({sums.kept.data(), sums.kept.size()}, store.standardization(),
+                                   store.decoder.view(), features_.rows);
     if (reading.pilot != nullptr)
       finish_pilot(store.pilot, centred, store.standardization(), sums.pilot.span(), features_.rows);
     store.clamped = sums.clamped;
@@ -174,55 +178,6 @@ class Packer {
   static const ColumnTables& tables_of(const ColumnTables& levels) { return levels; }
   static const ColumnTables& tables_of(const SharedLevels& levels) { return levels.tables; }
 
-  void make_decoder(Store& store) const {
-    const Index d = features_.cols;
-    const Standardization& map = store.standardization();
-    const auto standardised = [&](double value, Index j) { return static_cast<float>(map.apply(value, j)); };
-    constexpr int summed = Encoding::summed;
-    if constexpr (affine) {
-      store.decoder.offset = Buffer<float>(d);
-      store.decoder.step = Buffer<float>(d);
-      for (Index j = 0; j < d; ++j) {
-        store.decoder.offset[j] = by_row_ ? 0.0f : standardised(static_cast<double>(levels_[j].offset()), j);
-        const double step = static_cast<double>(levels_[j].step()) / map.scale[j];
-        store.decoder.step[j] = by_row_ ? 1.0f : static_cast<float>(step) / static_cast<float>(summed);
-      }
-    } else if constexpr (shared) {
-      const Buffer<std::uint8_t>& entries = levels_.entries;
-      bool even = true;  // evenly spaced, as two levels always are: then a code times the gap
-      for (Index k = 1; k < entries.size(); ++k)
-        even = even && entries[k] - entries[k - 1] == entries[1] - entries[0];
-      const double gap = even ? static_cast<double>(entries[1] - entries[0]) : 1.0;
-      const double first = even ? static_cast<double>(entries[0]) : 0.0;
-      store.decoder.offset = Buffer<float>(d);
-      store.decoder.step = Buffer<float>(d);
-      for (Index j = 0; j < d; ++j) {
-        const double step = static_cast<double>(levels_.grids[j].step());
-        store.decoder.offset[j] =
-            standardised(static_cast<double>(levels_.grids[j].offset()) + pinned(step * first), j);
-        store.decoder.step[j] = static_cast<float>(step * gap / map.scale[j]);
-      }
-      if (!even) {
-        store.decoder.entries = entries;
-        store.decoder.entry_values = Buffer<float>(entries.size());
-        for (Index k = 0; k < entries.size(); ++k)
-          store.decoder.entry_values[k] = static_cast<float>(entries[k]);
-      }
-    } else {
-      const int count = summed * (levels_.count - 1) + 1;
-      store.decoder.levels = count;
-      store.decoder.tables = Buffer<float>(checked_product(d, count, "the tables of levels"));
-      for (Index j = 0; j < d; ++j)
-        for (int code = 0; code < count; ++code) {
-          const DrawCount draws = split_sum(code, summed, bits_);
-          const double low = static_cast<double>(levels_[j].value(draws.low));
-          const double high = draws.up > 0 ? static_cast<double>(levels_[j].value(draws.low + 1)) : low;
-          store.decoder.tables[j * count + code] =
-              standardised((low * (summed - draws.up) + high * draws.up) / summed, j);
-        }
-    }
-  }
-
   /// One reading of the samples, and where its results go.
   struct Reading {
     std::uint8_t* codes;
@@ -234,22 +189,12 @@ class Packer {
     const Pilot* pilot = nullptr;        // whose gradient is summed
     std::span<const float> labels = {};  // in the user's order, for the pilot
   };
-  /// A value outside of its column's range, and its code.
-  struct Kept {
-    Index row;  // of the store
-    std::int32_t column;
-    std::int32_t code;
-    float value;
-    bool operator<(const Kept& other) const {
-      return row != other.row ? row < other.row : column < other.column;
-    }
-  };
   /// What a reading has summed.
   struct Sums {
     Buffer<double> spread;  // of each column, in units of spread_unit
     Buffer<double> pilot;   // of each chunk
     Buffer<ColumnStatistics> columns;
-    List<List<Kept>> kept;  // of each thread
+    List<List<KeptValue>> kept;  // of each thread
     Index clamped = 0;
   };
 
@@ -300,49 +245,23 @@ class Packer {
     return largest;
   }
 
-  /// Values outside become corrections, in the order of the store.
-  Outliers outliers_of(const Store& store, List<List<Kept>> kept) const {
-    const Standardization& map = store.standardization();
-    const CodeLevels levels = store.decoder.view();
-    const Index together = OutlierView::block_rows_of(features_.cols);
-    // Counted into blocks of rows, each of which is then sorted.
-    List<std::uint64_t> first(static_cast<std::size_t>((features_.rows + together - 1) / together + 1));
-    for (const List<Kept>& part : kept)
-      for (const Kept& one : part) ++first[static_cast<std::size_t>(one.row / together + 1)];
-    for (std::size_t block = 1; block < first.size(); ++block) first[block] += first[block - 1];
-    List<Kept> sorted(static_cast<std::size_t>(first.back()));
-    List<std::uint64_t> next = first;
-    for (const List<Kept>& part : kept)
-      for (const Kept& one : part)
-        sorted[static_cast<std::size_t>(next[static_cast<std::size_t>(one.row / together)]++)] = one;
-    Outliers outliers(features_.cols);
-    for (std::size_t block = 0; block + 1 < first.size(); ++block)
-      std::sort(sorted.data() + first[block], sorted.data() + first[block + 1]);
-    for (const Kept& one : sorted) {
-      const auto exact = static_cast<float>(map.apply(static_cast<double>(one.value), one.column));
-      outliers.add(one.row, one.column, exact - levels.value(one.row, one.column, one.code));
-    }
-    outliers.close(features_.rows);
-    return outliers;
-  }
-
   /// Whether the steps of a column are one: then a spread is P (2^24 - P), or up (k - up) of sums of draws.
   bool one_step() const { return affine && !by_row_; }
   /// Else each interval of a table has a factor that makes integers of the variances, which are the same in
   /// any order: 2^46 is the square of the column's whole width.
-  Buffer<double> spread_scale() const {
+  Buffer<float> spread_scale() const {
     if constexpr (affine) {
       return {};
     } else {
       const int count = levels_[0].count;
-      Buffer<double> scale(checked_product(features_.cols, count, "the intervals of levels"));
+      Buffer<float> scale(checked_product(features_.cols, count, "the intervals of levels"));
       for (Index j = 0; j < features_.cols; ++j) {
         const double width = width_of(j);
         for (int k = 0; k + 1 < count && width > 0.0; ++k) {
           const double gap =
               (static_cast<double>(levels_[j].value(k + 1)) - static_cast<double>(levels_[j].value(k))) /
               width;
-          scale[j * count + k] = gap * gap * 0x1p46 * count_unit;
+          scale[j * count + k] = static_cast<float>(gap * gap * 0x1p46 * count_unit);
         }
       }
       return scale;
@@ -404,7 +323,7 @@ class Packer {
 
     std::optional<ColumnSums> columns;
     SpreadTotals spread;
-    List<Kept> kept;
+    List<KeptValue> kept;
     Index clamped = 0;
     bool finite = true;
 
@@ -422,6 +341,7 @@ class Packer {
         const bool is_summed = sums && within(chunks_, first / statistics_chunk);
         for (Index k = 0; k < count; k += group_rows) {
           const Index together = (std::min)(group_rows, count - k);
+          rows_.fill(nullptr);
           for (Index r = k + ahead; r < (std::min)(k + ahead + group_rows, n - first); ++r)
             if (is_mine(places[r])) prefetch_codes(places[r]);
           if (is_summed && !sum(first + k, places + k, together)) {
@@ -441,10 +361,13 @@ class Packer {
     static bool within(Share share, Index i) { return i >= share.first && i < share.first + share.count; }
     bool is_mine(Index place) const { return within(places_, place); }
 
-    /// Row i of the user's, the r-th of those that are worked on together.
+    /// Row i of the user's, the r-th of those that are worked on together: converted once, where it has to be.
     const float* row(Index i, Index r) {
-      return packer_.features_.row(i,
-                                   converted_.data() + (converted_.empty() ? 0 : r) * packer_.features_.cols);
+      const float*& known = rows_[static_cast<std::size_t>(r)];
+      if (known == nullptr)
+        known = packer_.features_.row(
+            i, converted_.data() + (converted_.empty() ? 0 : r) * packer_.features_.cols);
+      return known;
     }
 
     /// Where the codes of a row go: rows lie in the order of the store, which no prefetcher follows. (In
@@ -462,13 +385,13 @@ class Packer {
 
     /// False when a value is not finite.
     bool sum(Index first, const Index* places, Index count) {
-      const float* rows[group_rows];
-      for (Index r = 0; r < count; ++r) rows[r] = row(first + r, r);
-      if (columns && !columns->add(packer_.isa_, {rows, static_cast<std::size_t>(count)})) return false;
+      for (Index r = 0; r < count; ++r) row(first + r, r);
+      if (columns && !columns->add(packer_.isa_, {rows_.data(), static_cast<std::size_t>(count)}))
+        return false;
       if (!pilot_) return true;
       const Buffer<float>& weights = store_.weights();
       for (Index r = 0; r < count; ++r)
-        pilot_->add(rows[r], reading_.labels[static_cast<std::size_t>(first + r)],
+        pilot_->add(row(first + r, r), reading_.labels[static_cast<std::size_t>(first + r)],
                     weights.empty() ? 1.0f : weights[places[r]]);
       return true;
     }
@@ -548,13 +471,7 @@ class Packer {
           unsigned count = 0;
           for (int t = 0; t < draws; ++t) count += unsigned{ups_[j]} >> t & 1u;
           base_[j] = static_cast<std::uint16_t>(low_[j] * Encoding::summed + count);
-          const unsigned units = count * (Encoding::summed - count);
-          if constexpr (affine)
-            row_spread_[j] += units;
-          else
-            row_spread_[j] += static_cast<std::uint64_t>(
-                static_cast<double>(units) *
-                static_cast<double>(columns_of_levels.scales[low_[j] * columns_of_levels.padded + j]));
+          add_spread(j, low_[j], 0, static_cast<int>(count));
         }
       }
       if (!outside) [[likely]]
@@ -585,7 +502,8 @@ class Packer {
           const auto levels = levels_of(j);
           const Position position = levels.lower(row[j]);
           const int up = encode_position<Encoding>(position, R{}, words[k], base_[j], ups_[j]);
-          if constexpr (Encoding::has_bias) add_spread(j, position, up);
+          if constexpr (Encoding::has_bias)
+            add_spread(j, position.code, static_cast<std::uint32_t>(position.fraction * 16777216.0f), up);
           if (packer_.ranges_.outside(j, row[j])) [[unlikely]]
             keep_outside(i, j, row[j]);
         }
@@ -604,19 +522,21 @@ class Packer {
       kept.push_back({i, static_cast<std::int32_t>(j), code, value});
     }
 
-    /// Counts the variance of what will be read of this value where steps are not one. One draw: P (1 - P)
-    /// gap^2 with the probability P = floor(fraction 2^24) / 2^24 that is used. Sums: the estimate from the
-    /// draws.
-    void add_spread(Index j, Position position, int up) {
-      auto units = static_cast<double>(up * (Encoding::summed - up));
-      if constexpr (Encoding::summed == 1) {
-        const auto p = static_cast<std::uint64_t>(position.fraction * 16777216.0f);
-        units = static_cast<double>(p * (16777216u - p));
+    /// Counts the variance of what will be read of a value. One draw: p (2^24 - p), 2^-24 p the probability
+    /// of going up. Sums: the estimate up (k - up) from the draws. Where steps are not one, times what
+    /// belongs to the interval above level `code`.
+    void add_spread(Index j, int code, std::uint32_t p, int up) {
+      const std::uint64_t units = Encoding::summed == 1
+                                      ? std::uint64_t{p} * (16777216u - p)
+                                      : static_cast<std::uint64_t>(up * (Encoding::summed - up));
+      if (packer_.one_step()) {
+        row_spread_[j] += units;
+        return;
       }
       double scale = row_scale_;
-      if constexpr (!affine) scale = packer_.spread_scale_[j * packer_.levels_[0].count + position.code];
-      if constexpr (!affine) scale = static_cast<double>(static_cast<float>(scale));  // as vectors have it
-      row_spread_[j] += static_cast<std::uint64_t>(units * scale);
+      if constexpr (!affine)
+        scale = static_cast<double>(packer_.spread_scale_[j * packer_.levels_[0].count + code]);
+      row_spread_[j] += static_cast<std::uint64_t>(static_cast<double>(units) * scale);
     }
 
     const Packer& packer_;
@@ -634,7 +554,8 @@ class Packer {
     Buffer<std::uint64_t> row_spread_;  // and of those before, until they are counted
     Buffer<float> standardised_;
     double row_scale_ = 1.0;
-    Buffer<float> converted_;  // rows that are worked on, where the matrix has none
+    std::array<const float*, group_rows> rows_{};  // that are worked on together; null: not read yet
+    Buffer<float> converted_;                      // those of a matrix that has none
     std::optional<PilotSums> pilot_;
   };
 
@@ -646,10 +567,10 @@ class Packer {
   Isa isa_;
   Buffer<ColumnStatistics> columns_;
   ColumnLevels levels_;
-  UniformColumns uniform_;       // the levels as vectors, where they are uniform and belong to columns
-  ColumnRanges ranges_;          // values outside of these are outliers, or are moved
-  TableColumns tables_;          // or tables of few levels
-  Buffer<double> spread_scale_;  // of each interval of a column's table
+  UniformColumns uniform_;      // the levels as vectors, where they are uniform and belong to columns
+  ColumnRanges ranges_;         // values outside of these are outliers, or are moved
+  TableColumns tables_;         // or tables of few levels
+  Buffer<float> spread_scale_;  // of each interval of a column's table
 };
 
 #if ZIPML_HAS_LIBRARY

@@ -1,7 +1,6 @@
 #pragma once
 /// \file
-/// Room packing: rounding rows of float32 samples to the codes of uniform levels, and placing codes in
-/// planes: what an O(n d) packer spends its time on, in plain C++ and in the vector instructions of this
+/// Room packing: rounding rows of float32 samples to the codes of their levels: what an O(n d) packer spends its time on, in plain C++ and in the vector instructions of this
 /// machine. Codes are the same bits on all of them: they follow UniformGrid::lower and the word of (seed,
 /// row, column, draw).
 
@@ -17,7 +16,6 @@
 #include <zipml/quantization/levels.hpp>
 #if ZIPML_DEFINES
 #include <zipml/base/philox_lanes.hpp>
-#include <zipml/storage/plane_layout.hpp>
 #endif
 
 namespace zipml::inline ZIPML_ABI {
@@ -47,6 +45,10 @@ struct UniformColumns {
   UniformColumns(const Buffer<UniformGrid>& levels, int levels_of_a_column);
 
   Position lower(Index j, float x) const { return UniformGrid::lower(x, offset[j], step[j], last, snap); }
+  /// What a value of column j with this lower level adds to the spread, 2^-24 p the probability of going up.
+  std::uint64_t spread(Index /*j*/, int /*code*/, std::uint32_t p) const {
+    return std::uint64_t{p} * (16777216u - p);
+  }
 
   Buffer<float> offset;
   Buffer<float> step;
@@ -60,9 +62,20 @@ struct TableColumns {
   static constexpr int most_levels = 32;  ///< with more of them bisection is faster
 
   TableColumns() = default;
-  /// `tables` holds d times `count` increasing levels; `scales` what P (2^24 - P) of an interval is multiplied
-  /// with, d times `count`, or nothing.
-  TableColumns(const float* tables, const double* scales, Index d, int levels_of_a_column);
+  /// `tables` holds d times `count` increasing levels; `scales`, as many or none, what P (2^24 - P) of an
+  /// interval is multiplied with.
+  TableColumns(const float* tables, const Buffer<float>& scales, Index d, int levels_of_a_column);
+
+  /// LevelTable::lower.
+  Position lower(Index j, float x) const;
+  /// floor(p (2^24 - p) scale): p (2^24 - p) is exact in double, and the product is added to nothing.
+  std::uint64_t spread(Index j, int code, std::uint32_t p) const {
+    return scaled_spread(p, scales[code * padded + j]);
+  }
+  static std::uint64_t scaled_spread(std::uint32_t p, float scale) {
+    const double units = static_cast<double>(p) * static_cast<double>(16777216u - p);
+    return static_cast<std::uint64_t>(units * static_cast<double>(scale));
+  }
 
   int count = 0;
   Index padded = 0;
@@ -81,8 +94,8 @@ struct RowRounding {
 
 /// Where the values of a row went, each vector with room for round_up(d, column_piece) entries, those behind
 /// column d being anything: code of the lower level, a bit for each draw that went up (null: there is
-/// one draw, and `low` is to be its code), and `spread`, to which P (2^24 - P) is added, 2^-24 P the
-/// probability of going up (null: not wanted).
+/// one draw, and `low` is to be its code), and `spread`, to which what the levels call the spread of a value
+/// is added (null: not wanted).
 struct RoundedRow {
   std::uint8_t* low;
   std::uint8_t* ups;
@@ -95,19 +108,9 @@ struct RoundedRow {
 bool round_row(Isa isa, const float* values, Index d, Index readable, const UniformColumns& columns,
                const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
 
-/// The same for tables: codes are those of LevelTable::lower, and to `spread` is added floor(P (2^24 - P)
-/// scale) of the value's interval.
+/// The same for tables.
 bool round_row(Isa isa, const float* values, Index d, Index readable, const TableColumns& columns,
                const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out);
-
-/// Puts bits `shift` .. `shift` + width - 1 of the codes of one row into a panel of d bytes, where it is the
-/// `position`-th of the 8 / width rows: whatever they were, and leaving the other rows' as they are. width is
-/// 1, 2, 4 or 8.
-void place_codes(Isa isa, int width, const std::uint8_t* codes, Index d, int shift, int position,
-                 std::uint8_t* panel);
-/// The same of codes of 16 bits, which sums of draws need; they have no vectors.
-void place_codes(Isa isa, int width, const std::uint16_t* codes, Index d, int shift, int position,
-                 std::uint8_t* panel);
 
 #if ZIPML_DEFINES
 
@@ -122,36 +125,26 @@ ZIPML_FUNCTION UniformColumns::UniformColumns(const Buffer<UniformGrid>& levels,
   }
 }
 
-ZIPML_FUNCTION TableColumns::TableColumns(const float* tables, const double* of_intervals, Index d,
+ZIPML_FUNCTION TableColumns::TableColumns(const float* tables, const Buffer<float>& of_intervals, Index d,
                                           int levels_of_a_column)
     : count(levels_of_a_column),
       padded(round_up(d, column_piece)),
       levels(count * padded),
-      scales(of_intervals != nullptr ? count * padded : 0) {
+      scales(of_intervals.empty() ? 0 : count * padded) {
   for (Index j = 0; j < d; ++j)
     for (int k = 0; k < count; ++k) {
       levels[k * padded + j] = tables[j * count + k];
-      if (of_intervals != nullptr) scales[k * padded + j] = static_cast<float>(of_intervals[j * count + k]);
+      if (!scales.empty()) scales[k * padded + j] = of_intervals[j * count + k];
     }
 }
 
+ZIPML_FUNCTION Position TableColumns::lower(Index j, float x) const {
+  float table[most_levels];
+  for (int k = 0; k < count; ++k) table[k] = levels[k * padded + j];
+  return LevelTable{table, count}.lower(x);
+}
+
 namespace detail {
-
-/// floor(P (2^24 - P) scale): P (2^24 - P) is exact in double, and the product is not added to anything.
-inline std::uint64_t scaled_spread(std::uint32_t p, float scale) {
-  const double units = static_cast<double>(p) * static_cast<double>(16777216u - p);
-  return static_cast<std::uint64_t>(units * static_cast<double>(scale));
-}
-
-template <int W, class Code>
-void place_columns(const Code* codes, Index first, Index d, int shift, int position, std::uint8_t* panel) {
-  constexpr unsigned mask = (1u << W) - 1u;
-  const int left = position * W;
-  const unsigned others = ~(mask << left);
-  for (Index j = first; j < d; ++j)
-    panel[j] =
-        static_cast<std::uint8_t>((panel[j] & others) | ((unsigned{codes[j]} >> shift & mask) << left));
-}
 
 #if ZIPML_X86
 
@@ -161,8 +154,11 @@ struct Positions8 {
   __m256i threshold;
   __m256 fraction;
 };
-ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const float* offset, const float* step,
-                                               float last, float snap) {
+ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const UniformColumns& columns, Index j,
+                                               float* /*scale*/) {
+  const float* const offset = columns.offset.data() + j;
+  const float* const step = columns.step.data() + j;
+  const float last = columns.last, snap = columns.snap;
   const __m256 steps = _mm256_loadu_ps(step);
   __m256 t = _mm256_div_ps(_mm256_sub_ps(_mm256_loadu_ps(v), _mm256_loadu_ps(offset)), steps);
   t = _mm256_min_ps(_mm256_max_ps(t, _mm256_setzero_ps()), _mm256_set1_ps(last));
@@ -176,22 +172,71 @@ ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const float* offs
   return {low, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
 }
 
+/// The same by tables. Stores what P (2^24 - P) is to be multiplied with.
+ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const TableColumns& columns, Index j,
+                                               float* scale) {
+  const float* level = columns.levels.data() + j;
+  const bool scales = !columns.scales.empty();
+  const float* of = scales ? columns.scales.data() + j : level;
+  const Index next = columns.padded;
+  const __m256 first = _mm256_loadu_ps(level);
+  __m256 x = _mm256_loadu_ps(v);
+  x = _mm256_min_ps(_mm256_max_ps(x, first), _mm256_loadu_ps(level + (columns.count - 1) * next));
+  __m256 low = first, high = _mm256_loadu_ps(level + next), factor = _mm256_loadu_ps(of);
+  __m256i code = _mm256_setzero_si256();
+  for (int k = 1; k + 1 < columns.count; ++k) {
+    const __m256 at = _mm256_loadu_ps(level + k * next);
+    const __m256 above = _mm256_cmp_ps(at, x, _CMP_LT_OQ);
+    low = _mm256_blendv_ps(low, at, above);
+    high = _mm256_blendv_ps(high, _mm256_loadu_ps(level + (k + 1) * next), above);
+    if (scales) factor = _mm256_blendv_ps(factor, _mm256_loadu_ps(of + k * next), above);
+    code = _mm256_sub_epi32(code, _mm256_castps_si256(above));
+  }
+  _mm256_storeu_ps(scale, factor);
+  const __m256 width = _mm256_sub_ps(high, low);
+  __m256 fraction = _mm256_div_ps(_mm256_sub_ps(x, low), width);
+  fraction = _mm256_and_ps(fraction, _mm256_cmp_ps(width, _mm256_setzero_ps(), _CMP_GT_OQ));
+  return {code, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
+}
+
 /// Low bytes of four registers of dwords, in their order.
 ZIPML_INLINE_AVX2 inline __m256i low_bytes(__m256i a, __m256i b, __m256i c, __m256i d) {
   const __m256i bytes = _mm256_packus_epi16(_mm256_packus_epi32(a, b), _mm256_packus_epi32(c, d));
   return _mm256_permutevar8x32_epi32(bytes, _mm256_setr_epi32(0, 4, 1, 5, 2, 6, 3, 7));
 }
 
+/// Adds the spread of 32 values.
+ZIPML_INLINE_AVX2 inline void add_spread_avx2(const UniformColumns&, const Positions8 (&at)[4],
+                                              const float* /*scales*/, std::uint64_t* spread) {
+  for (int k = 0; k < 4; ++k) {
+    const __m256i p = at[k].threshold;
+    const __m256i q = _mm256_sub_epi32(_mm256_set1_epi32(16777216), p);
+    for (int half = 0; half < 2; ++half) {
+      const __m256i wide_p =
+          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(p) : _mm256_extracti128_si256(p, 1));
+      const __m256i wide_q =
+          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(q) : _mm256_extracti128_si256(q, 1));
+      __m256i* to = reinterpret_cast<__m256i*>(spread + 8 * k + 4 * half);
+      _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_mul_epu32(wide_p, wide_q)));
+    }
+  }
+}
+ZIPML_INLINE_AVX2 inline void add_spread_avx2(const TableColumns&, const Positions8 (&at)[4],
+                                              const float* scales, std::uint64_t* spread) {
+  alignas(32) std::uint32_t p[32];
+  for (int k = 0; k < 4; ++k) _mm256_store_si256(reinterpret_cast<__m256i*>(p + 8 * k), at[k].threshold);
+  for (int k = 0; k < 32; ++k) spread[k] += TableColumns::scaled_spread(p[k], scales[k]);
+}
+
 /// 32 columns from `j`. OneDraw says that how.draws is 1, Stochastic what how.stochastic says: constants, so
 /// that registers are not kept in memory.
-template <bool OneDraw, bool Stochastic>
-ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const UniformColumns& columns,
+template <bool OneDraw, bool Stochastic, class Columns>
+ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const Columns& columns,
                                         const ColumnRanges& ranges, const RowRounding& how,
                                         const RoundedRow& out) {
   Positions8 at[4];
-  for (int k = 0; k < 4; ++k)
-    at[k] = positions8(values + 8 * k, columns.offset.data() + j + 8 * k, columns.step.data() + j + 8 * k,
-                       columns.last, columns.snap);
+  float scales[32];
+  for (int k = 0; k < 4; ++k) at[k] = positions8(values + 8 * k, columns, j + 8 * k, scales + 8 * k);
   __m256i ups[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
                     _mm256_setzero_si256()};
   for (int t = 0; t < (OneDraw ? 1 : how.draws); ++t) {
@@ -231,99 +276,8 @@ ZIPML_TARGET_AVX2 bool round_piece_avx2(const float* values, Index j, const Unif
   *out.outside = bits_outside;
   const bool any = bits_outside != 0;
   if (out.spread == nullptr) return any;
-  for (int k = 0; k < 4; ++k) {
-    const __m256i p = at[k].threshold;
-    const __m256i q = _mm256_sub_epi32(_mm256_set1_epi32(16777216), p);
-    for (int half = 0; half < 2; ++half) {
-      const __m256i wide_p =
-          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(p) : _mm256_extracti128_si256(p, 1));
-      const __m256i wide_q =
-          _mm256_cvtepu32_epi64(half == 0 ? _mm256_castsi256_si128(q) : _mm256_extracti128_si256(q, 1));
-      __m256i* to = reinterpret_cast<__m256i*>(out.spread + 8 * k + 4 * half);
-      _mm256_storeu_si256(to, _mm256_add_epi64(_mm256_loadu_si256(to), _mm256_mul_epu32(wide_p, wide_q)));
-    }
-  }
+  add_spread_avx2(columns, at, scales, out.spread);
   return any;
-}
-
-/// Lower levels of 8 values by tables. Stores what P (2^24 - P) is to be multiplied with.
-ZIPML_INLINE_AVX2 inline Positions8 positions8(const float* v, const TableColumns& columns, Index j,
-                                               float* scale) {
-  const float* level = columns.levels.data() + j;
-  const bool scales = !columns.scales.empty();
-  const float* of = scales ? columns.scales.data() + j : level;
-  const Index next = columns.padded;
-  const __m256 first = _mm256_loadu_ps(level);
-  __m256 x = _mm256_loadu_ps(v);
-  x = _mm256_min_ps(_mm256_max_ps(x, first), _mm256_loadu_ps(level + (columns.count - 1) * next));
-  __m256 low = first, high = _mm256_loadu_ps(level + next), factor = _mm256_loadu_ps(of);
-  __m256i code = _mm256_setzero_si256();
-  for (int k = 1; k + 1 < columns.count; ++k) {
-    const __m256 at = _mm256_loadu_ps(level + k * next);
-    const __m256 above = _mm256_cmp_ps(at, x, _CMP_LT_OQ);
-    low = _mm256_blendv_ps(low, at, above);
-    high = _mm256_blendv_ps(high, _mm256_loadu_ps(level + (k + 1) * next), above);
-    if (scales) factor = _mm256_blendv_ps(factor, _mm256_loadu_ps(of + k * next), above);
-    code = _mm256_sub_epi32(code, _mm256_castps_si256(above));
-  }
-  _mm256_storeu_ps(scale, factor);
-  const __m256 width = _mm256_sub_ps(high, low);
-  __m256 fraction = _mm256_div_ps(_mm256_sub_ps(x, low), width);
-  fraction = _mm256_and_ps(fraction, _mm256_cmp_ps(width, _mm256_setzero_ps(), _CMP_GT_OQ));
-  return {code, _mm256_cvttps_epi32(_mm256_mul_ps(fraction, _mm256_set1_ps(16777216.0f))), fraction};
-}
-
-/// 32 columns from `j`, by tables.
-template <bool Stochastic>
-ZIPML_TARGET_AVX2 bool round_tables_avx2(const float* values, Index j, const TableColumns& columns,
-                                         const ColumnRanges& ranges, const RowRounding& how,
-                                         const RoundedRow& out) {
-  Positions8 at[4];
-  float scales[32];
-  for (int k = 0; k < 4; ++k) at[k] = positions8(values + 8 * k, columns, j + 8 * k, scales + 8 * k);
-  __m256i ups[4] = {_mm256_setzero_si256(), _mm256_setzero_si256(), _mm256_setzero_si256(),
-                    _mm256_setzero_si256()};
-  for (int t = 0; t < how.draws; ++t) {
-    const __m256i bit = _mm256_set1_epi32(1 << t);
-    if constexpr (Stochastic) {
-      const PhiloxPlace place(how.random, Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
-                              how.row);
-      __m256i words[4];
-      philox_words<2>(place, static_cast<std::uint32_t>(j / 4), words);
-      for (int k = 0; k < 4; ++k) {
-        const __m256i up = _mm256_cmpgt_epi32(at[k].threshold, _mm256_srli_epi32(words[k], 8));
-        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(up, bit));
-      }
-    } else {
-      for (int k = 0; k < 4; ++k) {
-        const __m256 up = _mm256_cmp_ps(at[k].fraction, _mm256_set1_ps(0.5f), _CMP_GE_OQ);
-        ups[k] = _mm256_or_si256(ups[k], _mm256_and_si256(_mm256_castps_si256(up), bit));
-      }
-    }
-  }
-  __m256i low = low_bytes(at[0].low, at[1].low, at[2].low, at[3].low);
-  const __m256i up_bits = low_bytes(ups[0], ups[1], ups[2], ups[3]);
-  if (out.ups == nullptr)
-    low = _mm256_add_epi8(low, up_bits);
-  else
-    _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.ups), up_bits);
-  _mm256_storeu_si256(reinterpret_cast<__m256i*>(out.low), low);
-  std::uint32_t outside = 0;
-  for (int k = 0; k < 4; ++k) {
-    const __m256 v = _mm256_loadu_ps(values + 8 * k);
-    const __m256 lowest = _mm256_loadu_ps(ranges.lowest.data() + j + 8 * k);
-    const __m256 highest = _mm256_loadu_ps(ranges.highest.data() + j + 8 * k);
-    const __m256 beyond =
-        _mm256_or_ps(_mm256_cmp_ps(v, lowest, _CMP_LT_OQ), _mm256_cmp_ps(v, highest, _CMP_GT_OQ));
-    outside |= static_cast<std::uint32_t>(_mm256_movemask_ps(beyond)) << (8 * k);
-  }
-  *out.outside = outside;
-  if (out.spread == nullptr) return outside != 0;
-  alignas(32) std::uint32_t thresholds[32];
-  for (int k = 0; k < 4; ++k)
-    _mm256_store_si256(reinterpret_cast<__m256i*>(thresholds + 8 * k), at[k].threshold);
-  for (int k = 0; k < 32; ++k) out.spread[k] += scaled_spread(thresholds[k], scales[k]);
-  return outside != 0;
 }
 
 /// A row in pieces of `Width` columns. Where it may not be read behind its end, its last piece is copied to
@@ -344,24 +298,6 @@ bool round_pieces(const float* values, Index d, Index readable, const RoundedRow
     }
   }
   return outside;
-}
-
-/// 32 columns at a time. The last piece begins where it fits, on columns that are placed already: placing
-/// twice is placing once.
-template <int W>
-ZIPML_TARGET_AVX2 void place_codes_avx2(const std::uint8_t* codes, Index d, int shift, int position,
-                                        std::uint8_t* panel) {
-  if (d < 32) return place_columns<W>(codes, 0, d, shift, position, panel);
-  const __m256i mask = _mm256_set1_epi8(static_cast<char>((1 << W) - 1));
-  const __m128i right = _mm_cvtsi32_si128(shift), left = _mm_cvtsi32_si128(position * W);
-  const __m256i mine = _mm256_sll_epi16(mask, left);
-  for (Index j = 0; j < d; j += 32) {
-    const Index at = (std::min)(j, d - 32);
-    const __m256i row = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(codes + at));
-    const __m256i bits = _mm256_sll_epi16(_mm256_and_si256(_mm256_srl_epi16(row, right), mask), left);
-    __m256i* const to = reinterpret_cast<__m256i*>(panel + at);
-    _mm256_storeu_si256(to, _mm256_or_si256(_mm256_andnot_si256(mine, _mm256_loadu_si256(to)), bits));
-  }
 }
 
 /// 64 columns from `j`.
@@ -434,22 +370,6 @@ ZIPML_TARGET_AVX512 bool round_piece_avx512(const float* values, Index j, const 
   return outside != 0;
 }
 
-/// 64 columns at a time, the last piece masked.
-template <int W>
-ZIPML_TARGET_AVX512 void place_codes_avx512(const std::uint8_t* codes, Index d, int shift, int position,
-                                            std::uint8_t* panel) {
-  const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
-  const __m128i right = _mm_cvtsi32_si128(shift), left = _mm_cvtsi32_si128(position * W);
-  const __m512i mine = _mm512_sll_epi16(mask, left);
-  for (Index j = 0; j < d; j += 64) {
-    const __mmask64 within = d - j < 64 ? (std::uint64_t{1} << (d - j)) - 1 : ~std::uint64_t{0};
-    const __m512i row = _mm512_maskz_loadu_epi8(within, codes + j);
-    const __m512i bits = _mm512_sll_epi16(_mm512_and_si512(_mm512_srl_epi16(row, right), mask), left);
-    const __m512i old = _mm512_maskz_loadu_epi8(within, panel + j);
-    _mm512_mask_storeu_epi8(panel + j, within, _mm512_or_si512(_mm512_andnot_si512(mine, old), bits));
-  }
-}
-
 /// f with a condition as a constant.
 template <class F>
 auto visit_bool(bool condition, const F& f) {
@@ -458,8 +378,9 @@ auto visit_bool(bool condition, const F& f) {
 
 #endif  // ZIPML_X86
 
-inline bool round_columns(const float* values, Index d, const UniformColumns& columns,
-                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+template <class Columns>
+bool round_columns(const float* values, Index d, const Columns& columns, const ColumnRanges& ranges,
+                   const RowRounding& how, const RoundedRow& out) {
   PhiloxWords words[8] = {};
   bool outside = false;
   std::fill_n(out.outside, (d + 31) / 32, 0u);
@@ -478,7 +399,7 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
     }
     out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
     if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
-    if (out.spread != nullptr) out.spread[j] += std::uint64_t{p} * (16777216u - p);
+    if (out.spread != nullptr) out.spread[j] += columns.spread(j, position.code, p);
     if (!ranges.outside(j, values[j])) continue;
     outside = true;
     out.outside[j / 32] |= 1u << (j % 32);
@@ -486,102 +407,43 @@ inline bool round_columns(const float* values, Index d, const UniformColumns& co
   return outside;
 }
 
-inline bool round_columns(const float* values, Index d, const TableColumns& columns,
-                          const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
-  PhiloxWords words[8] = {};
-  float table[TableColumns::most_levels];
-  bool outside = false;
-  std::fill_n(out.outside, (d + 31) / 32, 0u);
-  for (Index j = 0; j < d; ++j) {
-    const auto within = static_cast<std::size_t>(j % 4);
-    if (how.stochastic && within == 0)
-      for (int t = 0; t < how.draws; ++t)
-        words[t] = how.random.words(Stream::samples, how.first_draw + static_cast<std::uint32_t>(t),
-                                    static_cast<std::uint32_t>(j / 4), how.row);
-    for (int k = 0; k < columns.count; ++k) table[k] = columns.levels[k * columns.padded + j];
-    const Position position = LevelTable{table, columns.count}.lower(values[j]);
-    const auto p = static_cast<std::uint32_t>(position.fraction * 16777216.0f);
-    unsigned ups = 0;
-    for (int t = 0; t < how.draws; ++t) {
-      const bool up = how.stochastic ? words[t][within] >> 8 < p : position.fraction >= 0.5f;
-      ups |= (up ? 1u : 0u) << t;
-    }
-    out.low[j] = static_cast<std::uint8_t>(position.code + (out.ups == nullptr ? static_cast<int>(ups) : 0));
-    if (out.ups != nullptr) out.ups[j] = static_cast<std::uint8_t>(ups);
-    if (out.spread != nullptr)
-      out.spread[j] += scaled_spread(p, columns.scales[position.code * columns.padded + j]);
-    if (!ranges.outside(j, values[j])) continue;
-    outside = true;
-    out.outside[j / 32] |= 1u << (j % 32);
-  }
-  return outside;
+/// round_row() for either kind of levels. (Tables have no version in AVX-512.)
+template <class Columns>
+bool round_row_by(Isa isa, const float* values, Index d, Index readable, const Columns& columns,
+                  const ColumnRanges& ranges, const RowRounding& how, const RoundedRow& out) {
+#if ZIPML_X86
+  if (isa != Isa::scalar)
+    return visit_bool(how.draws == 1, [&](auto one_draw) {
+      return visit_bool(how.stochastic, [&](auto is_stochastic) {
+        constexpr bool one = one_draw(), random = is_stochastic();
+        if constexpr (std::is_same_v<Columns, UniformColumns>)
+          if (isa == Isa::avx512)
+            return round_pieces<64>(values, d, readable, out,
+                                    [&](const float* v, Index j, const RoundedRow& to) {
+                                      return round_piece_avx512<one, random>(v, j, columns, ranges, how, to);
+                                    });
+        return round_pieces<32>(values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
+          return round_piece_avx2<one, random>(v, j, columns, ranges, how, to);
+        });
+      });
+    });
+#endif
+  (void)isa;
+  (void)readable;
+  return round_columns(values, d, columns, ranges, how, out);
 }
 
 }  // namespace detail
 
 ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
-                              const TableColumns& columns, const ColumnRanges& ranges, const RowRounding& how,
-                              const RoundedRow& out) {
-#if ZIPML_X86
-  if (isa != Isa::scalar)
-    return detail::visit_bool(how.stochastic, [&](auto is_stochastic) {
-      constexpr bool random = is_stochastic();
-      return detail::round_pieces<32>(
-          values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
-            return detail::round_tables_avx2<random>(v, j, columns, ranges, how, to);
-          });
-    });
-#else
-  (void)isa;
-  (void)readable;
-#endif
-  return detail::round_columns(values, d, columns, ranges, how, out);
-}
-
-ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
                               const UniformColumns& columns, const ColumnRanges& ranges,
                               const RowRounding& how, const RoundedRow& out) {
-#if ZIPML_X86
-  if (isa != Isa::scalar)
-    return detail::visit_bool(how.draws == 1, [&](auto one_draw) {
-      return detail::visit_bool(how.stochastic, [&](auto is_stochastic) {
-        constexpr bool one = one_draw(), random = is_stochastic();
-        if (isa == Isa::avx512)
-          return detail::round_pieces<64>(
-              values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
-                return detail::round_piece_avx512<one, random>(v, j, columns, ranges, how, to);
-              });
-        return detail::round_pieces<32>(
-            values, d, readable, out, [&](const float* v, Index j, const RoundedRow& to) {
-              return detail::round_piece_avx2<one, random>(v, j, columns, ranges, how, to);
-            });
-      });
-    });
-#else
-  (void)isa;
-  (void)readable;
-#endif
-  return detail::round_columns(values, d, columns, ranges, how, out);
+  return detail::round_row_by(isa, values, d, readable, columns, ranges, how, out);
 }
-
-ZIPML_FUNCTION void place_codes(Isa isa, int width, const std::uint8_t* codes, Index d, int shift,
-                                int position, std::uint8_t* panel) {
-  detail::visit_width(width, [&](auto constant) {
-    constexpr int w = decltype(constant)::value;
-#if ZIPML_X86
-    if (isa == Isa::avx512) return detail::place_codes_avx512<w>(codes, d, shift, position, panel);
-    if (isa != Isa::scalar) return detail::place_codes_avx2<w>(codes, d, shift, position, panel);
-#endif
-    detail::place_columns<w>(codes, 0, d, shift, position, panel);
-  });
-  (void)isa;
-}
-
-ZIPML_FUNCTION void place_codes(Isa, int width, const std::uint16_t* codes, Index d, int shift, int position,
-                                std::uint8_t* panel) {
-  detail::visit_width(width, [&](auto constant) {
-    detail::place_columns<decltype(constant)::value>(codes, 0, d, shift, position, panel);
-  });
+ZIPML_FUNCTION bool round_row(Isa isa, const float* values, Index d, Index readable,
+                              const TableColumns& columns, const ColumnRanges& ranges, const RowRounding& how,
+                              const RoundedRow& out) {
+  return detail::round_row_by(isa, values, d, readable, columns, ranges, how, out);
 }
 
 #endif

@@ -72,7 +72,8 @@ class UniformGrid {
   static Position lower(float x, float offset, float step, float last, float snap) {
     if (step == 0.0f) return {0, 0.0f};
     // Nothing here multiplies before it adds, so that contraction into FMA cannot change a bit.
-    const float place = std::clamp((x - offset) / step, 0.0f, last);
+    // A NaN, which packing refuses but may have rounded before it looks, goes to 0: no conversion is undefined.
+    const float place = (std::min)((std::max)(0.0f, (x - offset) / step), last);
     const int code = (std::min)(static_cast<int>(place), static_cast<int>(last) - 1);
     float fraction = place - static_cast<float>(code);
     if (fraction < snap) fraction = 0.0f;
@@ -118,7 +119,7 @@ struct LevelTable {
 
   /// O(log count) by bisection. Among repeated levels the lowest code is taken.
   Position lower(float x) const {
-    const float v = std::clamp(x, values[0], values[count - 1]);
+    const float v = (std::min)((std::max)(values[0], x), values[count - 1]);  // a NaN goes to the lowest
     const float* above = std::lower_bound(values + 1, values + count - 1, v);
     const int code = static_cast<int>(above - values) - 1;
     const float low = values[code];
