@@ -1,24 +1,30 @@
 // Packs a table once, to be trained on as often as one likes. `pack --help` tells the rest.
 
+#include <algorithm>
 #include <chrono>
 #include <cstdio>
+#include <memory>
 #include <nlohmann/json.hpp>
-#include <optional>
+#include <string>
+#include <vector>
 #include <zipml/estimators/any_store.hpp>
-#include <zipml/io/npy.hpp>
+#include <zipml/io/npy_table.hpp>
 #include <zipml/io/output_file.hpp>
+#include <zipml/training/recommend.hpp>
 
 #include "program.hpp"
+#include "progress_line.hpp"
 #include "table_options.hpp"
 
 namespace {
 
 struct Options {
-  std::string file;
+  std::vector<std::string> files;
   std::string labels;  // an NPY file of them
   std::string output;
   TableOptions table;
-  int bits = 4;
+  std::string bits = "4";  // or "auto"
+  double excess = 0.01;
   std::string representation;
   std::uint64_t seed = 1;
   std::string isa;
@@ -30,75 +36,80 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-/// Samples and labels: of a table, or of NPY files, whose samples stay where they are.
-struct Input {
-  zipml::Dataset data;  // of NPY files: labels, warnings
-  zipml::MatrixView samples;
-  std::optional<zipml::NpyFile> npy;
-};
+/// Rows in memory while a table is read, before they go to the scratch file: packing needs no more of them.
+constexpr std::uint64_t kept_in_memory = std::uint64_t{64} << 20;
 
-Input open_npy(const Options& options) {
-  Input input;
-  const zipml::NpyFile& file = input.npy.emplace(options.file);
-  const zipml::Index cols = file.cols();
-  const auto place = zipml::Place{options.file};
-  if (file.rows() == 0) throw zipml::Error(place, "no data rows", "at least one", "none");
-  if (!options.labels.empty()) {
-    const zipml::NpyFile labels(options.labels);
-    if (labels.cols() != 1 || labels.rows() != file.rows())
-      throw zipml::Error(zipml::Place{options.labels}, "labels and samples differ in number",
-                         std::to_string(file.rows()) + " labels",
-                         std::to_string(labels.rows()) + " x " + std::to_string(labels.cols()));
-    input.data = labels.labels();
-    input.samples = file.matrix();
-  } else {
-    const bool first = options.table.label == "1";
-    if (!first && !options.table.label.empty() && options.table.label != std::to_string(cols))
-      throw zipml::Error(place, "the label of a matrix is its first or its last column",
-                         "--label 1 or " + std::to_string(cols) + ", or --labels FILE", options.table.label);
-    if (cols < 2)
-      throw zipml::Error(place, "no column is left beside the label",
-                         "at least one feature, or --labels FILE", "1 column");
-    input.data = file.labels(first ? 0 : cols - 1);
-    input.samples = file.columns(first ? 1 : 0, cols - 1);
-  }
-  input.data.source = options.file;
-  return input;
+zipml::Dataset load(const Options& options, ProgressLine& line) {
+  zipml::LoadOptions load = options.table.load_options();
+  load.keep_in_memory = kept_in_memory;
+  load.progress = [&](std::uint64_t done, std::uint64_t bytes) { line.show(done, bytes); };
+  const zipml::List<std::string> files(options.files.begin(), options.files.end());
+  const auto is_npy = [](const std::string& file) { return file != "-" && zipml::is_npy_file(file); };
+  if (options.labels.empty()) return zipml::load(files, load);
+  for (const std::string& file : files)
+    if (!is_npy(file))
+      throw zipml::Error(zipml::Place{file}, "--labels belong to an NPY file", "an NPY file", "another");
+  return zipml::load_npy(files, load, options.labels);
 }
 
-Input open_input(const Options& options) {
-  if (options.file != "-" && zipml::is_npy_file(options.file)) return open_npy(options);
-  if (!options.labels.empty())
-    throw zipml::Error(zipml::Place{options.file}, "--labels belong to an NPY file", "an NPY file",
-                       "another");
-  Input input;
-  input.data = load_table(options.file, options.table, "pack");
-  input.samples = input.data.features();
-  return input;
+/// Rows that tell how many of them have been read.
+class WatchedRows final : public zipml::RowReader {
+ public:
+  WatchedRows(const zipml::MatrixView& rows, ProgressLine& line) : rows_(rows), line_(line) {}
+  void read(zipml::Index first, zipml::Index count, float* out) const override {
+    rows_.read(first, count, out);
+    if (count > 1)
+      line_.show(static_cast<std::uint64_t>(first + count), static_cast<std::uint64_t>(rows_.rows));
+  }
+
+ private:
+  zipml::MatrixView rows_;
+  ProgressLine& line_;
+};
+
+zipml::Representation representation_of(const Options& options, const zipml::Dataset& data) {
+  if (!options.representation.empty()) return zipml::parse_representation(options.representation);
+  if (options.bits == "32") return {.estimator = zipml::EstimatorKind::full, .bits = 32};
+  if (options.bits != "auto") return {.bits = std::stoi(options.bits), .outliers = 0.003};
+  zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
+  wanted.fit.threads = options.table.threads;
+  wanted.fit.isa = options.isa;
+  const auto best = zipml::recommend(data, zipml::SquaredLoss{}, zipml::NoRegularizer{}, wanted);
+  std::fprintf(stderr,
+               "pack: chose %s: %.3f stored bits, predicted excess of least squares %.3g %% (%d representations "
+               "trained on %td rows)\n",
+               zipml::to_string(best.representation).c_str(), best.stored_bits, 100.0 * best.predicted_excess,
+               best.measured, best.sample_rows);
+  if (!best.met)
+    std::fprintf(stderr, "pack: %.3g %% is not met: that is the least within reach\n", 100.0 * options.excess);
+  return best.representation;
 }
 
 void run(const Options& options) {
-  zipml::Representation representation{.outliers = 0.003};
-  if (options.bits == 32)
-    representation = zipml::Representation{.estimator = zipml::EstimatorKind::full, .bits = 32};
-  else
-    representation.bits = options.bits;
-  if (!options.representation.empty()) representation = zipml::parse_representation(options.representation);
-  representation.check();
-  for (const std::string& input : {options.file, options.labels})
-    if (!input.empty() && zipml::is_same_file(options.output, input))
+  for (const std::string& input : options.files)
+    if (input != "-" && zipml::is_same_file(options.output, input))
       throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
                          "another file to write to", input);
+  if (!options.labels.empty() && zipml::is_same_file(options.output, options.labels))
+    throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
+                       "another file to write to", options.labels);
   zipml::require_writable(options.output);
 
   const auto start = Clock::now();
-  const Input input = open_input(options);
-  const zipml::Dataset& data = input.data;
+  ProgressLine reading("reading", "B", 1.0);
+  const zipml::Dataset data = load(options, reading);
+  reading.end();
+  say_warnings(data, "pack");
   const double load = seconds_since(start);
   const auto loaded = Clock::now();
+  const zipml::Representation representation = representation_of(options, data);
+  zipml::MatrixView samples_of_user = data.features();
+  ProgressLine packing("packing", "B", 4.0 * static_cast<double>(data.cols));
+  if (!data.in_memory()) samples_of_user.reader = std::make_shared<WatchedRows>(data.features(), packing);
   const zipml::AnyStore store =
-      zipml::quantize(input.samples, data.label_view(), representation,
+      zipml::quantize(samples_of_user, data.label_view(), representation,
                       {.seed = options.seed, .threads = options.table.threads, .isa = options.isa});
+  packing.end();
   const double pack = seconds_since(loaded);
   const auto packed = Clock::now();
   zipml::save_store(options.output, store);
@@ -112,6 +123,8 @@ void run(const Options& options) {
     using Json = nlohmann::ordered_json;
     Json out = {{"rows", samples.rows},
                 {"cols", samples.cols},
+                {"files", options.files.size()},
+                {"rows_in_memory", data.in_memory()},
                 {"label", data.label_name().empty() ? Json(nullptr) : Json(data.label_name())},
                 {"representation", file.representation()},
                 {"stored_bits", samples.stored_bits},
@@ -145,15 +158,19 @@ int main(int argc, char** argv) {
       "it, maps it, and needs neither the text nor memory for float32 rows."};
   app.set_version_flag("--version", std::string("pack (zipml ") + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
-  app.add_option("FILE", options.file,
-                 "LIBSVM, CSV or NPY file, - for text on standard input; a matrix in an NPY file is packed "
-                 "from where it "
-                 "lies")
+  app.add_option("FILE", options.files,
+                 "LIBSVM, CSV or NPY files, several of one kind are one table; - for text on standard input. "
+                 "Memory holds "
+                 "what is packed, never the rows: a large NPY file is read where it lies, text by way of a "
+                 "scratch file")
       ->required();
   app.add_option("--labels", options.labels, "NPY file of the labels, where FILE is one of features alone");
   app.add_option("-o,--output", options.output, "the packed file, NAME.zipml by custom")->required();
-  app.add_option("--bits", options.bits, "bits of a value: 1 to 8, or 32 for float32 rows")
-      ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}));
+  app.add_option("--bits", options.bits,
+                 "bits of a value: 1 to 8, 32 for float32 rows, or auto: the fewest that do for least squares, "
+                 "measured")
+      ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
+  app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
   app.add_option(
          "--representation", options.representation,
          "in one text: NAME:BITS[,LEVELS][,ROUNDING][,outliers=SHARE] (variance-corrected, outliers=0.003)")
@@ -167,6 +184,7 @@ int main(int argc, char** argv) {
           return std::string(error.what());
         }
       });
+  options.table.streams = true;
   options.table.add_to(app, true);
   app.add_option("--threads", options.table.threads,
                  "that read and pack; 0: all. The result does not depend on it")

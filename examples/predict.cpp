@@ -115,6 +115,7 @@ int main(int argc, char** argv) {
   app.add_flag("--json", options.json, "metrics and warnings as one JSON object on standard output");
   app.add_option("--threads", options.table.threads, "that read the file; 0: all")
       ->check(CLI::Range(0, 1024));
+  options.table.streams = true;
   options.table.add_to(app, false);
   return run_program("predict", app, argc, argv, [&] { run(options); });
 }

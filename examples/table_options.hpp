@@ -24,6 +24,8 @@ struct TableOptions {
   std::string decimal = "point";
   int first_index = 1;
   double memory_gib = 8.0;
+  std::string scratch;  // folder for rows beyond that; empty: the usual one
+  bool streams = false;  // the program can do with rows that are not in memory
   int threads = 1;
 
   /// The options of a table to train on; one that is read like the training table has no use for its columns.
@@ -73,6 +75,11 @@ struct TableOptions {
           return number && value > 0.0 && value <= 1e9 ? std::string()
                                                        : "expected a number above 0, at most 1e9: " + text;
         });
+    if (streams)
+      app.add_option("--scratch", scratch,
+                     "folder for rows that do not fit into memory, 8 bytes a value while the program runs "
+                     "($TMPDIR, else /var/tmp)")
+          ->always_capture_default(false);
   }
 
   zipml::LoadOptions load_options() const {
@@ -96,6 +103,7 @@ struct TableOptions {
     load.first_index = first_index;
     load.threads = threads;
     load.memory_limit = static_cast<std::uint64_t>(memory_gib * 1024.0 * 1024.0 * 1024.0);
+    if (streams) load.scratch = scratch.empty() ? zipml::scratch_folder() : scratch;
     return load;
   }
 
@@ -115,10 +123,14 @@ inline std::string check_seed(const std::string& text) {
   return digits && fits ? std::string() : "a whole number from 0 to 2^64 - 1: " + text;
 }
 
-/// Loads a table and says on standard error what a person should know of it.
-inline zipml::Dataset load_table(const std::string& file, const TableOptions& options, const char* program) {
-  zipml::Dataset data = zipml::load(file, options.load_options());
+/// Says on standard error what a person should know of a table.
+inline void say_warnings(const zipml::Dataset& data, const char* program) {
   for (const std::string& warning : data.warnings)
     std::fprintf(stderr, "%s: warning: %s: %s\n", program, data.source.c_str(), warning.c_str());
+}
+
+inline zipml::Dataset load_table(const std::string& file, const TableOptions& options, const char* program) {
+  zipml::Dataset data = zipml::load(file, options.load_options());
+  say_warnings(data, program);
   return data;
 }

@@ -2,6 +2,7 @@
 // The experiment itself, for one loss; each has a file of its own, so that they compile side by side.
 
 #include <chrono>
+#include <cmath>
 #include <cstdio>
 #include <span>
 #include <zipml/analysis/predict.hpp>
@@ -257,7 +258,7 @@ class Experiment {
     result.isa = zipml::name_of(zipml::active_isa(options_.isa));
     result.status = "solved";
     result.success = true;
-    result.store_bytes = static_cast<zipml::Index>(train_.values.bytes());
+    result.store_bytes = 4 * train_.rows * train_.cols;
     result.label_bytes = static_cast<zipml::Index>(train_.labels.bytes());
     result.compression = 1.0;
     judge(optimum_->weights.span(), optimum_->intercept, optimum_model(), result);
@@ -281,9 +282,11 @@ class Experiment {
     const bool lines = !options_.json && !options_.sweep;
     if (!lines) zipml::progress_bar()(event);
     if (!lines && options_.history.empty()) return;
-    EpochRecord record{event.epoch, event.seconds,   objective_(event.weights, event.intercept),
+    // Rows that are not in memory are read again for this: only when somebody wants the history.
+    const bool measures = train_.in_memory() || !options_.history.empty();
+    EpochRecord record{event.epoch, event.seconds,   measures ? objective_(event.weights, event.intercept) : NAN,
                        {},          validation_loss, {}};
-    if (optimum_) record.excess = zipml::excess(record.loss, optimum_->value, at_zero_);
+    if (optimum_ && measures) record.excess = zipml::excess(record.loss, optimum_->value, at_zero_);
     record.test_metric =
         test_metric(zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels));
     if (!options_.history.empty()) result.history.push_back(record);
@@ -297,7 +300,8 @@ class Experiment {
     if (event.epoch == 1)
       std::printf("%5s  %12s  %10s  %12s%s  %8s\n", "epoch", "loss", "excess", test_metric_name(options_),
                   validation_ ? "    validation" : "", "seconds");
-    std::printf("%5d  %12.6g", record.epoch, record.loss);
+    std::printf("%5d", record.epoch);
+    cell(measures ? std::optional<double>(record.loss) : std::nullopt, "  %12.6g", "             -");
     cell(record.excess ? std::optional<double>(100.0 * *record.excess) : std::nullopt, "  %8.4f %%",
          "           -");
     cell(record.test_metric, "  %12.6g", "             -");

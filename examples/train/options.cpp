@@ -156,6 +156,7 @@ Options parse_options(int argc, char** argv) {
 
   app.add_option("FILE", options.file, "LIBSVM or CSV file, what pack has written, - for standard input")
       ->capture_default_str();
+  options.table.streams = true;
   options.table.add_to(app, true);
   app.add_option("--test", options.test_file, "file of test rows, whose columns are matched by name");
   app.add_option("--validation", options.validation,

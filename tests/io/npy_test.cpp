@@ -2,7 +2,7 @@
 
 #include <cstring>
 #include <string>
-#include <zipml/io/npy.hpp>
+#include <zipml/io/npy_table.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
@@ -161,4 +161,70 @@ TEST_CASE("a model of a matrix predicts matrices with and without labels", "[npy
   like.predicting = false;
   CHECK(evaluate(fit.model, load(folder / "a.npy", like)).rmse < 0.3);
   CHECK_FALSE(message_of([&] { load(path, like); }).empty());
+}
+
+TEST_CASE("files that memory has no room for are read from where they lie; several are one matrix", "[npy]") {
+  const Folder folder;
+  const Index n = 5000, d = 7;
+  std::vector<float> values;
+  std::vector<double> wide, fortran;
+  for (Index i = 0; i < n; ++i)
+    for (Index j = 0; j < d; ++j) {
+      wide.push_back(j == 2 ? 1.7e9 + static_cast<double>(i % 1000) : static_cast<double>((i * 7 + j * 13) % 101) / 8.0);
+      values.push_back(static_cast<float>((i * 7 + j * 13) % 101) / 8.0f);
+    }
+  for (Index j = 0; j < d; ++j)
+    for (Index i = 0; i < n; ++i) fortran.push_back(wide[static_cast<std::size_t>(i * d + j)]);
+  const auto shape = [](Index rows) { return "(" + std::to_string(rows) + ", 7)"; };
+  const auto write = [&](const char* name, const auto& all, Index first, Index count) {
+    using T = typename std::decay_t<decltype(all)>::value_type;
+    const std::vector<T> part(all.begin() + first * d, all.begin() + (first + count) * d);
+    return folder.write(name, npy(dictionary(sizeof(T) == 4 ? native4 : native8, false, shape(count)), part));
+  };
+  const std::string whole = write("whole.npy", wide, 0, n);
+  const std::string left = write("left.npy", wide, 0, 1234), right = write("right.npy", wide, 1234, n - 1234);
+  const std::string columns = folder.write("columns.npy", npy(dictionary(native8, true, shape(n)), fortran));
+  const std::string floats = write("floats.npy", values, 0, n);
+  LoadOptions elsewhere;
+  elsewhere.keep_in_memory = 0;
+  elsewhere.scratch = folder.path();
+  for (const char* label : {"", "1", "4"}) {
+    LoadOptions options;
+    options.label = elsewhere.label = label;
+    const Dataset expected = load(whole, options);
+    CHECK(expected.offsets != nullptr);
+    for (const auto& paths : {List<std::string>{whole}, {left, right}, {columns}}) {
+      const Dataset memory = load(paths, options), mapped = load(paths, elsewhere);
+      CHECK(memory.in_memory());
+      CHECK_FALSE(mapped.in_memory());
+      Buffer<float> read(n * (d - 1));
+      mapped.features().read(0, 100, read.data());
+      mapped.features().read(100, n - 100, read.data() + 100 * (d - 1));
+      CHECK(std::equal(expected.values.begin(), expected.values.end(), memory.values.begin()));
+      CHECK(std::equal(expected.values.begin(), expected.values.end(), read.begin()));
+      CHECK(std::equal(expected.labels.begin(), expected.labels.end(), mapped.labels.begin()));
+      CHECK(expected.label_offset == mapped.label_offset);
+    }
+    const Dataset memory = load(floats, options), mapped = load(floats, elsewhere);
+    Buffer<float> read(n * (d - 1));
+    mapped.features().read(0, n, read.data());
+    CHECK(std::equal(memory.values.begin(), memory.values.end(), read.begin()));
+  }
+  elsewhere.label.clear();
+  // Labels of a file of their own; what is not finite is found when it is packed.
+  const std::string labels = folder.write("y.npy", npy(dictionary(native4, false, "(5000,)"), std::vector<float>(5000, 2.5f)));
+  const Dataset all = load_npy({floats}, elsewhere, labels);
+  CHECK(all.cols == d);
+  CHECK(all.labels[17] == 2.5f);
+  values[3001 * 7 + 2] = std::numeric_limits<float>::quiet_NaN();
+  const std::string bad = write("bad.npy", values, 0, n);
+  CHECK(holds(message_of([&] { load(bad); }), "row 3002, column 3"));
+  const Dataset unread = load(bad, elsewhere);
+  CHECK(holds(message_of([&] { quantize<4>(unread); }), "row 3002, column 3"));
+  CHECK(holds(message_of([&] { load({whole, folder.write("text.csv", "1,2\n")}); }), "one format"));
+  CHECK(holds(message_of([&] { load_npy({floats}, {}, floats); }), "5000 labels"));
+  // A file that becomes shorter while it is read is an error.
+  const Dataset cut = load(floats, elsewhere);
+  std::filesystem::resize_file(floats, 8192);
+  CHECK(holds(message_of([&] { quantize<4>(cut); }), "became shorter"));
 }

@@ -541,17 +541,20 @@ TEST_CASE("outliers bridge long gaps, and are found in any range of rows") {
 }
 
 TEST_CASE("clipping finds the shortest interval, on a stream as in memory") {
-  const Index n = 4000;
-  RowMajorMatrix a = uniform_matrix(n, 2);
-  for (Index i = 0; i < n; ++i) a(i, 1) = a(i, 1) * a(i, 1) * a(i, 1);
+  const Index n = 8192;
+  RowMajorMatrix a = uniform_matrix(n, 3);
+  for (Index i = 0; i < n; ++i) {
+    a(i, 1) = a(i, 1) * a(i, 1) * a(i, 1);
+    if (i % 8 == 0) a(i, 2) -= 10.0f;  // the values that the search probes are not like the others
+  }
   for (const double fraction : {0.0, 0.001, 0.01, 0.2}) {
     const auto memory = clipping_ranges(MatrixRef(a), fraction);
-    ClippingCollector first(2, n, fraction);
-    ClippingCollector second(2, n, fraction);
-    for (Index i = n; i-- > 0;) (i % 3 == 0 ? first : second).add(a.data() + 2 * i);
+    ClippingCollector first(3, n, fraction);
+    ClippingCollector second(3, n, fraction);
+    for (Index i = n; i-- > 0;) (i % 3 == 0 ? first : second).add(a.data() + 3 * i);
     first.merge(second);
     const auto merged = first.ranges();
-    for (Index j = 0; j < 2; ++j) {
+    for (Index j = 0; j < 3; ++j) {
       CHECK(memory[j].min == merged[j].min);
       CHECK(memory[j].max == merged[j].max);
       std::vector<float> sorted;
@@ -811,7 +814,18 @@ TEST_CASE("levels of a sample of the rows: statistics are those of all, and what
     CHECK(store.pilot.gradient[j] == Approx(gradient[static_cast<std::size_t>(j)]).margin(2e-5 * size));
 }
 
-TEST_CASE("a packed store has the same bits for any threads, instruction set and layout of the matrix",
+namespace {
+/// A source that is no matrix, whose rows another program might hold.
+struct Elsewhere {
+  MatrixView matrix;
+  Index rows() const { return matrix.rows; }
+  Index cols() const { return matrix.cols; }
+  void read(Index first, Index count, float* out) const { matrix.read(first, count, out); }
+};
+static_assert(RowSource<Elsewhere>);
+}  // namespace
+
+TEST_CASE("a packed store has the same bits for any threads, instruction set, layout of the matrix and source",
           "[many]") {
   const ManyRows& rows = many_rows();
   const LabelView labels(rows.labels);
@@ -829,6 +843,11 @@ TEST_CASE("a packed store has the same bits for any threads, instruction set and
     options.isa.clear();
     const Eigen::MatrixXf columns = Eigen::Map<const RowMajorMatrix>(rows.values.data(), rows.n, rows.d);
     CHECK(same_store(quantize<3>(columns, labels, estimator, policy, options), expected));
+    const Elsewhere source{rows.view()};
+    for (const int threads : {1, 3}) {
+      options.threads = threads;
+      CHECK(same_store(quantize<3>(rows_of(source), labels, estimator, policy, options), expected));
+    }
   };
   check(variance_corrected, uniform_levels, {.outliers = 0.003});
   check(variance_corrected, uniform_levels, {.outliers = 0.0, .pilot = 0});

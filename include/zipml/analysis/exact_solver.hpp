@@ -32,12 +32,13 @@ Eigen::MatrixXd triangular_factor(const Objective& objective, const Eigen::Vecto
   const Index width = d + 1;
   const Index piece = std::max<Index>(2 * width, 256);
   Eigen::MatrixXd work = Eigen::MatrixXd::Zero(width + piece, width);
+  MatrixRows rows(objective.features());
   for (Index first = 0; first < objective.rows(); first += piece) {
     const Index count = (std::min)(piece, objective.rows() - first);
     for (Index i = 0; i < count; ++i) {
       const double root = std::sqrt(objective.weight(first + i));
-      for (Index j = 0; j < d; ++j)
-        work(width + i, j) = root * (objective.standardised(first + i, j) - means(j));
+      const float* const row = rows(first + i);
+      for (Index j = 0; j < d; ++j) work(width + i, j) = root * (objective.standardise(row[j], j) - means(j));
       work(width + i, d) = root * (target_of(objective.loss(), objective.label(first + i)) - label_mean);
     }
     const Eigen::HouseholderQR<Eigen::MatrixXd> qr(work.topRows(width + count));
@@ -64,9 +65,11 @@ Eigen::VectorXd wide_ridge_solution(const Objective& objective, const Eigen::Vec
   const Index n = objective.rows(), d = objective.cols();
   Eigen::MatrixXd columns(d, n);  // A'
   Eigen::MatrixXd factor(n, n + 1);
+  MatrixRows rows(objective.features());
   for (Index i = 0; i < n; ++i) {
     const double root = std::sqrt(objective.weight(i));
-    for (Index j = 0; j < d; ++j) columns(j, i) = root * (objective.standardised(i, j) - means(j));
+    const float* const row = rows(i);
+    for (Index j = 0; j < d; ++j) columns(j, i) = root * (objective.standardise(row[j], j) - means(j));
     factor(i, n) = root * (target_of(objective.loss(), objective.label(i)) - label_mean);
   }
   const Eigen::HouseholderQR<Eigen::Ref<Eigen::MatrixXd>> qr(columns);  // in place
@@ -107,9 +110,11 @@ std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   Eigen::VectorXd means = Eigen::VectorXd::Zero(d);
   double label_mean = 0.0;
   double total = 0.0;  // n, as far as float weights of mean 1 are exact
+  MatrixRows rows(objective.features());
   for (Index i = 0; i < objective.rows(); ++i) {
     const double weight = objective.weight(i);
-    for (Index j = 0; j < d; ++j) means(j) += weight * objective.standardised(i, j);
+    const float* const row = rows(i);
+    for (Index j = 0; j < d; ++j) means(j) += weight * objective.standardise(row[j], j);
     label_mean += weight * target_of(objective.loss(), objective.label(i));
     total += weight;
   }

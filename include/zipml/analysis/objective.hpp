@@ -68,10 +68,12 @@ class Objective {
   double label(Index i) const { return labels_[i]; }
   /// How much row i counts.
   double weight(Index i) const { return weights_.empty() ? 1.0 : static_cast<double>(weights_[i]); }
-  /// Value (i, j) as the model sees it.
-  double standardised(Index i, Index j) const {
-    return standardization_.apply(static_cast<double>(features_(i, j)), j);
+  /// A value of column j as the model sees it.
+  double standardise(float value, Index j) const {
+    return standardization_.apply(static_cast<double>(value), j);
   }
+  /// Value (i, j) as the model sees it. Of rows that are not in memory, this reads one.
+  double standardised(Index i, Index j) const { return standardise(features_(i, j), j); }
 
   /// F at standardised weights x and intercept c.
   double operator()(std::span<const double> x, double intercept) const {

@@ -8,6 +8,7 @@
 #include <cstdint>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -40,7 +41,8 @@ class CsvLoader {
   /// For a part of the lines that `whole` reads.
   CsvLoader(LineReader& reader, const CsvLoader& whole);
 
-  Dataset load();
+  /// The rows of the reader's input, and of `more` files behind it.
+  Dataset load(std::span<const std::string> more = {});
 
   /// One record, which begins with this line.
   void add_line(std::string_view line) { add_record(record(line)); }
@@ -49,9 +51,12 @@ class CsvLoader {
   bool accepts(const List<const CsvLoader*>& parts) const {
     std::uint64_t rows = static_cast<std::uint64_t>(rows_.count());
     for (const CsvLoader* part : parts) rows += static_cast<std::uint64_t>(part->rows_.count());
-    return memory_of(rows, width(), 8) <= options_.memory_limit;
+    return !options_.scratch.empty() || memory_of(rows, width(), 8) <= room_in_memory(options_);
   }
-  void join(CsvLoader&& part, long lines_before) { rows_.join(std::move(part.rows_), lines_before); }
+  void join(CsvLoader&& part, long lines_before) {
+    rows_.join(std::move(part.rows_), lines_before);
+    make_room();
+  }
 
  private:
   struct Field {
@@ -75,7 +80,7 @@ class CsvLoader {
   const char* open_quote(std::string_view text) const;
   /// The place of `p`, which points into the record.
   Place place(const char* p) const;
-  Place place() const { return reader_.place(std::size_t{0}); }
+  Place place() const { return reader_->place(std::size_t{0}); }
 
   /// Reads the field at p, which is behind its padding, and sets p to its end: a separator, a blank before
   /// one, or the end of the record.
@@ -86,6 +91,9 @@ class CsvLoader {
 
   /// Decides whether the first line is a header, and what each column is.
   void first_line(std::string_view line);
+
+  /// Decides whether the first line of a further file repeats the header of the first one, or is a row.
+  void first_line_of_more(std::string_view line);
 
   /// A line is a header when a field of it is a name: not a number, well or badly written, and not a missing
   /// value. If it has numbers too, then it may as well be a sample with a typing error, which is worth a
@@ -115,9 +123,12 @@ class CsvLoader {
   std::string separator_name() const;
 
   [[noreturn]] void refuse_width(std::string_view text, const char* at) const;
+  /// Throws Error when `cols` for each of the rows are beyond the limit, and nothing but memory is theirs.
   void require_memory(std::uint64_t cols, std::uint64_t bytes_per_value) const;
+  /// Sends rows to the scratch file when they are more than memory has room for.
+  void make_room();
 
-  LineReader& reader_;
+  LineReader* reader_;  ///< of the file that is being read
   const LoadOptions& options_;
   const TableFormat* whole_ = nullptr;  ///< of a part: the format of the whole
   TableFormat format_;
@@ -126,6 +137,7 @@ class CsvLoader {
   std::size_t fields_ = 0;  ///< of every line, the label included
   bool trailing_ = false;   ///< every line ends in one more separator
   bool rows_begun_ = false;
+  List<std::string> names_;  ///< of the header, as they are written
   List<std::string> warnings_;
 
   std::string record_;    ///< of several lines
@@ -188,7 +200,7 @@ ZIPML_FUNCTION char find_separator(std::string_view line) {
 }
 
 ZIPML_FUNCTION CsvLoader::CsvLoader(LineReader& reader, const LoadOptions& options)
-    : reader_(reader), options_(options), rows_(format_) {
+    : reader_(&reader), options_(options), rows_(format_) {
   if (options.like) format_.like = as_table(options);
   format_.missing = options.missing;
   format_.predicting = options.predicting;
@@ -205,7 +217,7 @@ ZIPML_FUNCTION CsvLoader::CsvLoader(LineReader& reader, const LoadOptions& optio
 }
 
 ZIPML_FUNCTION CsvLoader::CsvLoader(LineReader& reader, const CsvLoader& whole)
-    : reader_(reader),
+    : reader_(&reader),
       options_(whole.options_),
       whole_(&whole.format_),
       rows_(whole.format_),
@@ -216,10 +228,10 @@ ZIPML_FUNCTION CsvLoader::CsvLoader(LineReader& reader, const CsvLoader& whole)
   rows_.begin();
 }
 
-ZIPML_FUNCTION Dataset CsvLoader::load() {
+ZIPML_FUNCTION Dataset CsvLoader::load(std::span<const std::string> more) {
   std::string_view line;
-  if (!next_data_line(reader_, line)) throw_no_data(reader_, "rows of numbers");
-  const long comments_before = reader_.comments();  // at the top they are a file's title
+  if (!next_data_line(*reader_, line)) throw_no_data(*reader_, "rows of numbers");
+  const long comments_before = reader_->comments();  // at the top they are a file's title
   separator_ = options_.separator != '\0' ? options_.separator : find_separator(line);
   if (options_.separator == '\0' && separator_ == ' ' && std::count(line.begin(), line.end(), '"') % 2 == 1)
     separator_ = ',';  // the first name goes on in the next line
@@ -230,32 +242,47 @@ ZIPML_FUNCTION Dataset CsvLoader::load() {
     throw Error(place(line.data() + line.find('\r')), "carriage return inside a line",
                 "lines that end in LF or CR LF", "CR only");
   first_line(line);
-  const long blanks_before = reader_.blanks();
+  const long blanks_before = reader_->blanks();
   if (fields_ > 1 && !format_.head.named() && comments_before > 0) {
-    const std::string& comment = reader_.comment();  // the last one
+    const std::string& comment = reader_->comment();  // the last one
     if (open_quote(comment) == nullptr && split(trimmed(comment)).size() == fields_)
       warnings_.push_back(
           quote_input(comment) +
           " was skipped as a comment, though it has as many fields as the rows: when these are "
           "the names of the columns, take the # away");
   }
-  add_lines(reader_, *this, rows_begun_ ? thread_count(options_.threads) : 1);
-  if (rows_.count() == 0) throw Error(reader_.place(), "no data", "rows of numbers after the header", "none");
+  const int threads = thread_count(options_.threads);
+  add_lines(*reader_, *this, options_, rows_begun_ ? threads : 1);
+  long comments = reader_->comments() - comments_before, blanks = reader_->blanks() - blanks_before;
+  LineReader* const first = reader_;
+  for (const std::string& path : more) {
+    LineReader next(path);
+    reader_ = &next;
+    if (!next_data_line(next, line)) continue;  // nothing is in it
+    const long title = next.comments();
+    first_line_of_more(line);
+    const long before = next.blanks();
+    add_lines(next, *this, options_, rows_begun_ ? threads : 1);
+    comments += next.comments() - title;
+    blanks += next.blanks() - before;
+  }
+  reader_ = first;
+  if (rows_.count() == 0) throw Error(reader_->place(), "no data", "rows of numbers after the header", "none");
   const CellCounts& missing = rows_.missing;
   if (options_.missing == Missing::error && missing.count > 0 && !like())
     throw Error(
-        Place{reader_.place().file, static_cast<long>(missing.line), static_cast<long>(missing.column)},
+        Place{missing.file, static_cast<long>(missing.line), static_cast<long>(missing.column)},
         describe(static_cast<std::size_t>(missing.field)) + " is missing",
         "a value, or LoadOptions::missing (--missing drop, mean or indicator)",
         rows_.count_of(missing, " missing cell"));
   const std::uint64_t slot_count = width();
-  Dataset data = rows_.take_dataset(reader_.place(), [&](Index d) {
+  Dataset data = rows_.take_dataset(reader_->place(), options_, [&](Index d) {
     if (static_cast<std::uint64_t>(d) > 2 * slot_count) require_memory(static_cast<std::uint64_t>(d), 4);
   });
-  data.source = reader_.source();
+  data.source = source_of(reader_->source(), more.size());
   data.warnings.insert(data.warnings.begin(), warnings_.begin(), warnings_.end());
-  warn_of_comments(data, reader_.comments() - comments_before);
-  if (const long blanks = reader_.blanks() - blanks_before; fields_ == 1 && blanks > 0)
+  warn_of_comments(data, comments);
+  if (fields_ == 1 && blanks > 0)
     data.warnings.push_back(std::to_string(blanks) +
                             (blanks == 1 ? " blank line was skipped" : " blank lines were skipped") +
                             ": in a table of one column a missing cell is written NA or \"\"");
@@ -289,13 +316,13 @@ ZIPML_FUNCTION std::string_view CsvLoader::record(std::string_view line) {
   record_line_ = 0;
   const char* open = open_quote(line);
   if (open == nullptr) return line;
-  record_line_ = reader_.line_number();
+  record_line_ = reader_->line_number();
   record_.assign(line);
   std::size_t begin = static_cast<std::size_t>(open - line.data());
   // From the opening quote on: whether the text behind what has been looked at is inside quotes is known.
   for (;;) {
     std::string_view more;
-    if (!reader_.next(more))
+    if (!reader_->next(more))
       throw Error(place(record_.data() + begin), "quoted field does not end", "a closing \"",
                   quote_input(std::string_view(record_).substr(begin)));
     record_ += '\n';
@@ -324,8 +351,8 @@ ZIPML_FUNCTION std::string_view CsvLoader::record(std::string_view line) {
 }
 
 ZIPML_FUNCTION Place CsvLoader::place(const char* p) const {
-  if (record_line_ == 0) return reader_.place(p);
-  Place result = reader_.place();
+  if (record_line_ == 0) return reader_->place(p);
+  Place result = reader_->place();
   result.line = record_line_;
   const char* begin = record_.data();
   for (const char* c = begin; c < p; ++c)
@@ -339,8 +366,20 @@ ZIPML_FUNCTION Place CsvLoader::place(const char* p) const {
 
 ZIPML_FUNCTION void CsvLoader::require_memory(std::uint64_t cols, std::uint64_t bytes_per_value) const {
   const auto rows = static_cast<std::uint64_t>(rows_.count());
-  const std::uint64_t bytes = memory_of(rows, cols, bytes_per_value);
+  // Elsewhere there is room for rows, but not for what goes with columns and labels.
+  const bool elsewhere = !options_.scratch.empty();
+  const std::uint64_t bytes =
+      elsewhere ? memory_of(rows, 0, 0) + memory_of(0, cols, 0) : memory_of(rows, cols, bytes_per_value);
   if (bytes > options_.memory_limit) throw_memory(place(), rows, cols, bytes, options_.memory_limit);
+}
+
+ZIPML_FUNCTION void CsvLoader::make_room() {
+  if (options_.scratch.empty() || whole_ != nullptr) return;  // of a part, the whole takes care
+  const auto rows = static_cast<std::uint64_t>(rows_.in_memory());
+  const std::uint64_t room = room_in_memory(options_);
+  if (memory_of(rows, rows_.is_spilled() ? 0 : width(), 0) + 8 * width() * rows >
+      (rows_.is_spilled() ? before_scratch(room) : room))
+    rows_.spill(options_.scratch);
 }
 
 ZIPML_FUNCTION void CsvLoader::add_record(std::string_view text) {
@@ -351,6 +390,7 @@ ZIPML_FUNCTION void CsvLoader::add_record(std::string_view text) {
                               fields.back().text.empty());
     look_at_label(fields);
   }
+  make_room();
   double* const row = rows_.add_row();
   require_memory(width(), 8);
   const TablePlan& plan = format().plan;
@@ -564,17 +604,36 @@ ZIPML_FUNCTION void CsvLoader::first_line(std::string_view line) {
       format_.head.names.push_back(field.text);
       format_.head.columns.push_back(place(field.place).column);
     }
+  names_ = format_.head.names;
   format_.head.name_apart(warnings_);
   format_.plan = like() ? plan_like(format_.head, *like(), options_, place())
                         : plan_table(format_.head, options_, place());
   for (const std::string& warning : format_.plan.warnings) warnings_.push_back(warning);
   rows_.begin();
   if (header) {  // its rows begin with the next line, which says more
-    if (next_data_line(reader_, line)) add_line(line);
+    if (next_data_line(*reader_, line)) add_line(line);
     return;
   }
   rows_begun_ = true;
   look_at_label(fields);
+  add_record(text);
+}
+
+ZIPML_FUNCTION void CsvLoader::first_line_of_more(std::string_view line) {
+  const std::string_view text = record(line);
+  if (!names_.empty()) {
+    List<Field> fields = split(text);
+    if (trailing_ && fields.size() == fields_ + 1) fields.pop_back();
+    std::size_t in_place = 0, known = 0;
+    for (std::size_t i = 0; i < fields.size(); ++i) {
+      in_place += i < names_.size() && fields[i].text == names_[i] ? 1 : 0;
+      known += std::find(names_.begin(), names_.end(), fields[i].text) != names_.end() ? 1 : 0;
+    }
+    if (in_place == names_.size() && fields.size() == names_.size()) return;
+    if (2 * known >= names_.size())
+      throw Error(place(text.data()), "the columns are not those of the first file, in their order",
+                  list_of_names(names_), quote_input(text));
+  }
   add_record(text);
 }
 
@@ -614,7 +673,7 @@ ZIPML_FUNCTION bool CsvLoader::looks_like_header(const List<Field>& fields) {
       if (name == nullptr && is_name(field.text)) name = &field;
     }
   }
-  const std::string line = "line " + std::to_string(reader_.line_number());
+  const std::string line = "line " + std::to_string(reader_->line_number());
   if (in_steps)
     warnings_.push_back(
         line + " counts " + fields.front().text + ", " + fields[1].text + ", ... " + fields.back().text +

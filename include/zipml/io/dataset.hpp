@@ -17,11 +17,12 @@ namespace zipml::inline ZIPML_ABI {
 
 /// n samples of d features with one label each, in the user's own units, but for offsets: columns and labels
 /// whose numbers are so large beside their differences that float32 would drown them, timestamps say, have
-/// lost a constant before they were rounded (base/float_offset.hpp).
+/// lost a constant before they were rounded (base/float_offset.hpp). Rows that memory has no room for are
+/// elsewhere (LoadOptions::scratch): features() reads them there.
 struct Dataset {
   Index rows = 0;
   Index cols = 0;
-  Buffer<float> values;    ///< rows x cols, row-major, no padding
+  Buffer<float> values;    ///< rows x cols, row-major, no padding; empty where there is a reader
   Buffer<float> labels;    ///< rows; NaN where a table to be predicted has none
   bool has_labels = true;  ///< false: a table without a label column
   Buffer<float> weights;   ///< rows, at least 0, as LabelView has them; empty: every row counts the same
@@ -33,7 +34,9 @@ struct Dataset {
   List<std::string> ids = {};                     ///< of the rows, where LoadOptions::id asked for them
   std::string source;          ///< file name, "-" for standard input, or the generator's name
   List<std::string> warnings;  ///< what a person should know before training on it
+  std::shared_ptr<const RowReader> reader = nullptr;  ///< of rows that are not in memory, or null
 
+  bool in_memory() const { return reader == nullptr; }
   /// Names of the features; empty when the file has none.
   const List<std::string>& column_names() const {
     static const List<std::string> none;
@@ -43,11 +46,16 @@ struct Dataset {
   std::string label_name() const { return schema ? schema->label_name : std::string(); }
 
   /// The samples as a view for the library's functions.
-  MatrixView features() const { return {values.data(), rows, cols, cols, 1, nullptr, offsets, schema}; }
+  MatrixView features() const {
+    return {values.data(), rows, cols, cols, 1, nullptr, offsets, schema, reader};
+  }
   /// The labels, and weights, for the library's functions.
   LabelView label_view() const { return {labels, label_offset, weights}; }
-  /// The samples as an Eigen matrix, without the offsets.
-  Eigen::Map<const RowMajorMatrix> matrix() const { return {values.data(), rows, cols}; }
+  /// The samples as an Eigen matrix, without the offsets. Throws Error where they are not in memory.
+  Eigen::Map<const RowMajorMatrix> matrix() const {
+    if (reader) throw Error("the samples are not in memory", "features()", "matrix()");
+    return {values.data(), rows, cols};
+  }
   /// The labels as an Eigen vector, without the offset.
   Eigen::Map<const Eigen::VectorXf> label_vector() const { return {labels.data(), rows}; }
 };

@@ -27,11 +27,39 @@ TrainTest hold_out(const Dataset& data, double fraction, std::uint64_t seed = 1)
 
 #if ZIPML_DEFINES
 
+namespace detail {
+
+/// Some rows of another reader: neighbours are read together.
+class SelectedRows final : public RowReader {
+ public:
+  SelectedRows(std::shared_ptr<const RowReader> all, std::span<const Index> rows, Index cols)
+      : all_(std::move(all)), rows_(rows.begin(), rows.end()), cols_(cols) {}
+  void read(Index first, Index count, float* out) const override {
+    for (Index k = 0; k < count;) {
+      const Index* id = rows_.data() + first + k;
+      Index together = 1;
+      while (k + together < count && id[together] == *id + together) ++together;
+      all_->read(*id, together, out + k * cols_);
+      k += together;
+    }
+  }
+
+ private:
+  std::shared_ptr<const RowReader> all_;
+  List<Index> rows_;
+  Index cols_;
+};
+
+}  // namespace detail
+
 ZIPML_FUNCTION Dataset select_rows(const Dataset& data, std::span<const Index> rows) {
   Dataset part;
   part.rows = static_cast<Index>(rows.size());
   part.cols = data.cols;
-  part.values = Buffer<float>::uninitialised(checked_product(part.rows, part.cols, "a part of the samples"));
+  if (data.reader)
+    part.reader = std::make_shared<detail::SelectedRows>(data.reader, rows, data.cols);
+  else
+    part.values = Buffer<float>::uninitialised(checked_product(part.rows, part.cols, "a part of the samples"));
   part.labels = Buffer<float>(part.rows);
   part.weights = Buffer<float>(data.weights.empty() ? 0 : part.rows);
   part.has_labels = data.has_labels;
@@ -41,7 +69,7 @@ ZIPML_FUNCTION Dataset select_rows(const Dataset& data, std::span<const Index> r
   part.source = data.source;
   Index at = 0;
   for (const Index i : rows) {
-    if (data.cols > 0)
+    if (data.cols > 0 && !data.reader)
       std::memcpy(part.values.data() + at * data.cols, data.values.data() + i * data.cols,
                   static_cast<std::size_t>(data.cols) * sizeof(float));
     if (!data.weights.empty()) part.weights[at] = data.weights[i];

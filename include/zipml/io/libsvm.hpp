@@ -23,10 +23,38 @@
 #include <zipml/io/number.hpp>
 #include <zipml/io/parallel_lines.hpp>
 #include <zipml/io/pieces.hpp>
+#include <zipml/io/scratch_file.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 namespace detail {
+
+/// A value of a sparse row as two floats: 48 bits of it.
+struct SparseEntry {
+  std::uint32_t column;
+  float high;
+  float low;
+  double value() const { return static_cast<double>(high) + static_cast<double>(low); }
+};
+
+/// Rows of sparse text whose entries stay where they are, maybe in a scratch file.
+class SparseReader final : public RowReader {
+ public:
+  /// `sizes` are the numbers of entries of the rows.
+  SparseReader(Pieces<SparseEntry> entries, Buffer<std::uint32_t> sizes, Index cols,
+               std::shared_ptr<const Buffer<double>> offsets);
+
+  void read(Index first, Index count, float* out) const override;
+
+ private:
+  static constexpr Index together = 64;  // rows between places that are known
+
+  Pieces<SparseEntry> entries_;
+  Buffer<std::uint32_t> sizes_;
+  Buffer<std::uint64_t> starts_;  // of every 64th row
+  Index cols_;
+  std::shared_ptr<const Buffer<double>> offsets_;
+};
 
 class LibsvmLoader {
  public:
@@ -34,15 +62,19 @@ class LibsvmLoader {
 
   /// For a part of the lines that `whole` reads.
   LibsvmLoader(LineReader& reader, const LibsvmLoader& whole)
-      : reader_(reader),
+      : reader_(&reader),
         limit_(whole.limit_),
         fixed_(whole.fixed_),
         first_index_(whole.first_index_),
         ignores_unseen_(whole.ignores_unseen_),
         predicting_(whole.predicting_),
+        room_(whole.room_),
+        scratch_folder_(whole.scratch_folder_),
+        is_part_(true),
         cols_(whole.cols_) {}
 
-  Dataset load();
+  /// The rows of the reader's input, and of `more` files behind it.
+  Dataset load(const LoadOptions& options, std::span<const std::string> more = {});
 
   /// One line, that is not blank.
   void add_line(std::string_view line) { add_row(line.substr(0, line.find('#'))); }
@@ -52,13 +84,7 @@ class LibsvmLoader {
   void join(LibsvmLoader&& part, long lines_before);
 
  private:
-  /// A value as two floats: 48 bits of it.
-  struct Entry {
-    std::uint32_t column;
-    float high;
-    float low;
-    double value() const { return static_cast<double>(high) + static_cast<double>(low); }
-  };
+  using Entry = SparseEntry;
   /// An index and where it is in its line. A type of ours: std::sort on std:: types may merge at link time.
   struct Found {
     std::uint64_t index;
@@ -79,7 +105,13 @@ class LibsvmLoader {
   /// once without a complaint.
   void check_duplicates(std::string_view line);
 
-  Dataset densify();
+  Dataset make_dataset(const LoadOptions& options);
+  /// Writes the rows to data.values; nothing is left here.
+  void densify(Dataset& data, Buffer<std::uint32_t>& sizes);
+  /// Throws Error when a matrix of `cols` columns and the rows that there are is beyond the limit.
+  void require_memory(std::uint64_t cols, const char* at) const;
+  /// Sends entries to the scratch file when they are more than memory has room for.
+  void make_room();
   List<std::string> take_warnings() const;
 
   static std::string_view word(const char* first, const char* end) {
@@ -91,21 +123,25 @@ class LibsvmLoader {
   [[noreturn]] void refuse_pair(const char* p, const char* end) const;
 
   [[noreturn]] void refuse_duplicate(const char* p, const char* end) const {
-    throw Error(reader_.place(p), "feature index comes twice in this line", "each index once",
+    throw Error(reader_->place(p), "feature index comes twice in this line", "each index once",
                 quote_input({p, static_cast<std::size_t>(end - p)}));
   }
 
   [[noreturn]] void refuse_value(const char* token, const char* text, const char* end) const {
     const std::string index(token, (std::min)(std::find(token, text, ':'), token + 40));
-    throw_bad_number(reader_.place(text), "value of feature " + index, word(text, end));
+    throw_bad_number(reader_->place(text), "value of feature " + index, word(text, end));
   }
 
-  LineReader& reader_;
+  LineReader* reader_;  ///< of the file that is being read
   std::uint64_t limit_;
   std::uint64_t fixed_;  ///< number of features asked for, 0 for none
   std::uint64_t first_index_ = 1;
   bool ignores_unseen_ = false;  ///< indices that the training table has not
   bool predicting_ = false;
+  std::uint64_t room_ = 0;  ///< bytes of rows that memory has room for
+  std::string scratch_folder_;
+  bool is_part_ = false;
+  std::shared_ptr<ScratchFile> scratch_;
   std::shared_ptr<const Schema> like_;
   int threads_ = 1;
   std::uint64_t cols_ = 0;
@@ -134,7 +170,7 @@ class LibsvmLoader {
 /// Errors, with file, line and column: anything else in the text, among it several labels per line; no sample;
 /// no feature; a result that would exceed options.memory_limit.
 inline Dataset load_libsvm(LineReader& reader, const LoadOptions& options = {}) {
-  return detail::LibsvmLoader(reader, options).load();
+  return detail::LibsvmLoader(reader, options).load(options);
 }
 
 /// Loads a LIBSVM file; "-" is standard input.
@@ -148,12 +184,14 @@ inline Dataset load_libsvm(const std::string& path, const LoadOptions& options =
 namespace detail {
 
 ZIPML_FUNCTION LibsvmLoader::LibsvmLoader(LineReader& reader, const LoadOptions& options)
-    : reader_(reader),
+    : reader_(&reader),
       limit_(options.memory_limit),
       fixed_(static_cast<std::uint64_t>(options.columns)),
       first_index_(static_cast<std::uint64_t>(options.first_index)),
       ignores_unseen_(options.like != nullptr),
       predicting_(options.predicting),
+      room_(room_in_memory(options)),
+      scratch_folder_(options.scratch),
       like_(options.like),
       threads_(thread_count(options.threads)) {
   if (options.columns < 0 || fixed_ > highest_index)
@@ -184,22 +222,34 @@ ZIPML_FUNCTION LibsvmLoader::LibsvmLoader(LineReader& reader, const LoadOptions&
   cols_ = fixed_;
 }
 
-ZIPML_FUNCTION Dataset LibsvmLoader::load() {
+ZIPML_FUNCTION Dataset LibsvmLoader::load(const LoadOptions& options, std::span<const std::string> more) {
   std::string_view line;
-  if (next_data_line(reader_, line)) add_line(line);  // it may have been looked at, and held back
-  const long title = reader_.comments();
-  add_lines(reader_, *this, threads_);
-  const long comments = reader_.comments() - title;
-  if (rows_ == 0) throw_no_data(reader_, "lines of label index:value ...");
+  if (next_data_line(*reader_, line)) add_line(line);  // it may have been looked at, and held back
+  const long title = reader_->comments();
+  add_lines(*reader_, *this, options, threads_);
+  long comments = reader_->comments() - title;
+  LineReader* const first = reader_;
+  for (const std::string& path : more) {
+    LineReader next(path);
+    reader_ = &next;
+    if (!next_data_line(next, line)) continue;  // nothing is in it
+    const long before = next.comments();
+    add_line(line);
+    add_lines(next, *this, options, threads_);
+    comments += next.comments() - before;
+  }
+  reader_ = first;
+  if (rows_ == 0) throw_no_data(*reader_, "lines of label index:value ...");
   if (too_wide_ > 0 && !ignores_unseen_)
     throw Error(std::move(wide_place_),
                 std::to_string(too_wide_) + (too_wide_ == 1 ? " line has" : " lines have") +
                     " a feature index that is too large, the first one here",
                 "at most " + std::to_string(fixed_) + " features", wide_index_);
   if (cols_ == 0)
-    throw Error(reader_.place(), "no features", "index:value on at least one line",
+    throw Error(reader_->place(), "no features", "index:value on at least one line",
                 std::to_string(rows_) + (rows_ == 1 ? " label only" : " labels only"));
-  Dataset data = densify();
+  Dataset data = make_dataset(options);
+  data.source = source_of(reader_->source(), more.size());
   warn_of_comments(data, comments);
   if (!like_) warn_of_order(data);
   return data;
@@ -211,7 +261,7 @@ ZIPML_FUNCTION bool LibsvmLoader::accepts(const List<const LibsvmLoader*>& parts
     rows += part->rows_;
     cols = (std::max)(cols, part->cols_);
   }
-  return memory_of(rows, cols, 4) <= limit_;
+  return !scratch_folder_.empty() || memory_of(rows, cols, 4) <= limit_;
 }
 
 ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
@@ -227,6 +277,23 @@ ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
   entries_.append(std::move(part.entries_));
   labels_.append(std::move(part.labels_));
   row_sizes_.append(std::move(part.row_sizes_));
+  make_room();
+}
+
+ZIPML_FUNCTION void LibsvmLoader::require_memory(std::uint64_t cols, const char* at) const {
+  // Elsewhere there is room for rows, but not for what goes with columns and labels.
+  const std::uint64_t bytes = scratch_folder_.empty() ? memory_of(rows_, cols, 4)
+                                                      : memory_of(rows_, 0, 0) + memory_of(0, cols, 0);
+  if (bytes <= limit_) return;
+  throw_memory(at == nullptr ? reader_->place(std::size_t{0}) : reader_->place(at), rows_, cols, bytes, limit_);
+}
+
+ZIPML_FUNCTION void LibsvmLoader::make_room() {
+  if (scratch_folder_.empty() || is_part_) return;  // of a part, the whole takes care
+  const std::uint64_t room = scratch_ ? before_scratch(room_) : room_;
+  if (entries_.in_memory() * sizeof(Entry) <= room) return;
+  if (!scratch_) scratch_ = std::make_shared<ScratchFile>(scratch_folder_);
+  entries_.spill(scratch_, 1);
 }
 
 ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
@@ -244,8 +311,8 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
   p = after;
 
   ++rows_;
-  if (const std::uint64_t bytes = memory_of(rows_, cols_, 4); bytes > limit_)
-    throw_memory(reader_.place(std::size_t{0}), rows_, cols_, bytes, limit_);
+  require_memory(cols_, nullptr);
+  if (rows_ % 1024 == 0) make_room();
   std::uint32_t stored = 0;
   std::uint64_t previous = 0;
   bool sorted = true, too_wide = false, first = true;
@@ -272,7 +339,7 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
       } else if (!too_wide) {
         too_wide = true;
         if (too_wide_++ == 0) {
-          wide_place_ = reader_.place(token);
+          wide_place_ = reader_->place(token);
           wide_index_ = "index " + std::string(token, (std::min)(p, token + 40));
         }
       }
@@ -302,11 +369,10 @@ ZIPML_FUNCTION void LibsvmLoader::add_row(std::string_view line) {
 
 ZIPML_FUNCTION void LibsvmLoader::widen(std::uint64_t index, const char* token, const char* token_end) {
   if (index > highest_index)
-    throw Error(reader_.place(token), "feature index is too large",
+    throw Error(reader_->place(token), "feature index is too large",
                 "at most " + std::to_string(highest_index),
                 quote_input({token, static_cast<std::size_t>(token_end - token)}));
-  if (const std::uint64_t bytes = memory_of(rows_, index, 4); bytes > limit_)
-    throw_memory(reader_.place(token), rows_, index, bytes, limit_);
+  require_memory(index, token);
   cols_ = index;
 }
 
@@ -342,11 +408,10 @@ ZIPML_FUNCTION List<std::string> LibsvmLoader::take_warnings() const {
   return warnings;
 }
 
-ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
+ZIPML_FUNCTION Dataset LibsvmLoader::make_dataset(const LoadOptions& options) {
   Dataset data;
   data.rows = static_cast<Index>(rows_);
   data.cols = static_cast<Index>(cols_);
-  data.source = reader_.source();
   data.warnings = take_warnings();
   if (like_) {
     data.schema = like_;
@@ -389,6 +454,17 @@ ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
   while (++at < data.rows) survey.wants_row(at);  // rows of zeros at the end
   data.offsets = survey.offsets(
       [&](Index j, double merged) { warn_of_merging(data, data.schema->describe(j), merged); });
+  const std::uint64_t bytes = memory_of(rows_, cols_, 4);
+  if (!scratch_ && (scratch_folder_.empty() || bytes <= room_)) {
+    densify(data, sizes);
+    return data;
+  }
+  data.reader = std::make_shared<SparseReader>(std::move(entries_), std::move(sizes), data.cols, data.offsets);
+  say_where_rows_are(data, options, bytes, scratch_ ? scratch_->folder().c_str() : "");
+  return data;
+}
+
+ZIPML_FUNCTION void LibsvmLoader::densify(Dataset& data, Buffer<std::uint32_t>& sizes) {
   const Buffer<double>* const offsets = data.offsets.get();
   data.values = Buffer<float>(checked_product(data.rows, data.cols, "the sample matrix"));
   if (offsets)
@@ -404,17 +480,54 @@ ZIPML_FUNCTION Dataset LibsvmLoader::densify() {
       --*left;
     }
   });
-  return data;
+}
+
+ZIPML_FUNCTION SparseReader::SparseReader(Pieces<SparseEntry> entries, Buffer<std::uint32_t> sizes, Index cols,
+                                          std::shared_ptr<const Buffer<double>> offsets)
+    : entries_(std::move(entries)),
+      sizes_(std::move(sizes)),
+      starts_(sizes_.size() / together + 1),
+      cols_(cols),
+      offsets_(std::move(offsets)) {
+  entries_.index();
+  std::uint64_t sum = 0;
+  for (Index i = 0; i < sizes_.size(); ++i) {
+    if (i % together == 0) starts_[i / together] = sum;
+    sum += sizes_[i];
+  }
+}
+
+ZIPML_FUNCTION void SparseReader::read(Index first, Index count, float* out) const {
+  std::uint64_t place = starts_[first / together];
+  for (Index i = first / together * together; i < first; ++i) place += sizes_[i];
+  constexpr std::uint64_t most = 65536;  // entries at a time
+  Buffer<SparseEntry> entries;
+  for (Index i = first; i < first + count;) {
+    std::uint64_t size = sizes_[i];
+    Index end = i + 1;
+    while (end < first + count && size + sizes_[end] <= most) size += sizes_[end++];
+    if (entries.size() < static_cast<Index>(size))
+      entries = Buffer<SparseEntry>::uninitialised(static_cast<Index>((std::max)(size, most / 64)));
+    entries_.read(static_cast<std::size_t>(place), static_cast<std::size_t>(size), entries.data());
+    place += size;
+    const SparseEntry* entry = entries.data();
+    for (; i < end; ++i, out += cols_) {
+      for (Index j = 0; j < cols_; ++j)  // what a row leaves out is 0
+        out[j] = offsets_ && (*offsets_)[j] != 0.0 ? static_cast<float>(-(*offsets_)[j]) : 0.0f;
+      for (std::uint32_t k = 0; k < sizes_[i]; ++k, ++entry)
+        out[entry->column] = offsets_ ? static_cast<float>(entry->value() - (*offsets_)[entry->column]) : entry->high;
+    }
+  }
 }
 
 ZIPML_FUNCTION void LibsvmLoader::refuse_label(const char* p, const char* end) const {
   const std::string_view text = word(p, end);
   if (text.find(':') != std::string_view::npos)
-    throw Error(reader_.place(p), "line has no label", "a label before the features", quote_input(text));
+    throw Error(reader_->place(p), "line has no label", "a label before the features", quote_input(text));
   if (text.find(',') != std::string_view::npos)
-    throw Error(reader_.place(p), "line has several labels or a decimal comma", "one label",
+    throw Error(reader_->place(p), "line has several labels or a decimal comma", "one label",
                 quote_input(text));
-  throw_bad_number(reader_.place(p), "label", text);
+  throw_bad_number(reader_->place(p), "label", text);
 }
 
 ZIPML_FUNCTION void LibsvmLoader::refuse_pair(const char* p, const char* end) const {
@@ -422,14 +535,14 @@ ZIPML_FUNCTION void LibsvmLoader::refuse_pair(const char* p, const char* end) co
   const std::size_t colon = text.find(':');
   const std::string_view index = text.substr(0, colon);
   if (index == "qid")
-    throw Error(reader_.place(p), "query id behind a feature", "qid: next to the label", quote_input(text));
+    throw Error(reader_->place(p), "query id behind a feature", "qid: next to the label", quote_input(text));
   if (colon == std::string_view::npos)
-    throw Error(reader_.place(p), "feature has no colon", "index:value", quote_input(text));
-  if (index.empty()) throw Error(reader_.place(p), "feature has no index", "index:value", quote_input(text));
+    throw Error(reader_->place(p), "feature has no colon", "index:value", quote_input(text));
+  if (index.empty()) throw Error(reader_->place(p), "feature has no index", "index:value", quote_input(text));
   if (std::all_of(index.begin(), index.end(), is_digit))
-    throw Error(reader_.place(p), "feature index is zero",
+    throw Error(reader_->place(p), "feature index is zero",
                 "1 or more (or LoadOptions::first_index 0, --first-index 0)", quote_input(index));
-  throw Error(reader_.place(p), "feature index is not a whole number", "digits before the colon",
+  throw Error(reader_->place(p), "feature index is not a whole number", "digits before the colon",
               quote_input(text));
 }
 

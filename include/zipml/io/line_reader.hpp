@@ -4,6 +4,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdint>
 #include <cstdio>
 #include <cstring>
 #include <memory>
@@ -13,6 +14,9 @@
 #include <utility>
 
 #include <zipml/base/error.hpp>
+#if ZIPML_DEFINES
+#include <filesystem>
+#endif
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -68,6 +72,10 @@ class LineReader {
   long blanks() const { return blanks_; }
   void count_blank() { ++blanks_; }
 
+  /// Bytes that have been delivered, and those of the file; 0 where they are not known (a pipe).
+  std::uint64_t bytes_read() const { return passed_ + begin_; }
+  std::uint64_t bytes() const { return bytes_; }
+
   /// Number of the last line, from 1; 0 before the first.
   long line_number() const { return number_; }
 
@@ -111,6 +119,8 @@ class LineReader {
   std::size_t capacity_ = 0;
   const char* data_ = nullptr;
   std::size_t begin_ = 0;  ///< of the bytes not yet delivered
+  std::uint64_t passed_ = 0;  ///< bytes that the buffer has held before
+  std::uint64_t bytes_ = 0;
   std::size_t end_ = 0;
   std::string_view line_;
   long number_ = 0;
@@ -146,6 +156,9 @@ ZIPML_FUNCTION LineReader::LineReader(const std::string& path)
     owned_.reset(std::fopen(path.c_str(), "rb"));
     if (!owned_) throw Error(Place{name_}, "cannot open: " + std::generic_category().message(errno));
     file_ = owned_.get();
+    std::error_code unknown;
+    const std::uintmax_t size = std::filesystem::file_size(path, unknown);
+    if (!unknown) bytes_ = size;
   }
   capacity_ = std::size_t{1} << 18;
   buffer_.reset(new char[capacity_]);
@@ -186,6 +199,7 @@ ZIPML_FUNCTION std::string_view LineReader::lines_ahead(std::size_t bytes) {
     buffer_ = std::move(larger);
     data_ = buffer_.get();
     capacity_ = bytes;
+    passed_ += begin_;
     end_ -= std::exchange(begin_, 0);
   }
   while (end_ - begin_ < bytes && refill_ahead()) {
@@ -233,6 +247,7 @@ ZIPML_FUNCTION bool LineReader::refill_ahead() {
     std::memmove(buffer_.get(), data_ + begin_, pending);
   }
   data_ = buffer_.get();
+  passed_ += begin_;
   begin_ = 0;
   end_ = pending;
   for (;;) {

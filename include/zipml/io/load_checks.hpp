@@ -49,6 +49,24 @@ inline constexpr const char* sorted_labels_warning =
     "head or "
     "the tail of this file is no fair test set: shuffle the lines before splitting it by position";
 
+/// Bytes of rows that are kept in memory, counted as memory_of() does.
+inline std::uint64_t room_in_memory(const LoadOptions& options) {
+  return (std::min)(options.memory_limit, options.keep_in_memory);
+}
+/// Of rows that go to a scratch file, the bytes of those which wait for that in memory: 32 MiB, or `room` where
+/// that is less, but 1 MiB at least.
+inline std::uint64_t before_scratch(std::uint64_t room) {
+  return std::clamp(room, std::uint64_t{1} << 20, std::uint64_t{32} << 20);
+}
+
+/// What stands for several files: "a.csv and 2 more".
+inline std::string source_of(const std::string& first, std::size_t more) {
+  return more == 0 ? first : first + " and " + std::to_string(more) + " more";
+}
+
+/// What a loader says when the limit has sent rows to a scratch file.
+void say_where_rows_are(Dataset& data, const LoadOptions& options, std::uint64_t bytes, const char* folder);
+
 inline void warn_of_order(Dataset& data) {
   if (labels_sorted_in_blocks(std::as_const(data.labels).span()))
     data.warnings.emplace_back(sorted_labels_warning);
@@ -103,6 +121,18 @@ ZIPML_FUNCTION bool labels_sorted_in_blocks(std::span<const float> labels) {
 }
 
 namespace detail {
+
+ZIPML_FUNCTION void say_where_rows_are(Dataset& data, const LoadOptions& options, std::uint64_t bytes,
+                                       const char* folder) {
+  if (options.keep_in_memory <= options.memory_limit) return;  // was asked for
+  std::string text = std::to_string(data.rows) + " rows would take ";
+  text += bytes_in_words(static_cast<double>(bytes));
+  text += " in memory, and the limit is ";
+  text += bytes_in_words(static_cast<double>(options.memory_limit));
+  text += ": they are read from a scratch file in ";
+  text += folder;
+  data.warnings.push_back(text);
+}
 
 ZIPML_FUNCTION void warn_of_comments(Dataset& data, long comments) {
   if (comments > 0)

@@ -3,6 +3,7 @@
 /// Room io: what a user may say of a file that is loaded.
 
 #include <cstdint>
+#include <functional>
 #include <memory>
 #include <string>
 
@@ -34,6 +35,16 @@ struct LoadOptions {
   /// `bytes_per_column` for what training keeps of each column.
   std::uint64_t memory_limit = std::uint64_t{8} << 30;
   static constexpr std::uint64_t bytes_per_column = 256;
+  /// Folder for a file without a name that rows go to when they would take more than `memory_limit`, or
+  /// `keep_in_memory`: scratch_folder(), say. They are read from there then, wherever Dataset::features() goes,
+  /// and never are in memory as a whole. 8 bytes a value of a table, 12 a nonzero of LIBSVM text, on that disk.
+  /// Empty: none, such a table is an Error.
+  std::string scratch = {};
+  /// Bytes of rows, counted like memory_limit, from which on they go to the scratch file.
+  std::uint64_t keep_in_memory = ~std::uint64_t{0};
+  /// Called from time to time while text is read, with the bytes that are done and those of the file, 0 where
+  /// nobody knows (a pipe).
+  std::function<void(std::uint64_t done, std::uint64_t bytes)> progress = {};
   Index columns = 0;  ///< number of features that the file must fit (test files); 0: as many as it has
 
   std::string label = {};          ///< CSV: name of the label column, or its number from 1; empty: the last

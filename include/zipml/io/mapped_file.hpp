@@ -46,6 +46,9 @@ class MappedFile {
   /// Tells the system that all of it will be read from its beginning to its end.
   void expect_reading() const;
 
+  /// Lets go of the memory of what has been read; the system reads it again where it is touched again.
+  void give_back() const;
+
   /// Throws Error when a part of the file was lost while it was mapped.
   void require_intact() const;
 
@@ -204,6 +207,10 @@ ZIPML_FUNCTION void MappedFile::expect_reading() const {
   if (is_mapped()) madvise(const_cast<std::uint8_t*>(data_), static_cast<std::size_t>(size_), MADV_WILLNEED);
 }
 
+ZIPML_FUNCTION void MappedFile::give_back() const {
+  if (is_mapped()) madvise(const_cast<std::uint8_t*>(data_), static_cast<std::size_t>(size_), MADV_DONTNEED);
+}
+
 ZIPML_FUNCTION void MappedFile::require_intact() const {
   if (is_mapped() && detail::mappings().places[slot_].broken)
     throw Error(Place{path_}, "the file became shorter, or cannot be read any more, while it was in use",
@@ -227,6 +234,7 @@ ZIPML_FUNCTION MappedFile::MappedFile(const std::string& path, bool) : path_(pat
 }
 ZIPML_FUNCTION MappedFile::~MappedFile() = default;
 ZIPML_FUNCTION void MappedFile::expect_reading() const {}
+ZIPML_FUNCTION void MappedFile::give_back() const {}
 ZIPML_FUNCTION void MappedFile::require_intact() const {}
 
 #endif

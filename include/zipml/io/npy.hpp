@@ -35,13 +35,20 @@ class NpyFile {
  public:
   /// Maps the file and reads its header. Throws Error, which names the file, where it is none, is cut short,
   /// has another number of bytes than its shape says, or holds what is neither float32 nor double.
-  explicit NpyFile(const std::string& path);
+  explicit NpyFile(const std::string& path) : NpyFile(path, true) {}
+  /// Without `offsets`, doubles that float32 would drown in are not looked for, and nothing but the header
+  /// is read.
+  NpyFile(const std::string& path, bool offsets);
 
   Index rows() const { return view_.rows; }
   Index cols() const { return view_.cols; }  ///< 1 of a vector
   bool is_double() const { return view_.doubles != nullptr; }
   /// The values, as long as this or a copy lives.
-  MatrixView matrix() const { return view_; }
+  const MatrixView& matrix() const { return view_; }
+  /// Throws Error when a part of the file was lost while it was mapped.
+  void require_intact() const { file_->require_intact(); }
+  /// Lets the system forget what has been read: it is read again where it is used again.
+  void give_back() const { file_->give_back(); }
   /// Columns [first, first + count) of them.
   MatrixView columns(Index first, Index count) const;
   /// Column j as labels are, less an offset where float32 would drown them: a Dataset of labels alone, whose
@@ -55,11 +62,6 @@ class NpyFile {
 
 /// Whether a file begins as NPY files do; false when it cannot be read.
 bool is_npy_file(const std::string& path);
-
-/// Copies an NPY file into a Dataset: the label is column LoadOptions::label (a number from 1), else the last
-/// one; with LoadOptions::like and as many columns as that has features there is none. Columns have no names.
-/// Throws Error for options that a table of numbers has no use for, and as NpyFile.
-Dataset load_npy(const std::string& path, const LoadOptions& options = {});
 
 #if ZIPML_DEFINES
 
@@ -173,7 +175,7 @@ class NpyHeader {
 
 }  // namespace detail
 
-ZIPML_FUNCTION NpyFile::NpyFile(const std::string& path) : file_(std::make_shared<const MappedFile>(path)) {
+ZIPML_FUNCTION NpyFile::NpyFile(const std::string& path, bool offsets) : file_(std::make_shared<const MappedFile>(path)) {
   const std::span<const std::uint8_t> bytes = file_->bytes();
   const auto fail = [&](const std::string& what, const std::string& expected, const std::string& got) {
     throw Error(Place{path}, what, expected, got);
@@ -216,7 +218,7 @@ ZIPML_FUNCTION NpyFile::NpyFile(const std::string& path) : file_(std::make_share
     view_.data = reinterpret_cast<const float*>(data);
   } else {
     view_.doubles = reinterpret_cast<const double*>(data);
-    view_.offsets = detail::offsets_of(view_);
+    if (offsets) view_.offsets = detail::offsets_of(view_);
   }
 }
 
@@ -250,80 +252,6 @@ ZIPML_FUNCTION Dataset NpyFile::labels(Index j) const {
 
 ZIPML_FUNCTION bool is_npy_file(const std::string& path) {
   return detail::begins_with(path, detail::npy_magic, sizeof detail::npy_magic);
-}
-
-ZIPML_FUNCTION Dataset load_npy(const std::string& path, const LoadOptions& options) {
-  const auto refuse = [&](bool given, const char* name) {
-    if (given)
-      throw Error(Place{path}, std::string(name) + " does not apply to an NPY file", "a CSV file",
-                  "a matrix of numbers");
-  };
-  refuse(!options.use.empty(), "LoadOptions::use (--columns)");
-  refuse(!options.ignore.empty(), "LoadOptions::ignore (--ignore)");
-  refuse(!options.categorical.empty(), "LoadOptions::categorical (--categorical)");
-  refuse(!options.id.empty(), "LoadOptions::id (--id)");
-  refuse(!options.weights.empty(), "LoadOptions::weights (--weights)");
-  refuse(options.missing != Missing::error, "LoadOptions::missing (--missing)");
-  const NpyFile file(path);
-  const Index cols = file.cols();
-  if (file.rows() == 0) throw Error(Place{path}, "no data rows", "at least one", "none");
-  const std::uint64_t bytes =
-      detail::memory_of(static_cast<std::uint64_t>(file.rows()), static_cast<std::uint64_t>(cols), 4);
-  if (bytes > options.memory_limit)
-    detail::throw_memory(Place{path}, static_cast<std::uint64_t>(file.rows()),
-                         static_cast<std::uint64_t>(cols), bytes, options.memory_limit);
-  Index label = cols - 1;
-  if (!options.label.empty()) {
-    std::size_t number = 0;
-    const char* const end = options.label.data() + options.label.size();
-    const auto [stop, error] = std::from_chars(options.label.data(), end, number);
-    if (error != std::errc{} || stop != end || number < 1 || static_cast<Index>(number) > cols)
-      throw Error(Place{path}, "label column is out of range", "1 to " + std::to_string(cols),
-                  quote_input(options.label));
-    label = static_cast<Index>(number) - 1;
-  } else if (options.like && options.predicting && options.like->cols == cols) {
-    label = -1;
-  }
-  const Index features = label < 0 ? cols : cols - 1;
-  const Index wanted = options.like ? options.like->cols : options.columns;
-  if (wanted > 0 && features != wanted)
-    throw Error(Place{path}, "wrong number of columns", std::to_string(wanted) + " features",
-                std::to_string(features));
-  if (features == 0)
-    throw Error(Place{path}, "no column is left beside the label", "at least one feature", "1 column");
-
-  Dataset data;
-  if (label >= 0) {
-    data = file.labels(label);
-    for (Index i = 0; i < data.rows; ++i)
-      if (!options.predicting && !detail::all_finite(data.labels.data() + i, 1))
-        throw Error(Place{path}, "the label is not finite", "a number",
-                    number_text(data.labels[i]) + " in row " + std::to_string(i + 1));
-  } else {
-    data.labels = Buffer<float>(file.rows());
-    std::fill(data.labels.begin(), data.labels.end(), std::numeric_limits<float>::quiet_NaN());
-    data.has_labels = false;
-  }
-  data.rows = file.rows();
-  data.cols = features;
-  data.source = path;
-  data.values = Buffer<float>::uninitialised(checked_product(data.rows, features, "the sample matrix"));
-  const MatrixView& view = file.matrix();
-  for (Index i = 0; i < data.rows; ++i) {
-    float* const out = data.values.data() + i * features;
-    for (Index j = 0, k = 0; j < cols; ++j)
-      if (j != label) out[k++] = view(i, j);
-  }
-  require_finite(data.features(), path.c_str());
-  if (view.offsets) {
-    auto offsets = std::make_shared<Buffer<double>>(features);
-    for (Index j = 0, k = 0; j < cols; ++j)
-      if (j != label) (*offsets)[k++] = view.offset(j);
-    data.offsets = std::move(offsets);
-  }
-  data.schema = options.like ? options.like : schema_or_unnamed(nullptr, features);
-  detail::warn_of_order(data);
-  return data;
 }
 
 #endif

@@ -15,6 +15,7 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/thread_team.hpp>
 #include <zipml/io/line_reader.hpp>
+#include <zipml/io/load_options.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
 
@@ -31,7 +32,10 @@ concept ForkedRows = requires(R rows, const R& whole, LineReader& reader, const 
 /// Adds all data lines that are left in `reader` to `rows`. The same rows, or the same Error, for any number
 /// of threads. O(text / threads); 2 MiB of text for each thread are in memory at a time.
 template <ForkedRows Rows>
-void add_lines(LineReader& reader, Rows& rows, int threads) {
+void add_lines(LineReader& reader, Rows& rows, const LoadOptions& options, int threads) {
+  const auto tell = [&] {
+    if (options.progress) options.progress(reader.bytes_read(), reader.bytes());
+  };
   constexpr std::size_t bytes_of_a_part = std::size_t{2} << 20, worth_sharing = std::size_t{1} << 16;
   struct Part {
     Part(const LineReader& whole, std::string_view text, const Rows& format)
@@ -73,9 +77,14 @@ void add_lines(LineReader& reader, Rows& rows, int threads) {
       rows.join(std::move(part->rows), reader.line_number());
       reader.pass_over(part->bytes, part->reader);
     }
+    tell();
   }
   std::string_view line;
-  while (next_data_line(reader, line)) rows.add_line(line);
+  for (long count = 1; next_data_line(reader, line); ++count) {
+    rows.add_line(line);
+    if (count % 4096 == 0) tell();
+  }
+  tell();
 }
 
 }  // namespace zipml::inline ZIPML_ABI::detail

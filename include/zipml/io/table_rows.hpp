@@ -20,7 +20,10 @@
 #include <zipml/io/load_options.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/pieces.hpp>
+#include <zipml/io/load_checks.hpp>
+#include <zipml/io/scratch_file.hpp>
 #include <zipml/io/table_plan.hpp>
+#include <zipml/io/table_reader.hpp>
 #include <zipml/io/text_index.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
@@ -31,6 +34,7 @@ struct CellCounts {
   Index line = 0;    ///< of the first, as
   Index column = 0;  ///< Place has them; the column is known to the whole reader alone
   Index field = 0;   ///< of the first
+  std::string file;  ///< of the first
   List<Index> of_field;
 
   void add(const Place& at, std::size_t at_field, std::size_t fields) {
@@ -39,6 +43,7 @@ struct CellCounts {
       line = at.line;
       column = at.column;
       field = static_cast<Index>(at_field);
+      file = at.file;
     }
     ++of_field[at_field];
   }
@@ -61,8 +66,8 @@ struct TableFormat {
 };
 
 /// Rows of doubles, a number or the number of a category in each slot of the plan, NaN where a cell is missing,
-/// and a label, NaN where there is none, and a weight where the plan has a column of them. 8 bytes a value until take_dataset() gives them back. The format must
-/// outlive them.
+/// and a label, NaN where there is none, and a weight where the plan has a column of them. 8 bytes a value, in memory
+/// or in a scratch file, until take_dataset() gives them back. The format must outlive them.
 class TableRows {
  public:
   explicit TableRows(const TableFormat& format) : format_(format) {}
@@ -95,25 +100,35 @@ class TableRows {
   /// Appends the rows of a part of the same text; its numbers of texts become those of the whole.
   void join(TableRows&& part, Index lines_before);
 
+  /// Moves the cells of all rows to a scratch file in `folder`.
+  void spill(const std::string& folder) {
+    if (!scratch_) scratch_ = std::make_shared<ScratchFile>(folder);
+    values_.spill(scratch_, static_cast<std::size_t>(format_.plan.slot_count));
+    spilled_ = count_;
+  }
+  /// Rows whose cells are in memory.
+  Index in_memory() const { return count_ - spilled_; }
+  bool is_spilled() const { return scratch_ != nullptr; }
+
   /// The data set, with warnings; nothing is left here. `place` stands for the file in errors; check(d) may
-  /// refuse the number of features. Throws Error when no row is left. O(n d).
+  /// refuse the number of features. What has no room in memory, as `options` say, stays where it is. Throws
+  /// Error when no row is left. O(n d).
   template <class Check>
-  Dataset take_dataset(const Place& place, const Check& check) {
+  Dataset take_dataset(const Place& place, const LoadOptions& options, const Check& check) {
     make_schema();
-    check(schema_->cols);
-    return make_dataset(place);
+    check(schema()->cols);
+    return make_dataset(place, options);
   }
 
  private:
+  const std::shared_ptr<const Schema>& schema() const { return expansion_.schema; }
   double number_of(TextIndex& texts, std::string_view text) const {
     return static_cast<double>(format_.like ? texts.find(text) : texts.add(text));
   }
   /// The schema of a table that stands for itself, and how its categories are renumbered.
   void make_schema();
-  void say_what_was_missing(Dataset& data) const;
-  Dataset make_dataset(const Place& place);
-  /// The features of a row.
-  void expand(const double* row, double* out) const;
+  void say_what_was_missing(Dataset& data, const Place& place) const;
+  Dataset make_dataset(const Place& place, const LoadOptions& options);
 
   const TableFormat& format_;
   Index count_ = 0;
@@ -123,8 +138,9 @@ class TableRows {
   List<TextIndex> categories_;  // of each slot; empty for numbers
   TextIndex classes_;
   List<std::string> ids_;
-  std::shared_ptr<const Schema> schema_;
-  List<List<Index>> renumbered_;  // category of a slot in the order it was met -> its place in the schema
+  RowExpansion expansion_;
+  std::shared_ptr<ScratchFile> scratch_;
+  Index spilled_ = 0;  // rows whose cells are there
 };
 
 #if ZIPML_DEFINES
@@ -133,6 +149,7 @@ ZIPML_FUNCTION void CellCounts::join(const CellCounts& other, Index lines_before
   if (other.count == 0) return;
   if (count == 0) {
     line = other.line + lines_before;
+    file = other.file;
     field = other.field;
   }
   count += other.count;
@@ -208,11 +225,11 @@ ZIPML_FUNCTION std::string TableRows::count_of(const CellCounts& cells, const ch
   return cells.count == 1 ? text : text + " (" + list + ")";
 }
 
-ZIPML_FUNCTION void TableRows::say_what_was_missing(Dataset& data) const {
+ZIPML_FUNCTION void TableRows::say_what_was_missing(Dataset& data, const Place& place) const {
   const auto say = [&](const CellCounts& cells, const char* what, const char* then) {
     if (cells.count > 0)
       data.warnings.push_back(count_of(cells, what) + ", the first in line " + std::to_string(cells.line) +
-                              ": " + then);
+                              (cells.file == place.file ? "" : " of " + cells.file) + ": " + then);
   };
   bool text = false;
   for (std::size_t i = 0; i < missing.of_field.size(); ++i)
@@ -233,7 +250,7 @@ ZIPML_FUNCTION void TableRows::say_what_was_missing(Dataset& data) const {
 
 ZIPML_FUNCTION void TableRows::make_schema() {
   if (format_.like) {
-    schema_ = format_.like;
+    expansion_.schema = format_.like;
     return;
   }
   auto schema = std::make_shared<Schema>();
@@ -270,7 +287,7 @@ ZIPML_FUNCTION void TableRows::make_schema() {
             ++counts[static_cast<Index>(slot)];
           }
     });
-  renumbered_.resize(slot_count);
+  expansion_.renumbered.resize(slot_count);
   for (std::size_t i = 0; i < format_.head.fields; ++i) {
     if (format_.plan.slot_of[i] < 0) continue;
     const Index slot = format_.plan.slot_of[i];
@@ -282,7 +299,7 @@ ZIPML_FUNCTION void TableRows::make_schema() {
     if (column.categorical) {
       TextIndex& texts = categories_[static_cast<std::size_t>(slot)];
       if (has_missing && format_.missing != Missing::drop) texts.add("");
-      sorted(texts, column.categories, renumbered_[static_cast<std::size_t>(slot)]);
+      sorted(texts, column.categories, expansion_.renumbered[static_cast<std::size_t>(slot)]);
     } else if (format_.missing != Missing::error) {
       column.fill = counts[slot] > 0 ? sums[slot] / static_cast<double>(counts[slot]) : 0.0;
       column.flagged = has_missing && format_.missing == Missing::indicator;
@@ -305,38 +322,16 @@ ZIPML_FUNCTION void TableRows::make_schema() {
         if (!std::isnan(v)) v = static_cast<double>(places[static_cast<std::size_t>(v)]);
     });
   }
-  schema_ = std::move(schema);
+  expansion_.schema = std::move(schema);
 }
 
-ZIPML_FUNCTION void TableRows::expand(const double* row, double* out) const {
-  for (std::size_t slot = 0; slot < schema_->columns.size(); ++slot) {
-    const TableColumn& column = schema_->columns[slot];
-    const double v = row[slot];
-    if (column.categorical) {
-      const auto count = column.categories.size();
-      std::fill_n(out, count, 0.0);
-      Index place = -1;
-      if (!std::isnan(v) && v >= 0.0)
-        place = renumbered_.empty() ? static_cast<Index>(v) : renumbered_[slot][static_cast<std::size_t>(v)];
-      else if (std::isnan(v) && count > 0 && column.categories[0].empty())
-        place = 0;  // "" comes first in byte order
-      if (place >= 0) out[place] = 1.0;
-      out += count;
-    } else {
-      *out++ = std::isnan(v) ? column.fill.value_or(0.0) : v;
-      if (column.flagged) *out++ = std::isnan(v) ? 1.0 : 0.0;
-    }
-  }
-}
-
-ZIPML_FUNCTION Dataset TableRows::make_dataset(const Place& place) {
+ZIPML_FUNCTION Dataset TableRows::make_dataset(const Place& place, const LoadOptions& options) {
   Dataset data;
-  say_what_was_missing(data);
+  say_what_was_missing(data, place);
   const auto slot_count = static_cast<std::size_t>(format_.plan.slot_count);
-  const Index d = schema_->cols;
-  // A table of numbers alone is its rows as they were read.
-  const bool is_plain = static_cast<Index>(slot_count) == d && missing.count == 0 &&
-                        std::none_of(schema_->columns.begin(), schema_->columns.end(),
+  const Index d = schema()->cols;
+  expansion_.is_plain = static_cast<Index>(slot_count) == d && missing.count == 0 &&
+                        std::none_of(schema()->columns.begin(), schema()->columns.end(),
                                      [](const TableColumn& column) { return column.categorical; });
   // Rows that are left out: without a label, or with a missing cell.
   Buffer<std::uint8_t> kept(count_);
@@ -357,13 +352,9 @@ ZIPML_FUNCTION Dataset TableRows::make_dataset(const Place& place) {
     throw Error(place, "no rows are left", "rows with a label and without missing cells",
                 std::to_string(count_) + " that have not");
 
-  // Calls f(row of d values) for the rows that are kept.
+  // Calls f(row of cells) for the rows that are kept.
   Buffer<double> row(d);
-  const auto features = [&](const double* raw) -> const double* {
-    if (is_plain) return raw;
-    expand(raw, row.data());
-    return row.data();
-  };
+  const auto features = [&](const double* cells) { return expansion_(cells, row.data()); };
   const auto for_each_row = [&](std::span<const double> values, Index& next, const auto& f) {
     for (std::size_t k = 0; k < values.size(); k += slot_count, ++next)
       if (kept[next] != 0) f(values.data() + k);
@@ -387,23 +378,33 @@ ZIPML_FUNCTION Dataset TableRows::make_dataset(const Place& place) {
     });
   });
   data.offsets =
-      survey.offsets([&](Index j, double merged) { warn_of_merging(data, schema_->describe(j), merged); });
+      survey.offsets([&](Index j, double merged) { warn_of_merging(data, schema()->describe(j), merged); });
 
   data.rows = n;
   data.cols = d;
-  data.schema = schema_;
+  data.schema = schema();
   data.has_labels = format_.plan.label >= 0;
-  data.values = Buffer<float>::uninitialised(checked_product(n, d, "the sample matrix"));
-  const Buffer<double> none(data.offsets ? 0 : d);
-  const double* const offsets = data.offsets ? data.offsets->data() : none.data();
-  float* out = data.values.data();
-  at = 0;
-  values_.drain([&](std::span<const double> values) {
-    for_each_row(values, at, [&](const double* raw) {
-      const double* const v = features(raw);
-      for (Index j = 0; j < d; ++j) *out++ = static_cast<float>(v[j] - offsets[j]);
+  const std::uint64_t bytes = memory_of(static_cast<std::uint64_t>(n), static_cast<std::uint64_t>(d), 4);
+  if (!is_spilled() && (options.scratch.empty() || bytes <= room_in_memory(options))) {
+    data.values = Buffer<float>::uninitialised(checked_product(n, d, "the sample matrix"));
+    const Buffer<double> none(data.offsets ? 0 : d);
+    const double* const offsets = data.offsets ? data.offsets->data() : none.data();
+    float* out = data.values.data();
+    at = 0;
+    values_.drain([&](std::span<const double> values) {
+      for_each_row(values, at, [&](const double* raw) {
+        const double* const v = features(raw);
+        for (Index j = 0; j < d; ++j) *out++ = static_cast<float>(v[j] - offsets[j]);
+      });
     });
-  });
+  } else {
+    Buffer<Index> rows(n < count_ ? n : 0);
+    for (at = 0, i = 0; at < count_ && !rows.empty(); ++at)
+      if (kept[at] != 0) rows[i++] = at;
+    data.reader =
+        std::make_shared<TableReader>(std::move(values_), expansion_, data.offsets, std::move(rows));
+    if (is_spilled()) say_where_rows_are(data, options, bytes, scratch_->folder().c_str());
+  }
   Buffer<double> weights(format_.plan.weight >= 0 ? count_ : 0);
   if (!weights.empty()) {
     weights_.copy_to(weights.data());

@@ -5,7 +5,6 @@
 /// sample makes nothing biased; where no outliers are kept the range is that of all rows.
 
 #include <algorithm>
-#include <cstring>
 #include <utility>
 
 #include <zipml/base/error.hpp>
@@ -22,7 +21,7 @@ struct ColumnFit {
       columns;           ///< their ranges without the outliers that are kept, symmetric where asked
   bool sampled = false;  ///< of a sample: mean and deviation of all rows are still to be summed
   MatrixView rows;       ///< what levels are fitted to
-  Buffer<float> values;  ///< of the sample
+  Buffer<float> values;  ///< of these, where they are copies
 };
 
 /// Rows that levels, centres and clipping points come from: all of n where n d <= 2^21, else n / 25, but at
@@ -60,17 +59,16 @@ ZIPML_FUNCTION ColumnFit fit_columns(const MatrixView& features, const QuantizeO
   const Index rows = sample_rows(features.rows, features.cols);
   fit.sampled = options.outliers > 0.0 && rows < features.rows;
   if (fit.sampled) {
-    const Index d = features.cols;
-    fit.values = Buffer<float>::uninitialised(checked_product(rows, d, "a sample of the rows"));
     Buffer<Index> ids(rows);
     RowPlacement(options.seed, features.rows).row_ids(0, rows, ids.data());
-    MatrixRows row_of(features);
-    for (Index i = 0; i < rows; ++i) {
-      const float* row = row_of(ids[i]);
-      if (!all_finite(row, d)) require_finite(features, "the sample matrix");  // names the first
-      std::memcpy(fit.values.data() + i * d, row, static_cast<std::size_t>(d) * sizeof(float));
-    }
-    fit.rows = {fit.values.data(), rows, d, d};
+    fit.values = gathered_rows(features, std::as_const(ids).span());
+    if (!all_finite(fit.values.data(), fit.values.size()))
+      require_finite(features, "the sample matrix");  // names the first
+    fit.rows = {fit.values.data(), rows, features.cols, features.cols};
+  } else if (options.outliers > 0.0 && features.reader) {  // few, and looked at several times
+    fit.values = Buffer<float>::uninitialised(checked_product(features.rows, features.cols, "the rows"));
+    features.read(0, features.rows, fit.values.data());
+    fit.rows = {fit.values.data(), features.rows, features.cols, features.cols};
   }
   fit.columns = column_statistics(fit.rows, options.threads);
   if (options.outliers > 0.0) {

@@ -148,8 +148,14 @@ FoundLevels find_levels_of(std::span<const float> vector, Index levels);
 ZIPML_FUNCTION void LevelsCollector::add(const MatrixView& rows) {
   constexpr Index piece = 1024;
   float values[piece];
+  Buffer<float> read(rows.reader ? (std::min)(piece, rows.rows) * rows.cols : 0);
   for (Index first = 0; first < rows.rows; first += piece) {
     const Index count = (std::min)(piece, rows.rows - first);
+    if (rows.reader) {
+      rows.read(first, count, read.data());
+      add({read.data(), count, rows.cols, rows.cols});
+      continue;
+    }
     for (Index j = 0; j < static_cast<Index>(histograms_.size()); ++j) {
       const Range range = ranges_[static_cast<std::size_t>(j)];
       Index inside = 0;
@@ -211,9 +217,11 @@ ZIPML_FUNCTION SharedLevels SharedOptimalLevelsPolicy::levels(const MatrixView& 
     std::uint64_t squares;
   };
   Buffer<Moments> moments(checked_product(features.cols, points - 1, "the histograms of the columns"));
-  for (Index i = 0; i < features.rows; ++i)
+  MatrixRows rows(features);
+  for (Index i = 0; i < features.rows; ++i) {
+    const float* row = rows(i);
     for (Index j = 0; j < features.cols; ++j) {
-      const float value = features(i, j);
+      const float value = row[j];
       if (value < columns[j].min || value > columns[j].max) continue;  // an outlier
       const Position position = shared.grids[j].lower(value);
       const auto place = static_cast<std::uint64_t>(position.fraction * 65536.0f);
@@ -222,6 +230,7 @@ ZIPML_FUNCTION SharedLevels SharedOptimalLevelsPolicy::levels(const MatrixView& 
       m.sum += place;
       m.squares += place * place;
     }
+  }
   List<LevelCandidates::Bin> bins;
   for (int k = 0; k < points; ++k) bins.push_back({static_cast<double>(k), 0.0});
   for (Index j = 0; j < features.cols; ++j) {

@@ -215,10 +215,24 @@ class Packer {
       passes.emplace_back(*this, store, reading, share_of(chunks, 1, part, team.size()),
                           share_of(features_.rows, block_rows, part, team.size()), of_columns.data(),
                           sums.pilot.data());
-    team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(); });
+    if (features_.has_rows()) {
+      team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(features_, 0); });
+    } else {  // some rows at a time, in memory, for all threads
+      const Index together = (std::min)(rows_together(d), features_.rows);
+      auto values = Buffer<float>::uninitialised(checked_product(together, d, "some rows"));
+      for (Index first = 0; first < features_.rows; first += together) {
+        const MatrixView some{values.data(), (std::min)(together, features_.rows - first), d, d};
+        team.run([&](int part) {
+          const Share mine = share_of(some.rows, 1, part, team.size());
+          if (mine.count > 0) features_.read(first + mine.first, mine.count, values.data() + mine.first * d);
+        });
+        team.run([&](int part) { passes[static_cast<std::size_t>(part)].run(some, first); });
+      }
+    }
     List<ColumnSums> columns;
     SpreadTotals spread(Encoding::has_bias ? d : 0);
     for (Pass& pass : passes) {
+      pass.finish();
       if (!pass.finite) require_finite(features_, "the sample matrix");  // names the first
       if (pass.columns) columns.push_back(std::move(*pass.columns));
       spread.add(pass.spread);
@@ -230,6 +244,11 @@ class Packer {
       sums.columns =
           statistics_of(columns_, of_columns.span(), {columns.data(), columns.size()}, features_.rows);
     return sums;
+  }
+
+  /// A multiple of the rows that a pass looks at together; 4 MiB of them where they are not very wide.
+  static constexpr Index rows_together(Index cols) {
+    return (std::max)(Pass::piece, (Index{1} << 20) / std::max<Index>(cols, 1) / Pass::piece * Pass::piece);
   }
 
   /// Bias terms from what was counted of the spread.
@@ -314,8 +333,7 @@ class Packer {
           low_(Encoding::summed > 1 ? base_.size() : 0),
           outside_(base_.size() / 32 + 2),
           row_spread_(Encoding::has_bias ? base_.size() : 0),
-          standardised_(packer.by_row_ ? packer.features_.cols : 0),
-          converted_(packer.features_.has_rows() ? 0 : group_rows * packer.features_.cols) {
+          standardised_(packer.by_row_ ? packer.features_.cols : 0) {
       if (reading.pilot != nullptr) pilot_.emplace(*reading.pilot, store.standardization(), packer.isa_);
       if (reading.sums_columns) columns.emplace(packer.columns_);
       if (!store.weights().empty()) spread.weigh(largest_weight(store));
@@ -327,48 +345,44 @@ class Packer {
     Index clamped = 0;
     bool finite = true;
 
-    /// Rows in the user's order, eight at a time: first what is summed of them, then their codes, while they
-    /// are in cache.
-    void run() {
-      const Index n = packer_.features_.rows;
+    static constexpr Index piece = 64;
+
+    /// Rows in the user's order, `rows` of them from row `start` on, a multiple of `piece`, eight at a time:
+    /// first what is summed of them, then their codes, while they are in cache.
+    void run(const MatrixView& rows, Index start) {
       const bool sums = columns.has_value() || pilot_.has_value();
-      constexpr Index piece = 64;
       constexpr Index ahead = 2 * group_rows;  // rows whose codes are prefetched
       Index places[piece + ahead] = {};
-      for (Index first = 0; first < n; first += piece) {
-        const Index count = (std::min)(piece, n - first);
+      const Index n = packer_.features_.rows;
+      for (Index at = 0; at < rows.rows && finite; at += piece) {
+        const Index first = start + at;
+        const Index count = (std::min)(piece, rows.rows - at);
         store_.placement().places(first, (std::min)(piece + ahead, n - first), places);
         const bool is_summed = sums && within(chunks_, first / statistics_chunk);
         for (Index k = 0; k < count; k += group_rows) {
           const Index together = (std::min)(group_rows, count - k);
-          rows_.fill(nullptr);
           for (Index r = k + ahead; r < (std::min)(k + ahead + group_rows, n - first); ++r)
             if (is_mine(places[r])) prefetch_codes(places[r]);
-          if (is_summed && !sum(first + k, places + k, together)) {
+          if (is_summed && !sum(rows, at + k, first + k, places + k, together)) {
             finite = false;
             return;
           }
-          for (Index r = k; r < k + together; ++r)
-            if (is_mine(places[r])) encode(places[r], first + r, row(first + r, r - k));
+          for (Index r = k; r < k + together; ++r) {
+            // Up to the end of the matrix.
+            readable_ = (rows.rows - 1 - (at + r)) * rows.stride + rows.cols;
+            if (is_mine(places[r])) encode(places[r], first + r, rows.row(at + r));
+          }
         }
         if (is_summed && ((first + count) % statistics_chunk == 0 || first + count == n))
           close_chunk(first / statistics_chunk);
       }
-      spread.flush(row_spread_);
     }
+    /// After the last row.
+    void finish() { spread.flush(row_spread_); }
 
    private:
     static bool within(Share share, Index i) { return i >= share.first && i < share.first + share.count; }
     bool is_mine(Index place) const { return within(places_, place); }
-
-    /// Row i of the user's, the r-th of those that are worked on together: converted once, where it has to be.
-    const float* row(Index i, Index r) {
-      const float*& known = rows_[static_cast<std::size_t>(r)];
-      if (known == nullptr)
-        known = packer_.features_.row(
-            i, converted_.data() + (converted_.empty() ? 0 : r) * packer_.features_.cols);
-      return known;
-    }
 
     /// Where the codes of a row go: rows lie in the order of the store, which no prefetcher follows. (In
     /// line: for g++ 12 a function that only prefetches does nothing, and its calls are dropped.)
@@ -383,15 +397,15 @@ class Packer {
       }
     }
 
-    /// False when a value is not finite.
-    bool sum(Index first, const Index* places, Index count) {
-      for (Index r = 0; r < count; ++r) row(first + r, r);
-      if (columns && !columns->add(packer_.isa_, {rows_.data(), static_cast<std::size_t>(count)}))
-        return false;
+    /// Rows of `rows` from `at` on, row `first` of the user's. False when a value is not finite.
+    bool sum(const MatrixView& rows, Index at, Index first, const Index* places, Index count) {
+      std::array<const float*, group_rows> some;
+      for (Index r = 0; r < count; ++r) some[static_cast<std::size_t>(r)] = rows.row(at + r);
+      if (columns && !columns->add(packer_.isa_, {some.data(), static_cast<std::size_t>(count)})) return false;
       if (!pilot_) return true;
       const Buffer<float>& weights = store_.weights();
       for (Index r = 0; r < count; ++r)
-        pilot_->add(row(first + r, r), reading_.labels[static_cast<std::size_t>(first + r)],
+        pilot_->add(rows.row(at + r), reading_.labels[static_cast<std::size_t>(first + r)],
                     weights.empty() ? 1.0f : weights[places[r]]);
       return true;
     }
@@ -453,12 +467,9 @@ class Packer {
           Encoding::has_bias && Encoding::summed == 1 ? row_spread_.data() : nullptr;
       const RowRounding how{Random(packer_.options_.seed), static_cast<std::uint64_t>(original), first_draw_,
                             draws, R::stochastic};
-      const MatrixView& all = packer_.features_;
-      // Up to the end of the matrix, or of a row that was converted.
-      const Index readable = all.has_rows() ? (all.rows - 1 - original) * all.stride + d : d;
       bool outside = false;
       const auto round = [&](std::uint8_t* low, std::uint8_t* ups) {
-        return round_row(packer_.isa_, row, d, readable, columns_of_levels, packer_.ranges_, how,
+        return round_row(packer_.isa_, row, d, readable_, columns_of_levels, packer_.ranges_, how,
                          {low, ups, spread_of_row, outside_.data()});
       };
       if constexpr (Encoding::draws > 1) {
@@ -554,8 +565,7 @@ class Packer {
     Buffer<std::uint64_t> row_spread_;  // and of those before, until they are counted
     Buffer<float> standardised_;
     double row_scale_ = 1.0;
-    std::array<const float*, group_rows> rows_{};  // that are worked on together; null: not read yet
-    Buffer<float> converted_;                      // those of a matrix that has none
+    Index readable_ = 0;  // floats from its beginning to the end of memory
     std::optional<PilotSums> pilot_;
   };
 

@@ -111,10 +111,12 @@ class PilotSample {
     const double variance = squares / static_cast<double>(rows);
     deviation_ = variance > 0.0 ? std::sqrt(variance) : 1.0;
     for (float& y : labels_) y = static_cast<float>((y - mean_) / deviation_);
+    Buffer<float> read;
+    if (features.reader) read = gathered_rows(features, std::as_const(ids).span());
     share([&](Index first, Index end) {
       MatrixRows matrix(features);
       for (Index i = first; i < end; ++i) {
-        const float* row = matrix(ids[i]);
+        const float* row = read.empty() ? matrix(ids[i]) : read.data() + i * features.cols;
         float* to = values_.data() + i * padded_;
         for (Index j = 0; j + 1 < size_; ++j)
           to[j] = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
