@@ -37,7 +37,7 @@ double seconds_since(Clock::time_point start) {
 }
 
 /// Rows in memory while a table is read, before they go to the scratch file: packing needs no more of them.
-constexpr std::uint64_t kept_in_memory = std::uint64_t{64} << 20;
+constexpr std::uint64_t kept_in_memory = std::uint64_t{32} << 20;
 
 zipml::Dataset load(const Options& options, ProgressLine& line) {
   zipml::LoadOptions load = options.table.load_options();
@@ -75,13 +75,15 @@ zipml::Representation representation_of(const Options& options, const zipml::Dat
   wanted.fit.threads = options.table.threads;
   wanted.fit.isa = options.isa;
   const auto best = zipml::recommend(data, zipml::SquaredLoss{}, zipml::NoRegularizer{}, wanted);
-  std::fprintf(stderr,
-               "pack: chose %s: %.3f stored bits, predicted excess of least squares %.3g %% (%d representations "
-               "trained on %td rows)\n",
-               zipml::to_string(best.representation).c_str(), best.stored_bits, 100.0 * best.predicted_excess,
-               best.measured, best.sample_rows);
+  std::fprintf(
+      stderr,
+      "pack: chose %s: %.3f stored bits, predicted excess of least squares %.3g %% (%d representations "
+      "trained on %td rows)\n",
+      zipml::to_string(best.representation).c_str(), best.stored_bits, 100.0 * best.predicted_excess,
+      best.measured, best.sample_rows);
   if (!best.met)
-    std::fprintf(stderr, "pack: %.3g %% is not met: that is the least within reach\n", 100.0 * options.excess);
+    std::fprintf(stderr, "pack: %.3g %% is not met: that is the least within reach\n",
+                 100.0 * options.excess);
   return best.representation;
 }
 
@@ -166,9 +168,10 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--labels", options.labels, "NPY file of the labels, where FILE is one of features alone");
   app.add_option("-o,--output", options.output, "the packed file, NAME.zipml by custom")->required();
-  app.add_option("--bits", options.bits,
-                 "bits of a value: 1 to 8, 32 for float32 rows, or auto: the fewest that do for least squares, "
-                 "measured")
+  app.add_option(
+         "--bits", options.bits,
+         "bits of a value: 1 to 8, 32 for float32 rows, or auto: the fewest that do for least squares, "
+         "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
   app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
   app.add_option(

@@ -34,12 +34,12 @@ class ProgressLine {
     drawn_ = true;
     const double seconds = std::chrono::duration<double>(now - start_).count();
     const double rate = static_cast<double>(done) / seconds;
-    std::fprintf(stderr, "\r%s: %.2f G%s, %.0f M%s/s", what_, static_cast<double>(done) * units_ * 1e-9, unit_,
-                 rate * units_ * 1e-6, unit_);
+    std::fprintf(stderr, "\r%s: %.2f G%s, %.0f M%s/s", what_, static_cast<double>(done) * units_ * 1e-9,
+                 unit_, rate * units_ * 1e-6, unit_);
     if (all >= done && all > 0 && rate > 0.0) {
       const double left = static_cast<double>(all - done) / rate;
-      std::fprintf(stderr, ", %.0f %%, %.0f s left", 100.0 * static_cast<double>(done) / static_cast<double>(all),
-                   left);
+      std::fprintf(stderr, ", %.0f %%, %.0f s left",
+                   100.0 * static_cast<double>(done) / static_cast<double>(all), left);
     }
     std::fprintf(stderr, "\033[K");
   }

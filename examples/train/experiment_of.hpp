@@ -284,8 +284,9 @@ class Experiment {
     if (!lines && options_.history.empty()) return;
     // Rows that are not in memory are read again for this: only when somebody wants the history.
     const bool measures = train_.in_memory() || !options_.history.empty();
-    EpochRecord record{event.epoch, event.seconds,   measures ? objective_(event.weights, event.intercept) : NAN,
-                       {},          validation_loss, {}};
+    EpochRecord record{
+        event.epoch, event.seconds,   measures ? objective_(event.weights, event.intercept) : NAN,
+        {},          validation_loss, {}};
     if (optimum_ && measures) record.excess = zipml::excess(record.loss, optimum_->value, at_zero_);
     record.test_metric =
         test_metric(zipml::in_original_units<Loss>(event.weights, event.intercept, store, labels));

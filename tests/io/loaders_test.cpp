@@ -17,12 +17,14 @@
 #include <cstring>
 #include <filesystem>
 #include <limits>
+#include <memory>
 #include <string>
 #include <string_view>
 #include <thread>
 #include <utility>
 #include <vector>
 
+#include <zipml/base/random.hpp>
 #include <zipml/io/load.hpp>
 
 #include "catch.hpp"
@@ -892,6 +894,52 @@ TEST_CASE("the separator is found in the time that it takes to read the line", "
   CHECK(zipml::detail::find_separator("\"a\tb\",2") == ',');
   CHECK(zipml::detail::find_separator("\"a,b\"\t2") == '\t');
   CHECK(zipml::detail::find_separator("1 \t 2") == '\t');
+}
+
+TEST_CASE("numbers are those of the standard library, digit by digit, wherever they end", "[numbers]") {
+  // Texts of digits, points, signs and exponents, by a fixed seed, with something or nothing behind them.
+  const zipml::Random random(77);
+  long numbers = 0;
+  std::string text;
+  for (std::uint64_t k = 0; k < 300'000; ++k) {
+    const zipml::PhiloxWords words = random.words(zipml::Stream::generated, 3, 0, k);
+    text.clear();
+    if (words[0] % 3 == 0) text += '-';
+    const auto digits = [&](std::uint32_t count, std::uint32_t word) {
+      for (std::uint32_t i = 0; i < count; ++i, word = word * 1664525u + 1013904223u)
+        text += static_cast<char>('0' + (word >> 20) % 10);
+    };
+    digits(words[0] / 3 % 11, words[1]);
+    if (words[0] / 64 % 4 != 0) text += '.';
+    digits(words[0] / 256 % 11, words[2]);
+    if (words[0] / 4096 % 16 == 0) {
+      text += words[0] / 65536 % 2 == 0 ? "e" : "E-";
+      digits(1, words[3]);
+    }
+    const std::size_t length = text.size();
+    if (words[3] % 4 != 0) text += std::string(1 + words[3] % 20, ",; :x0-"[words[3] / 64 % 7]);
+    // Of exactly this size: what would be read behind it is seen by a sanitizer.
+    const std::size_t size = words[3] % 4 == 1 ? length : text.size();
+    const std::unique_ptr<char[]> copy(new char[size]);
+    std::memcpy(copy.get(), text.data(), size);
+    const char* const first = copy.get();
+    const char* const last = first + size;
+    double value = -1.0, expected = -1.0;
+    const char* const end = zipml::parse_number(first, last, value);
+    const std::from_chars_result result = std::from_chars(first, last, expected);
+    if (result.ec == std::errc::result_out_of_range || std::fabs(expected) > 3e38)
+      continue;  // float32's range
+    const std::size_t sign = size > 0 && text[0] == '-' ? 1 : 0;
+    const char next = sign < size ? text[sign] : '\0';
+    const bool is_one = result.ec == std::errc{} && (zipml::is_digit(next) || next == '.');
+    if (is_one ? end != result.ptr || value != expected || std::signbit(value) != std::signbit(expected)
+               : end != nullptr) {
+      INFO(std::string(first, last));
+      CHECK(false);
+    }
+    numbers += is_one ? 1 : 0;
+  }
+  CHECK(numbers > 250'000);
 }
 
 TEST_CASE("the locale changes nothing", "[loaders]") {

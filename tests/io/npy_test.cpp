@@ -170,7 +170,8 @@ TEST_CASE("files that memory has no room for are read from where they lie; sever
   std::vector<double> wide, fortran;
   for (Index i = 0; i < n; ++i)
     for (Index j = 0; j < d; ++j) {
-      wide.push_back(j == 2 ? 1.7e9 + static_cast<double>(i % 1000) : static_cast<double>((i * 7 + j * 13) % 101) / 8.0);
+      wide.push_back(j == 2 ? 1.7e9 + static_cast<double>(i % 1000)
+                            : static_cast<double>((i * 7 + j * 13) % 101) / 8.0);
       values.push_back(static_cast<float>((i * 7 + j * 13) % 101) / 8.0f);
     }
   for (Index j = 0; j < d; ++j)
@@ -212,7 +213,8 @@ TEST_CASE("files that memory has no room for are read from where they lie; sever
   }
   elsewhere.label.clear();
   // Labels of a file of their own; what is not finite is found when it is packed.
-  const std::string labels = folder.write("y.npy", npy(dictionary(native4, false, "(5000,)"), std::vector<float>(5000, 2.5f)));
+  const std::string labels =
+      folder.write("y.npy", npy(dictionary(native4, false, "(5000,)"), std::vector<float>(5000, 2.5f)));
   const Dataset all = load_npy({floats}, elsewhere, labels);
   CHECK(all.cols == d);
   CHECK(all.labels[17] == 2.5f);

@@ -32,11 +32,13 @@ std::string table_text(Index n) {
       return random.word(Stream::generated, 1, j, static_cast<std::uint64_t>(i));
     };
     const std::uint32_t w = word(0);
-    text += std::to_string(1'700'000'000 + i * 7) + ',' + std::to_string(static_cast<int>(word(1) % 2001) - 1000) + "e-2,";
+    text += std::to_string(1'700'000'000 + i * 7) + ',' +
+            std::to_string(static_cast<int>(word(1) % 2001) - 1000) + "e-2,";
     text += towns[w % 4 == 3 ? 3 + w / 4 % 2 : w % 4];
     text += ',' + (word(2) % 50 == 0 ? std::string("NA") : std::to_string(word(2) % 777)) + ".5"[0];
     text.pop_back();
-    text += ',' + std::to_string(word(3) % 100) + ".25," + std::to_string(word(4) % 9) + ',' + std::to_string(word(5)) + ',';
+    text += ',' + std::to_string(word(3) % 100) + ".25," + std::to_string(word(4) % 9) + ',' +
+            std::to_string(word(5)) + ',';
     text += std::to_string(word(6) % 5) + ',';
     text += word(7) % 61 == 0 ? std::string("\n") : std::to_string(word(7) % 1000) + ".125\n";
   }
@@ -53,7 +55,9 @@ std::string sparse_text(Index n) {
     text += word(0) % 2 == 0 ? "+1" : "-1";
     for (std::uint32_t j = 1; j <= 40; ++j)
       if (word(j) % 3 == 0 || j == 7)
-        text += ' ' + std::to_string(j) + ':' + std::to_string(j == 7 ? 1'600'000'000 + word(j) % 4096 : word(j) % 100) + (j % 5 == 0 ? ".5" : "");
+        text += ' ' + std::to_string(j) + ':' +
+                std::to_string(j == 7 ? 1'600'000'000 + word(j) % 4096 : word(j) % 100) +
+                (j % 5 == 0 ? ".5" : "");
     text += '\n';
   }
   return text;
@@ -65,12 +69,14 @@ void check_same(const Dataset& memory, const Dataset& elsewhere) {
   REQUIRE(memory.rows == elsewhere.rows);
   REQUIRE(memory.cols == elsewhere.cols);
   CHECK(std::equal(memory.labels.begin(), memory.labels.end(), elsewhere.labels.begin()));
-  CHECK(std::equal(memory.weights.begin(), memory.weights.end(), elsewhere.weights.begin(), elsewhere.weights.end()));
+  CHECK(std::equal(memory.weights.begin(), memory.weights.end(), elsewhere.weights.begin(),
+                   elsewhere.weights.end()));
   CHECK(memory.label_offset == elsewhere.label_offset);
   CHECK(memory.column_names() == elsewhere.column_names());
   CHECK(memory.ids == elsewhere.ids);
   REQUIRE((memory.offsets == nullptr) == (elsewhere.offsets == nullptr));
-  if (memory.offsets) CHECK(std::equal(memory.offsets->begin(), memory.offsets->end(), elsewhere.offsets->begin()));
+  if (memory.offsets)
+    CHECK(std::equal(memory.offsets->begin(), memory.offsets->end(), elsewhere.offsets->begin()));
   // Rows one by one, forwards in pieces and backwards.
   const Index n = memory.rows, d = memory.cols;
   Buffer<float> all(n * d), one(d);
@@ -109,10 +115,13 @@ TEST_CASE("a table that goes to a scratch file has the rows, labels and names of
     options.threads = 1;
     CHECK(load(path, beyond(options, std::uint64_t{1} << 30, folder.path())).in_memory());
   }
-  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1);  // scratch files have no name
+  CHECK(std::distance(std::filesystem::directory_iterator(folder.path()), {}) ==
+        1);  // scratch files have no name
 }
 
-TEST_CASE("sparse text that goes to a scratch file, or whose rows would be too wide, has the rows of one in memory") {
+TEST_CASE(
+    "sparse text that goes to a scratch file, or whose rows would be too wide, has the rows of one in "
+    "memory") {
   const Folder folder;
   std::string text = sparse_text(20'000);
   const std::string path = folder.write("rows.svm", text);
@@ -138,7 +147,8 @@ TEST_CASE("what is packed, trained and held out of a scratch file has the bits o
   const Dataset memory = load(path, options);
   const Dataset elsewhere = load(path, beyond(options, 0, folder.path()));
   const auto saved = [&](const Dataset& data, const char* representation, int threads) {
-    save_store(folder / "saved.zipml", quantize(data, parse_representation(representation), {.threads = threads}));
+    save_store(folder / "saved.zipml",
+               quantize(data, parse_representation(representation), {.threads = threads}));
     return contents(folder / "saved.zipml");
   };
   for (const char* text : {"variance-corrected:4,outliers=0.003", "double-sampling:2,optimal", "full:32"}) {
@@ -217,8 +227,10 @@ TEST_CASE("several files are one table: what each says of it, and what is wrong 
   for (const int threads : {1, 3}) {
     options.threads = threads;
     const Dataset parts = load({a, none, b, c}, options);
-    CHECK(std::equal(expected.values.begin(), expected.values.end(), parts.values.begin(), parts.values.end()));
-    CHECK(std::equal(expected.labels.begin(), expected.labels.end(), parts.labels.begin(), parts.labels.end()));
+    CHECK(
+        std::equal(expected.values.begin(), expected.values.end(), parts.values.begin(), parts.values.end()));
+    CHECK(
+        std::equal(expected.labels.begin(), expected.labels.end(), parts.labels.begin(), parts.labels.end()));
     CHECK(expected.ids == parts.ids);
     CHECK(expected.column_names() == parts.column_names());
     CHECK(parts.source == a + " and 3 more");
@@ -227,20 +239,25 @@ TEST_CASE("several files are one table: what each says of it, and what is wrong 
   const auto message = [&](const std::string& more, const LoadOptions& how) {
     return message_of([&] { load({a, folder.write("more.csv", more)}, how); });
   };
-  CHECK(holds(message("a,time,town,b,c,d,e,weight,price\n", options), "more.csv:1:1: the columns are not those"));
+  CHECK(holds(message("a,time,town,b,c,d,e,weight,price\n", options),
+              "more.csv:1:1: the columns are not those"));
   CHECK(holds(message(head + "1,2,3\n", options), "row is of another length"));
   CHECK(holds(message(head + "1,x,y,4,5,6,7,8,9\n", options), "more.csv:2:3"));
   LoadOptions strict = options;
   strict.missing = Missing::error;
   const std::string clean = folder.write("clean.csv", "x,y,z\n1,2,3\n");
-  CHECK(holds(message_of([&] { load({clean, folder.write("more.csv", "x,y,z\n4,5,6\n7,,8\n")}); }), "more.csv:3:3"));
+  CHECK(holds(message_of([&] {
+                load({clean, folder.write("more.csv", "x,y,z\n4,5,6\n7,,8\n")});
+              }),
+              "more.csv:3:3"));
   CHECK(holds(message_of([&] { load({clean, folder / "nothing"}); }), "nothing"));
   CHECK(holds(message_of([&] { load(List<std::string>{}); }), "no file"));
 
   const std::string svm = sparse_text(900);
   const std::size_t half = svm.find('\n', svm.size() / 2) + 1;
   const Dataset sparse = load(folder.write("whole.svm", svm));
-  const std::string left = folder.write("a.svm", svm.substr(0, half)), right = folder.write("b.svm", svm.substr(half));
+  const std::string left = folder.write("a.svm", svm.substr(0, half)),
+                    right = folder.write("b.svm", svm.substr(half));
   const Dataset halves = load({left, right});
   CHECK(std::equal(sparse.values.begin(), sparse.values.end(), halves.values.begin(), halves.values.end()));
   CHECK(holds(message_of([&] { load({left, folder.write("bad.svm", "1 1:2\n1 2:x\n")}); }), "bad.svm:2:5"));

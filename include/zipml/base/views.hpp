@@ -23,8 +23,8 @@ namespace zipml::inline ZIPML_ABI {
 ///     };
 ///     const auto store = zipml::quantize<4>(zipml::rows_of(readings), labels, zipml::variance_corrected);
 ///
-/// Packing reads a random sample of rows one at a time, and then all of them in their order, some thousand at a
-/// time.
+/// Packing reads a random sample of rows, in ascending order, each alone or with near ones, and then all of them in
+/// their order, some thousand at a time.
 template <class S>
 concept RowSource = requires(const S& source, Index first, Index count, float* out) {
   { source.rows() } -> std::convertible_to<Index>;
@@ -56,7 +56,7 @@ struct MatrixView {
   /// What was subtracted from each column before it was rounded to float32 (float_offset.hpp), or what is to
   /// be subtracted from doubles: the user's value is offsets[j] + (*this)(i, j). Null: nothing.
   std::shared_ptr<const Buffer<double>> offsets = nullptr;
-  std::shared_ptr<const Schema> schema = nullptr;  ///< or null: features without names
+  std::shared_ptr<const Schema> schema = nullptr;     ///< or null: features without names
   std::shared_ptr<const RowReader> reader = nullptr;  ///< of rows that are not in memory, or null
 
   /// Whether row(i) may be called: rows are contiguous float32 in memory.
@@ -114,7 +114,8 @@ class MatrixRows {
   explicit MatrixRows(const MatrixView& matrix)
       : matrix_(matrix),
         together_(matrix.reader ? std::clamp<Index>(65536 / std::max<Index>(matrix.cols, 1), 1, 1024) : 1),
-        scratch_(matrix.has_rows() ? 0 : (std::min)(together_, std::max<Index>(matrix.rows, 1)) * matrix.cols) {}
+        scratch_(matrix.has_rows() ? 0
+                                   : (std::min)(together_, std::max<Index>(matrix.rows, 1)) * matrix.cols) {}
   const float* operator()(Index i) {
     if (!matrix_.reader) return matrix_.row(i, scratch_.data());
     if (i < first_ || i >= end_) {
@@ -196,7 +197,16 @@ ZIPML_FUNCTION Buffer<float> gathered_rows(const MatrixView& matrix, std::span<c
   wanted.reserve(ids.size());
   for (Index k = 0; k < m; ++k) wanted.push_back({ids[static_cast<std::size_t>(k)], k});
   std::sort(wanted.begin(), wanted.end());
-  for (const detail::WantedRow& row : wanted) matrix.reader->read(row.id, 1, rows.data() + row.place * d);
+  // Rows near each other are read together with those between them.
+  const Index together = std::max<Index>(1, 4096 / std::max<Index>(d, 1));
+  Buffer<float> some(together * d);
+  for (std::size_t k = 0, end = 0; k < wanted.size(); k = end) {
+    const Index first = wanted[k].id;
+    for (end = k + 1; end < wanted.size() && wanted[end].id < first + together;) ++end;
+    matrix.reader->read(first, wanted[end - 1].id - first + 1, some.data());
+    for (std::size_t at = k; at < end; ++at)
+      std::copy_n(some.data() + (wanted[at].id - first) * d, d, rows.data() + wanted[at].place * d);
+  }
   return rows;
 }
 

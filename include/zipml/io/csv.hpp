@@ -267,14 +267,14 @@ ZIPML_FUNCTION Dataset CsvLoader::load(std::span<const std::string> more) {
     blanks += next.blanks() - before;
   }
   reader_ = first;
-  if (rows_.count() == 0) throw Error(reader_->place(), "no data", "rows of numbers after the header", "none");
+  if (rows_.count() == 0)
+    throw Error(reader_->place(), "no data", "rows of numbers after the header", "none");
   const CellCounts& missing = rows_.missing;
   if (options_.missing == Missing::error && missing.count > 0 && !like())
-    throw Error(
-        Place{missing.file, static_cast<long>(missing.line), static_cast<long>(missing.column)},
-        describe(static_cast<std::size_t>(missing.field)) + " is missing",
-        "a value, or LoadOptions::missing (--missing drop, mean or indicator)",
-        rows_.count_of(missing, " missing cell"));
+    throw Error(Place{missing.file, static_cast<long>(missing.line), static_cast<long>(missing.column)},
+                describe(static_cast<std::size_t>(missing.field)) + " is missing",
+                "a value, or LoadOptions::missing (--missing drop, mean or indicator)",
+                rows_.count_of(missing, " missing cell"));
   const std::uint64_t slot_count = width();
   Dataset data = rows_.take_dataset(reader_->place(), options_, [&](Index d) {
     if (static_cast<std::uint64_t>(d) > 2 * slot_count) require_memory(static_cast<std::uint64_t>(d), 4);

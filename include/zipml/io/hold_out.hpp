@@ -59,7 +59,8 @@ ZIPML_FUNCTION Dataset select_rows(const Dataset& data, std::span<const Index> r
   if (data.reader)
     part.reader = std::make_shared<detail::SelectedRows>(data.reader, rows, data.cols);
   else
-    part.values = Buffer<float>::uninitialised(checked_product(part.rows, part.cols, "a part of the samples"));
+    part.values =
+        Buffer<float>::uninitialised(checked_product(part.rows, part.cols, "a part of the samples"));
   part.labels = Buffer<float>(part.rows);
   part.weights = Buffer<float>(data.weights.empty() ? 0 : part.rows);
   part.has_labels = data.has_labels;

@@ -282,10 +282,11 @@ ZIPML_FUNCTION void LibsvmLoader::join(LibsvmLoader&& part, long lines_before) {
 
 ZIPML_FUNCTION void LibsvmLoader::require_memory(std::uint64_t cols, const char* at) const {
   // Elsewhere there is room for rows, but not for what goes with columns and labels.
-  const std::uint64_t bytes = scratch_folder_.empty() ? memory_of(rows_, cols, 4)
-                                                      : memory_of(rows_, 0, 0) + memory_of(0, cols, 0);
+  const std::uint64_t bytes =
+      scratch_folder_.empty() ? memory_of(rows_, cols, 4) : memory_of(rows_, 0, 0) + memory_of(0, cols, 0);
   if (bytes <= limit_) return;
-  throw_memory(at == nullptr ? reader_->place(std::size_t{0}) : reader_->place(at), rows_, cols, bytes, limit_);
+  throw_memory(at == nullptr ? reader_->place(std::size_t{0}) : reader_->place(at), rows_, cols, bytes,
+               limit_);
 }
 
 ZIPML_FUNCTION void LibsvmLoader::make_room() {
@@ -459,7 +460,8 @@ ZIPML_FUNCTION Dataset LibsvmLoader::make_dataset(const LoadOptions& options) {
     densify(data, sizes);
     return data;
   }
-  data.reader = std::make_shared<SparseReader>(std::move(entries_), std::move(sizes), data.cols, data.offsets);
+  data.reader =
+      std::make_shared<SparseReader>(std::move(entries_), std::move(sizes), data.cols, data.offsets);
   say_where_rows_are(data, options, bytes, scratch_ ? scratch_->folder().c_str() : "");
   return data;
 }
@@ -482,8 +484,8 @@ ZIPML_FUNCTION void LibsvmLoader::densify(Dataset& data, Buffer<std::uint32_t>& 
   });
 }
 
-ZIPML_FUNCTION SparseReader::SparseReader(Pieces<SparseEntry> entries, Buffer<std::uint32_t> sizes, Index cols,
-                                          std::shared_ptr<const Buffer<double>> offsets)
+ZIPML_FUNCTION SparseReader::SparseReader(Pieces<SparseEntry> entries, Buffer<std::uint32_t> sizes,
+                                          Index cols, std::shared_ptr<const Buffer<double>> offsets)
     : entries_(std::move(entries)),
       sizes_(std::move(sizes)),
       starts_(sizes_.size() / together + 1),
@@ -515,7 +517,8 @@ ZIPML_FUNCTION void SparseReader::read(Index first, Index count, float* out) con
       for (Index j = 0; j < cols_; ++j)  // what a row leaves out is 0
         out[j] = offsets_ && (*offsets_)[j] != 0.0 ? static_cast<float>(-(*offsets_)[j]) : 0.0f;
       for (std::uint32_t k = 0; k < sizes_[i]; ++k, ++entry)
-        out[entry->column] = offsets_ ? static_cast<float>(entry->value() - (*offsets_)[entry->column]) : entry->high;
+        out[entry->column] =
+            offsets_ ? static_cast<float>(entry->value() - (*offsets_)[entry->column]) : entry->high;
     }
   }
 }

@@ -118,7 +118,7 @@ class LineReader {
   std::unique_ptr<char[]> buffer_;
   std::size_t capacity_ = 0;
   const char* data_ = nullptr;
-  std::size_t begin_ = 0;  ///< of the bytes not yet delivered
+  std::size_t begin_ = 0;     ///< of the bytes not yet delivered
   std::uint64_t passed_ = 0;  ///< bytes that the buffer has held before
   std::uint64_t bytes_ = 0;
   std::size_t end_ = 0;

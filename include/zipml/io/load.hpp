@@ -86,7 +86,8 @@ ZIPML_FUNCTION Dataset load(const List<std::string>& paths, const LoadOptions& o
   return load(reader, options, {paths.data() + 1, paths.size() - 1});
 }
 
-ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options, std::span<const std::string> more) {
+ZIPML_FUNCTION Dataset load(LineReader& reader, const LoadOptions& options,
+                            std::span<const std::string> more) {
   if (options.predicting && !options.like)
     throw Error("LoadOptions::predicting needs LoadOptions::like", "the schema of the training table",
                 "none");

@@ -53,10 +53,10 @@ inline constexpr const char* sorted_labels_warning =
 inline std::uint64_t room_in_memory(const LoadOptions& options) {
   return (std::min)(options.memory_limit, options.keep_in_memory);
 }
-/// Of rows that go to a scratch file, the bytes of those which wait for that in memory: 32 MiB, or `room` where
+/// Of rows that go to a scratch file, the bytes of those which wait for that in memory: 8 MiB, or `room` where
 /// that is less, but 1 MiB at least.
 inline std::uint64_t before_scratch(std::uint64_t room) {
-  return std::clamp(room, std::uint64_t{1} << 20, std::uint64_t{32} << 20);
+  return std::clamp(room, std::uint64_t{1} << 20, std::uint64_t{8} << 20);
 }
 
 /// What stands for several files: "a.csv and 2 more".

@@ -175,7 +175,8 @@ class NpyHeader {
 
 }  // namespace detail
 
-ZIPML_FUNCTION NpyFile::NpyFile(const std::string& path, bool offsets) : file_(std::make_shared<const MappedFile>(path)) {
+ZIPML_FUNCTION NpyFile::NpyFile(const std::string& path, bool offsets)
+    : file_(std::make_shared<const MappedFile>(path)) {
   const std::span<const std::uint8_t> bytes = file_->bytes();
   const auto fail = [&](const std::string& what, const std::string& expected, const std::string& got) {
     throw Error(Place{path}, what, expected, got);

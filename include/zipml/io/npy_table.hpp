@@ -6,7 +6,6 @@
 #include <algorithm>
 #include <atomic>
 #include <charconv>
-#include <cstdint>
 #include <limits>
 #include <memory>
 #include <string>
@@ -29,7 +28,8 @@ namespace zipml::inline ZIPML_ABI {
 /// LoadOptions::scratch is set and the rows would take more than memory has room for, they are read from
 /// the files, mapped, and must stay as they are. Throws Error for options that a table of numbers has no use
 /// for, for files of different width, and as NpyFile.
-Dataset load_npy(const List<std::string>& paths, const LoadOptions& options = {}, const std::string& labels = {});
+Dataset load_npy(const List<std::string>& paths, const LoadOptions& options = {},
+                 const std::string& labels = {});
 inline Dataset load_npy(const std::string& path, const LoadOptions& options = {}) {
   return load_npy(List<std::string>{path}, options);
 }
@@ -80,9 +80,10 @@ class NpyRows final : public RowReader {
     Index at = 0;
     for (const NpyFile& file : files_) {
       const MatrixView& view = file.matrix();
-      for (Index i = 0; i < file.rows(); ++i) values[at++] = value(view, i, label_);
-      read_bytes_ += std::uint64_t{1} << 40;
-      give_back();
+      for (Index i = 0; i < file.rows(); ++i) {
+        values[at++] = value(view, i, label_);
+        if (i % 1024 == 0) note(1024 * 4 * cols());
+      }
       file.require_intact();
     }
     return values;
@@ -97,9 +98,7 @@ class NpyRows final : public RowReader {
       const Index some = (std::min)(count, file.rows() - at);
       copy(file.matrix(), at, some, out);
       file.require_intact();
-      read_bytes_ += static_cast<std::uint64_t>(some) *
-                     (std::max)(static_cast<std::uint64_t>(4 * d), std::uint64_t{some == 1 ? 65536u : 0u});
-      give_back();
+      note((std::max)(4 * some * d, some == 1 ? page : 0));
       first += some;
       count -= some;
       out += some * d;
@@ -123,8 +122,7 @@ class NpyRows final : public RowReader {
     const std::size_t k = file_of(row);
     const MatrixView& view = files_[k].matrix();
     for (Index j = 0; j < cols(); ++j) out[j] = value(view, row - starts_[k], column(j));
-    read_bytes_ += static_cast<std::uint64_t>(8 * cols());
-    give_back();
+    note(8 * cols());
   }
 
   void copy(const MatrixView& view, Index first, Index count, float* out) const {
@@ -148,8 +146,10 @@ class NpyRows final : public RowReader {
       }
   }
 
-  void give_back() const {
-    if (read_bytes_ < (std::uint64_t{32} << 20)) return;
+  /// Counts bytes that were read, and gives memory back after some.
+  void note(Index bytes) const {
+    constexpr Index some = Index{32} << 20;
+    if ((read_bytes_ += bytes) < some) return;
     read_bytes_ = 0;
     for (const NpyFile& file : files_) file.give_back();
   }
@@ -159,7 +159,8 @@ class NpyRows final : public RowReader {
   Index rows_ = 0;
   Index label_;  // column, or -1
   std::shared_ptr<const Buffer<double>> offsets_;
-  mutable std::atomic<std::uint64_t> read_bytes_{0};
+  static constexpr Index page = 65536;  // what the system maps around a byte that is touched
+  mutable std::atomic<Index> read_bytes_{0};
 };
 
 inline void refuse_options_of_text(const LoadOptions& options, const std::string& path) {
@@ -178,7 +179,8 @@ inline void refuse_options_of_text(const LoadOptions& options, const std::string
 
 /// The column of the label, or -1.
 inline Index label_column(const LoadOptions& options, Index cols, const std::string& path) {
-  if (options.label.empty()) return options.like && options.predicting && options.like->cols == cols ? -1 : cols - 1;
+  if (options.label.empty())
+    return options.like && options.predicting && options.like->cols == cols ? -1 : cols - 1;
   std::size_t number = 0;
   const char* const end = options.label.data() + options.label.size();
   const auto [stop, error] = std::from_chars(options.label.data(), end, number);
@@ -220,8 +222,10 @@ ZIPML_FUNCTION Dataset load_npy(const List<std::string>& paths, const LoadOption
   data.cols = rows->cols();
   const auto n = static_cast<std::uint64_t>(data.rows), d = static_cast<std::uint64_t>(data.cols);
   const std::uint64_t bytes = detail::memory_of(n, d, 4);
-  const bool in_memory = bytes <= (options.scratch.empty() ? options.memory_limit : detail::room_in_memory(options));
-  if (!in_memory && (options.scratch.empty() || detail::memory_of(n, 0, 0) + detail::memory_of(0, d, 0) > options.memory_limit))
+  const bool in_memory =
+      bytes <= (options.scratch.empty() ? options.memory_limit : detail::room_in_memory(options));
+  if (!in_memory && (options.scratch.empty() ||
+                     detail::memory_of(n, 0, 0) + detail::memory_of(0, d, 0) > options.memory_limit))
     detail::throw_memory(place, n, d, bytes, options.memory_limit);
   if (!labels.empty()) {
     const NpyFile file(labels, false);

@@ -2,8 +2,11 @@
 /// \file
 /// Room io: numbers in text files, independent of the locale, and the wording of what is wrong with them.
 
+#include <bit>
 #include <charconv>
+#include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <initializer_list>
 #include <limits>
 #include <string>
@@ -174,7 +177,79 @@ const char* parse_real(const char* first, const char* last, T& value) {
 ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, float& value) {
   return detail::parse_real(first, last, value);
 }
+namespace detail {
+
+/// 10^0 to 10^15, exact in double.
+inline constexpr double powers_of_ten[] = {1e0, 1e1, 1e2,  1e3,  1e4,  1e5,  1e6,  1e7,
+                                           1e8, 1e9, 1e10, 1e11, 1e12, 1e13, 1e14, 1e15};
+
+/// The digits that text begins with, up to 8 of them, without a branch for each: bytes as lanes of a word (in
+/// the manner of Lemire 2021, Number parsing at a gigabyte per second, section 5). `text` has 8 bytes.
+struct DigitRun {
+  int count;             ///< 0 to 8
+  std::uint64_t number;  ///< that they spell
+};
+inline DigitRun digit_run(const char* text) {
+  std::uint64_t word;
+  std::memcpy(&word, text, sizeof word);
+  const std::uint64_t values = word ^ 0x3030303030303030u;  // 0 to 9 in the lanes of digits
+  const std::uint64_t others = ((values + 0x7676767676767676u) | values) & 0x8080808080808080u;
+  const int count = others == 0 ? 8 : __builtin_ctzll(others) / 8;
+  // The digits as the last of 8: tens, then hundreds, then ten thousands at a time.
+  std::uint64_t lanes = count == 0 ? 0 : values << (64 - 8 * count);
+  lanes = (lanes * 10 + (lanes >> 8)) & 0x00ff00ff00ff00ffu;
+  lanes = (lanes * 100 + (lanes >> 16)) & 0x0000ffff0000ffffu;
+  return {count, (lanes * 10000 + (lanes >> 32)) & 0xffffffffu};
+}
+
+/// Up to 15 digits with a decimal point among them, no exponent: a whole number m < 2^53 over a power of ten up to
+/// 10^15, both exact in double, so that one division rounds correctly (Clinger 1990, How to read floating
+/// point numbers accurately). Null for all others.
+inline const char* parse_short(const char* p, const char* last, double& value) {
+  const bool negative = p < last && *p == '-';
+  p += negative ? 1 : 0;
+  std::uint64_t whole = 0;
+  std::ptrdiff_t digits = 0, behind = 0;
+  constexpr std::ptrdiff_t enough = 17;  // two runs and a point
+  if (std::endian::native == std::endian::little && last - p >= enough) {
+    const DigitRun before = digit_run(p);
+    p += before.count;
+    whole = before.number;
+    digits = before.count;
+    if (before.count == 8) return nullptr;
+    if (*p == '.') {
+      const DigitRun after = digit_run(++p);
+      if (after.count == 8) return nullptr;
+      p += after.count;
+      whole = whole * static_cast<std::uint64_t>(powers_of_ten[after.count]) + after.number;
+      behind = after.count;
+      digits += behind;
+    }
+  } else {
+    const char* const begin = p;
+    for (; p < last && is_digit(*p); ++p) whole = whole * 10 + static_cast<std::uint64_t>(*p - '0');
+    digits = p - begin;
+    if (p < last && *p == '.') {
+      const char* const point = ++p;
+      for (; p < last && is_digit(*p); ++p) whole = whole * 10 + static_cast<std::uint64_t>(*p - '0');
+      behind = p - point;
+      digits += behind;
+    }
+  }
+  if (digits == 0 || digits > 15 || (p < last && (*p == 'e' || *p == 'E'))) return nullptr;
+  const double magnitude = static_cast<double>(whole) / powers_of_ten[behind];
+  value = negative ? -magnitude : magnitude;
+  return p;
+}
+
+}  // namespace detail
+
 ZIPML_FUNCTION const char* parse_number(const char* first, const char* last, double& value) {
+  double number = 0.0;
+  if (const char* const end = detail::parse_short(first, last, number)) {
+    value = number;
+    return end;
+  }
   return detail::parse_real(first, last, value);
 }
 

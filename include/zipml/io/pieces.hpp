@@ -55,7 +55,7 @@ class Pieces {
         const std::uint64_t place = file->append(piece.data.data() + at, size * sizeof(T));
         pieces.push_back({{}, size, place});
       }
-      piece.data = {};
+      if (piece.data.size() >= static_cast<Index>(smallest)) spares_.push_back(std::move(piece.data));
     }
     pieces_ = std::move(pieces);
     free_ = 0;
@@ -71,6 +71,7 @@ class Pieces {
 
   /// Makes read() possible: when the last element has come.
   void index() {
+    spares_.clear();
     starts_.clear();
     std::size_t sum = 0;
     for (const Piece& piece : pieces_) {
@@ -164,7 +165,14 @@ class Pieces {
   static constexpr std::size_t spilled = std::size_t{1} << 18;  // elements of a piece in a file
 
   void add(std::size_t n) {
-    const std::size_t capacity = (std::max)(n, is_spilled() ? smallest : std::clamp(size() / 2, smallest, largest));
+    if (!spares_.empty() && static_cast<std::size_t>(spares_.back().size()) >= n) {
+      free_ = static_cast<std::size_t>(spares_.back().size());
+      pieces_.push_back({std::move(spares_.back()), 0, 0});
+      spares_.pop_back();
+      return;
+    }
+    const std::size_t capacity =
+        (std::max)(n, is_spilled() ? smallest : std::clamp(size() / 2, smallest, largest));
     pieces_.push_back({Buffer<T>::uninitialised(static_cast<Index>(capacity)), 0, 0});
     free_ = capacity;
   }
@@ -172,6 +180,7 @@ class Pieces {
   List<Piece> pieces_;
   std::size_t free_ = 0;
   std::shared_ptr<ScratchFile> file_;  // of those that were spilled
+  List<Buffer<T>> spares_;             // their memory, for later ones
   List<std::size_t> starts_;           // of each piece, for read()
 };
 

@@ -131,15 +131,15 @@ ZIPML_FUNCTION ScratchFile::~ScratchFile() { std::fclose(file_); }
 ZIPML_FUNCTION std::uint64_t ScratchFile::append(const void* data, std::size_t bytes) {
   const std::uint64_t place = size_;
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (std::fseek(file_, 0, SEEK_END) != 0 || std::fwrite(data, 1, bytes, file_) != bytes) fail("write", errno);
+  if (std::fseek(file_, 0, SEEK_END) != 0 || std::fwrite(data, 1, bytes, file_) != bytes)
+    fail("write", errno);
   size_ += bytes;
   return place;
 }
 
 ZIPML_FUNCTION void ScratchFile::read(std::uint64_t place, void* out, std::size_t bytes) const {
   const std::lock_guard<std::mutex> lock(mutex_);
-  if (std::fseek(file_, static_cast<long>(place), SEEK_SET) != 0 ||
-      std::fread(out, 1, bytes, file_) != bytes)
+  if (std::fseek(file_, static_cast<long>(place), SEEK_SET) != 0 || std::fread(out, 1, bytes, file_) != bytes)
     fail("read", errno);
 }
 

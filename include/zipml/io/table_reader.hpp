@@ -82,7 +82,7 @@ ZIPML_FUNCTION void RowExpansion::expand(const double* cells, double* out) const
 ZIPML_FUNCTION void TableReader::read(Index first, Index count, float* out) const {
   const Index width = expansion_.cells();
   const Index d = expansion_.schema->cols;
-  const Index together = std::clamp<Index>(65536 / std::max<Index>(width, 1), 1, count);
+  const Index together = std::clamp<Index>(12288 / std::max<Index>(width, 1), 1, count);
   Buffer<double> cells(together * width), features(expansion_.is_plain ? 0 : d);
   const double* const offsets = offsets_ ? offsets_->data() : nullptr;
   for (Index at = 0; at < count;) {

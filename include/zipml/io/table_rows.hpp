@@ -17,10 +17,10 @@
 #include <zipml/base/error.hpp>
 #include <zipml/base/float_offset.hpp>
 #include <zipml/io/dataset.hpp>
+#include <zipml/io/load_checks.hpp>
 #include <zipml/io/load_options.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/pieces.hpp>
-#include <zipml/io/load_checks.hpp>
 #include <zipml/io/scratch_file.hpp>
 #include <zipml/io/table_plan.hpp>
 #include <zipml/io/table_reader.hpp>

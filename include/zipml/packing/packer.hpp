@@ -401,7 +401,8 @@ class Packer {
     bool sum(const MatrixView& rows, Index at, Index first, const Index* places, Index count) {
       std::array<const float*, group_rows> some;
       for (Index r = 0; r < count; ++r) some[static_cast<std::size_t>(r)] = rows.row(at + r);
-      if (columns && !columns->add(packer_.isa_, {some.data(), static_cast<std::size_t>(count)})) return false;
+      if (columns && !columns->add(packer_.isa_, {some.data(), static_cast<std::size_t>(count)}))
+        return false;
       if (!pilot_) return true;
       const Buffer<float>& weights = store_.weights();
       for (Index r = 0; r < count; ++r)

@@ -130,7 +130,8 @@ ZIPML_FUNCTION DenseStore::DenseStore(const MatrixView& features, const LabelVie
     const Index count = (std::min)(piece, rows() - first);
     placement().places(first, count, places);
     for (Index k = 0; k < count; ++k)
-      detail::standardise_row(isa, rows_of(first + k), standardization(), values_.data() + places[k] * cols());
+      detail::standardise_row(isa, rows_of(first + k), standardization(),
+                              values_.data() + places[k] * cols());
   }
 }
 
