@@ -5,6 +5,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <numeric>
+#include <string>
+#include <vector>
 #include <zipml/io/model_file.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/packed_file.hpp>
@@ -16,6 +18,7 @@ namespace {
 struct Options {
   std::string model_file;
   zipml::Index top = 0;
+  std::string levels;  // column whose levels are drawn
   bool json = false;
 };
 
@@ -85,12 +88,81 @@ void print_text(const Options& options, const zipml::LinearModel& model) {
   }
 }
 
+/// The column of this name, or of this number from 1.
+zipml::Index column_of(const std::string& word, const zipml::Schema& schema) {
+  for (zipml::Index j = 0; j < schema.cols; ++j)
+    if (schema.has_names() && schema.names[static_cast<std::size_t>(j)] == word) return j;
+  const bool number =
+      !word.empty() && word.size() < 16 && word.find_first_not_of("0123456789") == std::string::npos;
+  const zipml::Index j = number ? std::stoll(word) - 1 : -1;
+  if (j < 0 || j >= schema.cols)
+    throw zipml::Error("there is no such column",
+                       "a name or a number from 1 to " + std::to_string(schema.cols),
+                       zipml::quote_input(word));
+  return j;
+}
+
+/// The levels of a column over the density of its values: a line for each level, its share of the values, and a bar
+/// as long as that share is dense, the share for the width that the level stands for.
+void draw_levels(const Options& options, const zipml::SampleView& samples,
+                 const zipml::Standardization& map) {
+  const zipml::Index j = column_of(options.levels, *map.schema);
+  if (samples.is_dense() || samples.levels.scales_rows())
+    throw zipml::Error("the samples have no levels of columns", "samples of 1 to 8 bits, scaled by column",
+                       samples.is_dense() ? "float32" : "scaled by row");
+  struct Level {
+    double value;
+    zipml::Index count = 0;
+  };
+  std::vector<Level> levels;
+  std::vector<std::size_t> of_code(std::size_t{1} << samples.layout.stored_bits, ~std::size_t{0});
+  for (zipml::Index i = 0; i < samples.rows; ++i) {
+    const auto code = static_cast<std::size_t>(samples.code(i, j));
+    if (of_code[code] == ~std::size_t{0}) {
+      of_code[code] = levels.size();
+      levels.push_back({map.user_mean(j) + map.scale[j] * static_cast<double>(samples.levels.value(
+                                                              0, j, static_cast<int>(code)))});
+    }
+    ++levels[of_code[code]].count;
+  }
+  std::sort(levels.begin(), levels.end(), [](const Level& a, const Level& b) { return a.value < b.value; });
+  std::vector<double> density(levels.size());
+  double most = 0.0;
+  for (std::size_t k = 0; k < levels.size(); ++k) {
+    const double below = k > 0 ? levels[k].value - levels[k - 1].value : 0.0;
+    const double above = k + 1 < levels.size() ? levels[k + 1].value - levels[k].value : 0.0;
+    const double width = k == 0 ? above : k + 1 == levels.size() ? below : 0.5 * (below + above);
+    density[k] = static_cast<double>(levels[k].count) / (width > 0.0 ? width : 1.0);
+    most = std::max(most, density[k]);
+  }
+  std::printf("%s: %zu levels are used, mean %.6g, deviation %.6g\n\n%14s  %9s  density\n",
+              map.schema->describe(j).c_str(), levels.size(), map.user_mean(j), map.scale[j], "level",
+              "share");
+  for (std::size_t k = 0; k < levels.size(); ++k) {
+    const auto length = static_cast<int>(60.0 * density[k] / most + 0.5);
+    std::printf("%14.6g  %7.3f %%  %s\n", levels[k].value,
+                100.0 * static_cast<double>(levels[k].count) / static_cast<double>(samples.rows),
+                std::string(static_cast<std::size_t>(length), '#').c_str());
+  }
+  zipml::List<zipml::Outlier> found;
+  zipml::Index outliers = 0;
+  constexpr zipml::Index together = 4096;
+  for (zipml::Index first = 0; first < samples.rows && !samples.outliers.empty(); first += together) {
+    samples.outliers.find(first, std::min(together, samples.rows - first), found);
+    for (const zipml::Outlier& outlier : found) outliers += outlier.column == j ? 1 : 0;
+  }
+  if (outliers > 0)
+    std::printf("%14s  %7.3f %%  beyond these levels, kept exactly\n", "outliers",
+                100.0 * static_cast<double>(outliers) / static_cast<double>(samples.rows));
+}
+
 /// What is in a packed file, and whether all of it is as it was written.
 void show_packed(const Options& options) {
   const zipml::PackedFile file(options.model_file);  // verifies
   const zipml::SampleView samples = file.samples();
   const zipml::Standardization& map = file.standardization();
   const zipml::Schema& schema = *map.schema;
+  if (!options.levels.empty()) return draw_levels(options, samples, map);
   const double ratio = 4.0 * static_cast<double>(samples.rows) * static_cast<double>(samples.cols) /
                        static_cast<double>(file.file_bytes());
   const auto column = [&](zipml::Index j, float& low, float& high) {
@@ -189,6 +261,10 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--top", options.top, "only so many features; 0: all")
       ->check(CLI::Range(zipml::Index{0}, zipml::Index{1} << 40));
+  app.add_option("--levels", options.levels,
+                 "of a packed file: the levels of this column, a name or a number from 1, over the density "
+                 "of its values")
+      ->always_capture_default(false);
   app.add_flag("--json", options.json, "one JSON object");
   return run_program("inspect", app, argc, argv, [&] {
     if (zipml::is_packed_file(options.model_file)) return show_packed(options);

@@ -191,6 +191,50 @@ TEST_CASE("a table is packed once and trained on without its text, to the same w
   CHECK(contents(table) == houses(600, 1));
 }
 
+TEST_CASE("several files, and tables beyond the memory limit, are packed and trained on like one in memory",
+          "[programs]") {
+  const Folder folder;
+  const std::string text = houses(3000, 1);
+  const std::size_t head = text.find('\n') + 1, half = text.find('\n', text.size() / 2) + 1;
+  const std::string whole = folder.write("houses.csv", text);
+  const std::string first = folder.write("first.csv", text.substr(0, half));
+  const std::string second = folder.write("second.csv", text.substr(0, head) + text.substr(half));
+  const std::string a = folder / "a.zipml", b = folder / "b.zipml";
+  const Json of_whole = json_of(run_process(ZIPML_PACK, Arguments{whole, "-o", a, "--json"} + as_houses));
+  CHECK(of_whole["rows_in_memory"] == true);
+  const Json of_parts = json_of(
+      run_process(ZIPML_PACK, Arguments{first, second, "-o", b, "--json", "--threads", "2"} + as_houses));
+  CHECK(of_parts["files"] == 2);
+  CHECK(of_parts["rows"] == 3000);
+  CHECK(contents(a) == contents(b));
+  // 0.0001 GiB hold the labels, but not the cells of 3,000 rows.
+  const Arguments small{"--memory-limit", "0.0001", "--scratch", folder.path().string()};
+  const Json streamed =
+      json_of(run_process(ZIPML_PACK, Arguments{whole, "-o", b, "--json"} + as_houses + small));
+  CHECK(streamed["rows_in_memory"] == false);
+  CHECK(contents(a) == contents(b));
+  const std::string in_memory = folder / "memory", elsewhere = folder / "elsewhere";
+  const Arguments how{"--bits", "4", "--epochs", "5", "--validation", "0.1", "--save-model"};
+  const Run trained = train(Arguments{whole} + as_houses + how + Arguments{in_memory, "--json"});
+  const Run limited = train(Arguments{whole} + as_houses + how + Arguments{elsewhere} + small);
+  CHECK(trained.code == 0);
+  CHECK(limited.code == 0);
+  CHECK(contents(in_memory) == contents(elsewhere));
+  CHECK(holds(limited.err, "scratch file in " + folder.path().string()));
+  const Run predicted = predict(Arguments{in_memory, whole} + small), expected = predict({in_memory, whole});
+  CHECK(predicted.code == 0);
+  CHECK(predicted.out == expected.out);
+  const Run drawn = inspect({a, "--levels", "a1"});
+  CHECK(drawn.code == 0);
+  CHECK(holds(drawn.out, "a1: 16 levels are used"));
+  CHECK(holds(drawn.out, "####"));
+  CHECK(inspect({a, "--levels", "a99"}).code == 1);
+  const Run chosen =
+      run_process(ZIPML_PACK, Arguments{whole, "-o", b, "--bits", "auto", "--excess", "0.05"} + as_houses);
+  CHECK(chosen.code == 0);
+  CHECK(holds(chosen.err, "pack: chose "));
+}
+
 TEST_CASE("rows count by the weights of a column, in training, testing and predicting", "[programs]") {
   const Folder folder;
   Uniform uniform(7);

@@ -1,10 +1,12 @@
 // Packed samples in a file: what comes back, and what is refused: every truncation, every bit that is flipped, headers that
 // lie with right checksums, files that shrink while they are in use.
 
+#include <sys/resource.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <csignal>
 #include <cstdio>
 #include <filesystem>
 #include <fstream>
@@ -18,6 +20,7 @@
 #include "catch.hpp"
 #include "folder.hpp"
 #include "message.hpp"
+#include "packed_checksums.hpp"
 
 using namespace zipml;
 
@@ -44,34 +47,6 @@ void write(const std::string& path, const std::string& bytes) {
 
 bool same(std::span<const double> a, std::span<const double> b) {
   return a.size() == b.size() && std::equal(a.begin(), a.end(), b.begin());
-}
-
-/// Puts right every checksum of a file whose bytes were changed.
-void put_checksums(std::string& bytes) {
-  const auto get = [&](std::size_t at, std::size_t width) {
-    std::uint64_t value = 0;
-    for (std::size_t k = 0; k < width; ++k)
-      value |= std::uint64_t{static_cast<unsigned char>(bytes[at + k])} << (8 * k);
-    return static_cast<std::size_t>(value);
-  };
-  const auto put = [&](std::size_t at, std::uint32_t value) {
-    for (std::size_t k = 0; k < 4; ++k) bytes[at + k] = static_cast<char>(value >> (8 * k) & 255u);
-  };
-  const std::size_t count = get(12, 4);
-  if (count == 0 || 64 + 32 * count + 4 > bytes.size()) return;
-  const std::size_t list = get(64 + 32 * (count - 1) + 8, 8), listed = get(64 + 32 * (count - 1) + 16, 8);
-  const bool has_list = list <= bytes.size() && listed <= bytes.size() - list;
-  for (std::size_t k = 0; k + 1 < count; ++k) {
-    const std::size_t at = 64 + 32 * k, offset = get(at + 8, 8), size = get(at + 16, 8),
-                      first = get(at + 28, 4);
-    if (offset > bytes.size() || size > bytes.size() - offset || !has_list) continue;
-    for (std::size_t chunk = 0; chunk << 20 < size; ++chunk)
-      if (4 * (first + chunk) + 4 <= listed)
-        put(list + 4 * (first + chunk), crc32c(bytes.data() + offset + (chunk << 20),
-                                               std::min<std::size_t>(1u << 20, size - (chunk << 20))));
-  }
-  if (has_list) put(64 + 32 * (count - 1) + 28, crc32c(bytes.data() + list, listed));
-  put(64 + 32 * count, crc32c(bytes.data(), 64 + 32 * count));
 }
 
 }  // namespace
@@ -456,6 +431,39 @@ TEST_CASE("a file that shrinks while it is in use is an error, and the next file
   std::filesystem::resize_file(folder / "again", 10);
   const Fit fit = Sgd{}.fit(held, variance_corrected, {.epochs = 1});
   CHECK(same(before.weights.span(), fit.weights.span()));
+}
+
+TEST_CASE("a disk that is full, at any byte, leaves the old file and nothing beside it") {
+  const Folder folder;
+  const std::string path = folder / "samples.zipml";
+  const AnyStore store = quantize(table(), parse_representation("variance-corrected:4,outliers=0.01"));
+  save_store(path, quantize(table(50), parse_representation("naive:1")));
+  const std::string old = read(path);
+  const std::string whole = folder / "whole.zipml";
+  save_store(whole, store);
+  const std::size_t size = read(whole).size();
+  std::filesystem::remove(whole);
+  rlimit before;
+  REQUIRE(getrlimit(RLIMIT_FSIZE, &before) == 0);
+  const auto signal = std::signal(SIGXFSZ, SIG_IGN);
+  int tried = 0, refused = 0, intact = 0;
+  for (std::size_t bytes = 0; bytes < size; bytes += bytes + 7 < size ? 7 : 1) {
+    const rlimit small{bytes, before.rlim_max};
+    setrlimit(RLIMIT_FSIZE, &small);
+    const std::string message = message_of([&] { save_store(path, store); });
+    setrlimit(RLIMIT_FSIZE, &before);
+    ++tried;
+    refused += holds(message, path) ? 1 : 0;
+    intact += read(path) == old && std::distance(std::filesystem::directory_iterator(folder.path()), {}) == 1
+                  ? 1
+                  : 0;
+  }
+  std::signal(SIGXFSZ, signal);
+  CHECK(refused == tried);
+  CHECK(intact == tried);
+  WARN("the disk was full after " << tried << " different numbers of bytes");
+  save_store(path, store);
+  CHECK(read(path).size() == size);
 }
 
 TEST_CASE("a writer that is killed leaves the old file or the new one") {

@@ -12,81 +12,83 @@
 #include <zipml/model/step_sizes.hpp>
 #include <zipml/storage/sample_view.hpp>
 #include <zipml/training/lanczos.hpp>
+#include <zipml/training/row_norms.hpp>
+#include <zipml/training/sample_rows.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 namespace detail {
 
 /// Some 2^19 values of the first rows, a random sample of the data, each times the root of its row's weight.
-Buffer<float> first_rows(const SampleView& samples);
+Buffer<float> first_rows(const KernelTable& kernels, const SampleView& samples);
 
 }  // namespace detail
 
 /// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a
 /// strided selection; top eigenvalue by a dozen steps of the power method on the first rows (a random sample
 /// of the data). A 1 is appended to each row for the intercept. O(values).
-Curvature measure_curvature(const SampleView& samples);
+Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa);
 
 /// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the
 /// mean of 1 / (lambda + floor) (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
-double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor);
+double measure_mean_inverse(const KernelTable& kernels, const SampleView& samples, std::uint64_t seed,
+                            double floor);
 
 #if ZIPML_DEFINES
 
 namespace detail {
 
-ZIPML_FUNCTION Buffer<float> first_rows(const SampleView& samples) {
+ZIPML_FUNCTION Buffer<float> first_rows(const KernelTable& kernels, const SampleView& samples) {
   constexpr Index values = Index{1} << 19;
   const Index d = samples.cols;
   const Index n = (std::min)(samples.rows, std::clamp<Index>(values / std::max<Index>(d, 1), 256, 16384));
   Buffer<float> rows(checked_product(n, d, "a sample of the rows"));
-  for (Index i = 0; i < n; ++i) {
-    float* row = rows.data() + i * d;
-    samples.decode_row(i, 0, row);
-    if (samples.weights == nullptr) continue;
-    const float root = std::sqrt(samples.weights[i]);
-    for (Index j = 0; j < d; ++j) row[j] *= root;
+  SampleRows decoded(kernels, samples);
+  for (Index first = 0; first < n; first += SampleRows::most) {
+    const Index count = (std::min)(SampleRows::most, n - first);
+    const float* const read = decoded.read(first, count);
+    for (Index r = 0; r < count; ++r) {
+      float* row = rows.data() + (first + r) * d;
+      std::copy_n(read + r * decoded.stride(), d, row);
+      if (samples.weights == nullptr) continue;
+      const float root = std::sqrt(samples.weights[first + r]);
+      for (Index j = 0; j < d; ++j) row[j] *= root;
+    }
   }
   return rows;
 }
 
 }  // namespace detail
 
-ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
+ZIPML_FUNCTION Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa) {
   constexpr Index norm_values = Index{1} << 24;
   Curvature curvature;
   const Index d = samples.cols;
   const Index stride =
       std::max<Index>(1, samples.rows / std::max<Index>(256, norm_values / std::max<Index>(d, 1)));
-  Buffer<float> row(d);
-  Buffer<double> squares(d);
-  Buffer<double> weighted(d);
-  double norms = 0.0;
-  double norms_of_steps = 0.0;
+  // A row of weight w adds w a a' to the matrix, and its step w^2 |a|^2 a a' to the noise.
+  detail::RowNorms sums(d);
+  SampleRows rows_of(kernels, samples);
   Index count = 0;
-  for (Index i = 0; i < samples.rows; i += stride, ++count) {
-    samples.decode_row(i, 0, row.data());
-    double norm = 1.0;
-    for (Index j = 0; j < d; ++j) norm += pinned(static_cast<double>(row[j]) * static_cast<double>(row[j]));
-    // A row of weight w adds w a a' to the matrix, and its step w^2 |a|^2 a a' to the noise.
-    const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
-    norm *= weight;
-    for (Index j = 0; j < d; ++j) {
-      const double square = pinned(weight * static_cast<double>(row[j]) * static_cast<double>(row[j]));
-      squares[j] += square;
-      weighted[j] += pinned(norm * square);
-    }
-    norms += norm;
-    norms_of_steps += pinned(norm * weight);
+  for (Index i = 0; i < samples.rows;) {
+    const Index some = stride > 1 ? 1 : (std::min)(SampleRows::most, samples.rows - i);
+    const float* const rows = rows_of.read(i, some);
+    for (Index r = 0; r < some; r += detail::RowNorms::together)
+      sums.add(isa, rows + r * rows_of.stride(), rows_of.stride(),
+               (std::min)(detail::RowNorms::together, some - r),
+               samples.weights != nullptr ? samples.weights + i + r : nullptr);
+    count += some;
+    i += stride > 1 ? stride : some;
   }
-  curvature.mean_norm = norms / static_cast<double>(count);
-  curvature.weighted_norm = norms_of_steps / static_cast<double>(count);
+  curvature.mean_norm = sums.norms / static_cast<double>(count);
+  curvature.weighted_norm = sums.weighted / static_cast<double>(count);
   curvature.mean_eigenvalue = curvature.mean_norm / static_cast<double>(d + 1);
   for (Index j = 0; j < d; ++j)
-    if (squares[j] > 0.0)
-      curvature.weighted_norm = (std::max)(curvature.weighted_norm, weighted[j] / squares[j]);
+    if (sums.squares(j) > 0.0)
+      curvature.weighted_norm =
+          (std::max)(curvature.weighted_norm, sums.squares_times_norm(j) / sums.squares(j));
 
-  const Buffer<float> rows = detail::first_rows(samples);
+  const Buffer<float> rows = detail::first_rows(kernels, samples);
   const Index n = d > 0 ? rows.size() / d : 0;
   // An underestimate by a few per cent, which the norms in the step rule cover.
   Buffer<float> direction(d);
@@ -112,10 +114,11 @@ ZIPML_FUNCTION Curvature measure_curvature(const SampleView& samples) {
   return curvature;
 }
 
-ZIPML_FUNCTION double measure_mean_inverse(const SampleView& samples, std::uint64_t seed, double floor) {
+ZIPML_FUNCTION double measure_mean_inverse(const KernelTable& kernels, const SampleView& samples,
+                                           std::uint64_t seed, double floor) {
   const Random random(seed);
   const Index d = samples.cols;
-  const Buffer<float> rows = detail::first_rows(samples);
+  const Buffer<float> rows = detail::first_rows(kernels, samples);
   const Index n = d > 0 ? rows.size() / d : 0;
   if (n == 0) return 1.0;
   Buffer<double> signs(d);

@@ -64,15 +64,15 @@ struct StepRule<Step> {
 };
 
 /// What a derived step rests on, but for the loss and the noise of a correction.
-inline Curvature curvature_for(const SampleView& samples, const FitOptions& options, std::uint64_t seed,
-                               Index batch) {
-  Curvature curvature = measure_curvature(samples);
+inline Curvature curvature_for(const KernelTable& kernels, const SampleView& samples,
+                               const FitOptions& options, std::uint64_t seed, Index batch) {
+  Curvature curvature = measure_curvature(kernels, samples, active_isa(options.isa));
   curvature.model_noise = options.model.relative_variance(samples.cols);
   curvature.gradient_noise = options.gradient.relative_variance(samples.cols);
   if (curvature.model_noise > 0.0 && curvature.gradient_noise > 0.0) {
     const double steps = static_cast<double>(options.epochs) * static_cast<double>(samples.rows) /
                          (curvature.top_eigenvalue * static_cast<double>(batch));
-    curvature.mean_inverse = measure_mean_inverse(samples, seed, 1.0 / (std::max)(1.0, steps));
+    curvature.mean_inverse = measure_mean_inverse(kernels, samples, seed, 1.0 / (std::max)(1.0, steps));
   }
   return curvature;
 }
@@ -216,7 +216,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
 
   void resolve_step(double noise_gain) override {
     if constexpr (DerivedStepSize<Step>) {
-      Curvature curvature = detail::curvature_for(samples_, options_, problem_.seed, batch_);
+      Curvature curvature = detail::curvature_for(kernels_, samples_, options_, problem_.seed, batch_);
       curvature.loss = static_cast<double>(curvature_bound<L>());
       curvature.noise_gain = noise_gain;
       step_.emplace(sgd_.step_.resolve(curvature, batch_));
