@@ -5,6 +5,7 @@
 #include <zipml/analysis/predict.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
+#include <zipml/io/npy.hpp>
 #include <zipml/io/output_file.hpp>
 
 #include "program.hpp"
@@ -67,11 +68,14 @@ void run(const Options& options) {
   std::optional<zipml::Metrics> metrics;
   if (labelled > 0) metrics = zipml::evaluate(model, data);
 
-  const std::string csv = csv_of(options, model, data);
-  if (!options.output.empty())
-    zipml::write_file(options.output, csv);
-  else if (!options.json)
-    zipml::write_file("-", csv);
+  const std::string& output = options.output;
+  if (output.size() > 4 && output.compare(output.size() - 4, 4, ".npy") == 0) {
+    const zipml::Buffer<double> numbers =
+        model.classifies ? zipml::margins(model, data.features()) : zipml::predict(model, data);
+    zipml::save_npy(output, numbers.span());
+  } else if (!output.empty() || !options.json) {
+    zipml::write_file(output.empty() ? "-" : output, csv_of(options, model, data));
+  }
   if (options.json) {
     using Json = nlohmann::ordered_json;
     const auto number = [](std::optional<double> value) { return value ? Json(*value) : Json(nullptr); };
@@ -111,7 +115,10 @@ int main(int argc, char** argv) {
   app.add_option("FILE", options.file, "LIBSVM or CSV file, with or without labels; - for standard input")
       ->required();
   app.add_option("--id", options.id, "CSV: a column that stands beside each prediction, by name or number");
-  app.add_option("--output", options.output, "write the predictions to this file instead of standard output");
+  app.add_option(
+      "--output", options.output,
+      "write the predictions to this file instead of standard output; NAME.npy: the numbers alone (of "
+      "classifiers the margins), as numpy reads them");
   app.add_flag("--json", options.json, "metrics and warnings as one JSON object on standard output");
   app.add_option("--threads", options.table.threads, "that read the file; 0: all")
       ->check(CLI::Range(0, 1024));

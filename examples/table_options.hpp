@@ -24,7 +24,7 @@ struct TableOptions {
   std::string decimal = "point";
   int first_index = 1;
   double memory_gib = 8.0;
-  std::string scratch;  // folder for rows beyond that; empty: the usual one
+  std::string scratch;   // folder for rows beyond that; empty: the usual one
   bool streams = false;  // the program can do with rows that are not in memory
   int threads = 1;
 

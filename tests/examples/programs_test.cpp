@@ -224,6 +224,9 @@ TEST_CASE("several files, and tables beyond the memory limit, are packed and tra
   const Run predicted = predict(Arguments{in_memory, whole} + small), expected = predict({in_memory, whole});
   CHECK(predicted.code == 0);
   CHECK(predicted.out == expected.out);
+  const std::string numbers = folder / "p.npy";
+  CHECK(predict({in_memory, whole, "--output", numbers}).out.empty());
+  CHECK(contents(numbers).size() == 128 + 8 * 3000);
   const Run drawn = inspect({a, "--levels", "a1"});
   CHECK(drawn.code == 0);
   CHECK(holds(drawn.out, "a1: 16 levels are used"));

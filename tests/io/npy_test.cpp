@@ -1,5 +1,7 @@
 // Matrices of numpy: versions, orders, types, what is refused; packed from where they lie.
 
+#include <bit>
+#include <cmath>
 #include <cstring>
 #include <string>
 #include <zipml/io/npy_table.hpp>
@@ -229,4 +231,24 @@ TEST_CASE("files that memory has no room for are read from where they lie; sever
   const Dataset cut = load(floats, elsewhere);
   std::filesystem::resize_file(floats, 8192);
   CHECK(holds(message_of([&] { quantize<4>(cut); }), "became shorter"));
+}
+
+TEST_CASE("vectors are written as numpy writes them", "[npy]") {
+  const Folder folder;
+  for (const std::size_t n : {std::size_t{0}, std::size_t{1}, std::size_t{99'999}}) {
+    std::vector<double> values;
+    for (std::size_t k = 0; k < n; ++k)
+      values.push_back(std::ldexp(static_cast<double>(k) - 7.5, static_cast<int>(k % 60)));
+    save_npy(folder / "v.npy", values);
+    const std::string bytes = contents(folder / "v.npy");
+    CHECK((bytes.size() - 8 * n) % 64 == 0);
+    if (std::endian::native == std::endian::little) {
+      std::string header =
+          "{'descr': '<f8', 'fortran_order': False, 'shape': (" + std::to_string(n) + ",), }";
+      CHECK(bytes.substr(10, header.size()) == header);  // as numpy.save has it
+    }
+    const NpyFile file(folder / "v.npy", false);
+    REQUIRE(file.rows() == static_cast<Index>(n));
+    CHECK(std::equal(values.begin(), values.end(), file.matrix().doubles));
+  }
 }

@@ -825,8 +825,9 @@ struct Elsewhere {
 static_assert(RowSource<Elsewhere>);
 }  // namespace
 
-TEST_CASE("a packed store has the same bits for any threads, instruction set, layout of the matrix and source",
-          "[many]") {
+TEST_CASE(
+    "a packed store has the same bits for any threads, instruction set, layout of the matrix and source",
+    "[many]") {
   const ManyRows& rows = many_rows();
   const LabelView labels(rows.labels);
   const auto check = [&](auto estimator, const auto& policy, QuantizeOptions options) {

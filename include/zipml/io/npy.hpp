@@ -10,6 +10,7 @@
 #include <cstring>
 #include <limits>
 #include <memory>
+#include <span>
 #include <string>
 #include <string_view>
 #include <utility>
@@ -23,6 +24,7 @@
 #include <zipml/io/load_options.hpp>
 #include <zipml/io/mapped_file.hpp>
 #include <zipml/io/number.hpp>
+#include <zipml/io/output_file.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -59,6 +61,11 @@ class NpyFile {
   std::shared_ptr<const MappedFile> file_;
   MatrixView view_;
 };
+
+/// Writes doubles as a vector of numpy, version 1, as write_file() does.
+///
+///     zipml::save_npy("predictions.npy", zipml::predict(model, data).span());
+void save_npy(const std::string& path, std::span<const double> values);
 
 /// Whether a file begins as NPY files do; false when it cannot be read.
 bool is_npy_file(const std::string& path);
@@ -249,6 +256,27 @@ ZIPML_FUNCTION Dataset NpyFile::labels(Index j) const {
   detail::round_labels(values, data);
   data.source = file_->path();
   return data;
+}
+
+ZIPML_FUNCTION void save_npy(const std::string& path, std::span<const double> values) {
+  std::string header = "{'descr': '";
+  header += std::endian::native == std::endian::little ? "<f8" : ">f8";
+  header += "', 'fortran_order': False, 'shape': (";
+  header += std::to_string(values.size());
+  header += ",), }";
+  constexpr std::size_t begin = 10, unit = 64;  // values begin at a multiple of 64
+  header.append(unit - 1 - (begin + header.size()) % unit, ' ');
+  header += '\n';
+  std::string head(reinterpret_cast<const char*>(detail::npy_magic), sizeof detail::npy_magic);
+  head += '\1';
+  head += '\0';
+  head += static_cast<char>(header.size() & 255u);
+  head += static_cast<char>(header.size() >> 8);
+  head += header;
+  write_file_in_pieces(path, [&](const auto& put) {
+    put(std::string_view(head));
+    put(std::string_view(reinterpret_cast<const char*>(values.data()), values.size_bytes()));
+  });
 }
 
 ZIPML_FUNCTION bool is_npy_file(const std::string& path) {
