@@ -19,6 +19,7 @@
 #include <string>
 #include <vector>
 #include <zipml/estimators/any_store.hpp>
+#include <zipml/storage/in_place.hpp>
 #include <zipml/zipml.hpp>
 
 #include "eigen_baseline.hpp"
@@ -57,25 +58,42 @@ class Race {
   /// Excess of weights for columns and labels as they are in the matrix, the intercept last.
   double excess_of(const double* x) const { return excess(loss_of(x), optimum_); }
 
-  Turn fit(const AnyStore& store, double pack) const {
+  /// `loss(weights, intercept)` of what the samples are in.
+  template <class Store, class Estimator, class LossOf>
+  Turn fit(const Store& store, Estimator estimator, double pack, const LossOf& loss) const {
     Turn turn;
     turn.pack = pack;
     turn.excess = INFINITY;
     const auto watch = [&](const EpochEvent& event) {
       turn.count = event.epoch;
-      turn.excess = excess(objective_(event.weights, event.intercept), optimum_);
+      turn.excess = excess(loss(event.weights, event.intercept), optimum_);
       turn.epochs = event.seconds;
       return turn.excess <= wanted ? Flow::stop : Flow::go_on;
     };
-    visit_estimator(store.representation().estimator, [&](auto estimator) {
-      const FitOptions how{
-          .epochs = 60, .batch = 256, .model = {store.samples().has_integer_path() ? 8 : 32}};
-      const Fit fit = Sgd{}.fit(store, estimator, how, watch);
-      // The first epoch's time has the set-up in it; later ones are epochs alone.
-      turn.set_up = fit.seconds - fit.seconds_per_epoch * fit.epochs;
-      turn.epochs -= turn.set_up;
-    });
+    const FitOptions how{.epochs = 60, .batch = 256, .model = {store.samples().has_integer_path() ? 8 : 32}};
+    const Fit fit = Sgd{}.fit(store, estimator, how, watch);
+    // The first epoch's time has the set-up in it; later ones are epochs alone.
+    turn.set_up = fit.seconds - fit.seconds_per_epoch * fit.epochs;
+    turn.epochs -= turn.set_up;
     return turn;
+  }
+  Turn fit(const AnyStore& store, double pack) const {
+    return visit_estimator(store.representation().estimator,
+                           [&](auto estimator) { return fit(store, estimator, pack, objective_); });
+  }
+
+  /// The matrix itself: nothing is copied, columns are as they are.
+  Turn in_place() const {
+    const auto start = Clock::now();
+    const SampleSet set = ::zipml::in_place(data_.features(), data_.label_view());
+    const double pack = seconds_since(start);
+    const LabelMap labels = SquaredLoss{}.label_map(set.targets().statistics(0));
+    Buffer<double> x(data_.cols + 1);
+    return fit(set, full_precision, pack, [&](std::span<const double> weights, double intercept) {
+      for (Index j = 0; j < data_.cols; ++j) x[j] = weights[static_cast<std::size_t>(j)] * labels.scale;
+      x[data_.cols] = intercept * labels.scale + labels.offset;
+      return loss_of(x.data());
+    });
   }
 
   Turn zipml(const char* representation) const {
@@ -207,6 +225,7 @@ void run(const std::string& shape, int turns) {
       {"zipml, 4 bits, packed file", [&] { return race.opened(packed); }},
       {"zipml, 2 bits, from float32", [&] { return race.zipml("variance-corrected:2,outliers=0.003"); }},
       {"zipml, float32", [&] { return race.zipml("full"); }},
+      {"zipml, float32 in place", [&] { return race.in_place(); }},
       {"Eigen SGD, -march=native", [&] { return race.eigen_sgd(); }},
       {"Eigen normal equations, native", [&] { return race.normal_equations(); }}};
   std::vector<Turn> best(ways.size());

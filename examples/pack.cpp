@@ -42,7 +42,7 @@ constexpr std::uint64_t kept_in_memory = std::uint64_t{32} << 20;
 zipml::Dataset load(const Options& options, ProgressLine& line) {
   zipml::LoadOptions load = options.table.load_options();
   load.keep_in_memory = kept_in_memory;
-  load.progress = [&](std::uint64_t done, std::uint64_t bytes) { line.show(done, bytes); };
+  load.progress = &line;
   const zipml::List<std::string> files(options.files.begin(), options.files.end());
   const auto is_npy = [](const std::string& file) { return file != "-" && zipml::is_npy_file(file); };
   if (options.labels.empty()) return zipml::load(files, load);

@@ -5,6 +5,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <mutex>
+#include <zipml/io/load_options.hpp>
 
 #if defined(__unix__) || defined(__APPLE__)
 #include <unistd.h>
@@ -12,7 +13,7 @@
 
 /// Drawn over itself on standard error, where that is a terminal, ten times a second at most. Several threads may
 /// call it.
-class ProgressLine {
+class ProgressLine final : public zipml::LoadProgress {
  public:
   /// `what` is done; `unit` is shown, so many of which one of the counted things is.
   ProgressLine(const char* what, const char* unit, double units) : what_(what), unit_(unit), units_(units) {
@@ -20,12 +21,12 @@ class ProgressLine {
     on_terminal_ = isatty(STDERR_FILENO) != 0;
 #endif
   }
-  ~ProgressLine() { end(); }
+  ~ProgressLine() override { end(); }
   ProgressLine(const ProgressLine&) = delete;
   ProgressLine& operator=(const ProgressLine&) = delete;
 
   /// `all` of 0: nobody knows.
-  void show(std::uint64_t done, std::uint64_t all) {
+  void show(std::uint64_t done, std::uint64_t all) override {
     if (!on_terminal_) return;
     const std::lock_guard<std::mutex> lock(mutex_);
     const Clock::time_point now = Clock::now();

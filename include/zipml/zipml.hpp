@@ -12,5 +12,6 @@
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
 #include <zipml/quantization/adaquant.hpp>
+#include <zipml/storage/in_place.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/sgd.hpp>

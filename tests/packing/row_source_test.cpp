@@ -2,12 +2,15 @@
 
 #include <atomic>
 #include <cmath>
+#include <memory>
+#include <vector>
 #include <zipml/analysis/exact_solver.hpp>
 #include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/io/generated.hpp>
 #include <zipml/io/hold_out.hpp>
+#include <zipml/storage/in_place.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
@@ -157,4 +160,39 @@ TEST_CASE("what a source throws comes out, from any thread, and a value that is 
   CHECK(
       holds(message_of([&] { quantize(rows_of(source), data.label_view(), {.bits = 4, .outliers = 0.003}); }),
             "row 4322, column 6"));
+}
+
+TEST_CASE("float32 rows are trained on where they lie, to the bits of rows with room behind them") {
+  for (const auto& [n, d] : {std::pair<Index, Index>{1000, 13}, {513, 16}, {200, 3}, {77, 100}, {64, 1}}) {
+    INFO(n << " x " << d);
+    const Dataset data = some_rows(n, d);
+    // Of exactly this size: a sanitizer sees what is read behind it.
+    const std::unique_ptr<float[]> exact(new float[static_cast<std::size_t>(n * d)]);
+    std::vector<float> roomy(static_cast<std::size_t>(n * d + 16));
+    for (Index k = 0; k < n * d; ++k)
+      exact[static_cast<std::size_t>(k)] = roomy[static_cast<std::size_t>(k)] = data.values[k] / 8.0f - 1.0f;
+    const std::vector<float> weights(static_cast<std::size_t>(n), 2.0f);
+    for (const Index batch : {Index{1}, Index{7}, Index{64}, Index{1000}}) {
+      const SampleSet in_memory = in_place({exact.get(), n, d, d}, data.label_view(), 3);
+      SampleView view = in_memory.samples();
+      CHECK(view.values == exact.get());
+      view.values = roomy.data();
+      view.has_tail = true;
+      const SampleSet with_room(view, in_memory.targets(), identity_standardization(d), 3);
+      const FitOptions how{.epochs = 3, .batch = batch};
+      const Fit fit = Sgd{}.fit(in_memory, full_precision, how);
+      CHECK(same(fit.weights, Sgd{}.fit(with_room, full_precision, how).weights));
+    }
+  }
+  const Dataset data = some_rows(500, 6);
+  Sgd<> sgd;
+  const Fit fit = sgd.fit(in_place(data.features(), data.label_view()), full_precision, {.epochs = 60});
+  CHECK(evaluate(fit.model, data).rmse < 0.4 * label_statistics(data.label_view()).deviation);  // noise: 0.24
+  const Counted source(data.features());
+  CHECK(holds(message_of([&] { in_place(rows_of(source), data.label_view()); }), "side by side"));
+  CHECK(holds(message_of([&] {
+                in_place({data.values.data(), 100, 3, 6}, data.label_view());
+              }),
+              "6 values apart"));
+  CHECK(holds(message_of([&] { in_place({data.values.data(), 100, 6, 6}, data.label_view()); }), "500"));
 }

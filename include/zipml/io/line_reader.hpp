@@ -14,8 +14,8 @@
 #include <utility>
 
 #include <zipml/base/error.hpp>
-#if ZIPML_DEFINES
-#include <filesystem>
+#if ZIPML_DEFINES && (defined(__unix__) || defined(__APPLE__))
+#include <sys/stat.h>
 #endif
 
 namespace zipml::inline ZIPML_ABI {
@@ -156,9 +156,11 @@ ZIPML_FUNCTION LineReader::LineReader(const std::string& path)
     owned_.reset(std::fopen(path.c_str(), "rb"));
     if (!owned_) throw Error(Place{name_}, "cannot open: " + std::generic_category().message(errno));
     file_ = owned_.get();
-    std::error_code unknown;
-    const std::uintmax_t size = std::filesystem::file_size(path, unknown);
-    if (!unknown) bytes_ = size;
+#if defined(__unix__) || defined(__APPLE__)
+    struct stat status {};
+    if (stat(path.c_str(), &status) == 0 && S_ISREG(status.st_mode))
+      bytes_ = static_cast<std::uint64_t>(status.st_size);
+#endif
   }
   capacity_ = std::size_t{1} << 18;
   buffer_.reset(new char[capacity_]);

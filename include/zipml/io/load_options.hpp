@@ -3,7 +3,6 @@
 /// Room io: what a user may say of a file that is loaded.
 
 #include <cstdint>
-#include <functional>
 #include <memory>
 #include <string>
 
@@ -28,6 +27,14 @@ enum class Missing {
   indicator,  ///< as mean, and one more feature for each column with missing cells: 1 where it is missing
 };
 
+/// Whoever is told from time to time how far the reading of a text is.
+class LoadProgress {
+ public:
+  virtual ~LoadProgress() = default;
+  /// Bytes of a file that are done, and all of them, 0 where nobody knows (a pipe).
+  virtual void show(std::uint64_t done, std::uint64_t bytes) = 0;
+};
+
 /// Named options of the loaders.
 struct LoadOptions {
   std::string format = "auto";  ///< for load(): "auto" looks at the first data line; "libsvm", "csv", "npy"
@@ -42,9 +49,7 @@ struct LoadOptions {
   std::string scratch = {};
   /// Bytes of rows, counted like memory_limit, from which on they go to the scratch file.
   std::uint64_t keep_in_memory = ~std::uint64_t{0};
-  /// Called from time to time while text is read, with the bytes that are done and those of the file, 0 where
-  /// nobody knows (a pipe).
-  std::function<void(std::uint64_t done, std::uint64_t bytes)> progress = {};
+  LoadProgress* progress = nullptr;  ///< who wants to know how far the reading of text is, or null
   Index columns = 0;  ///< number of features that the file must fit (test files); 0: as many as it has
 
   std::string label = {};          ///< CSV: name of the label column, or its number from 1; empty: the last

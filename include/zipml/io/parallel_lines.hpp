@@ -34,7 +34,7 @@ concept ForkedRows = requires(R rows, const R& whole, LineReader& reader, const 
 template <ForkedRows Rows>
 void add_lines(LineReader& reader, Rows& rows, const LoadOptions& options, int threads) {
   const auto tell = [&] {
-    if (options.progress) options.progress(reader.bytes_read(), reader.bytes());
+    if (options.progress != nullptr) options.progress->show(reader.bytes_read(), reader.bytes());
   };
   constexpr std::size_t bytes_of_a_part = std::size_t{2} << 20, worth_sharing = std::size_t{1} << 16;
   struct Part {

@@ -12,17 +12,17 @@
 #include <zipml/base/error.hpp>
 #include <zipml/io/output_file.hpp>
 
+#if !ZIPML_HAS_POSIX_FILES
+#include <mutex>
+#endif
 #if ZIPML_DEFINES
 #include <cstdlib>
-#include <filesystem>
-#include <mutex>
 #include <system_error>
 #endif
 
 namespace zipml::inline ZIPML_ABI {
 
-/// Where scratch files go when nobody says: $TMPDIR, else /var/tmp, which is on a disk where /tmp may be memory,
-/// else the system's folder.
+/// Where scratch files go when nobody says: $TMPDIR, else /var/tmp, which is on a disk where /tmp may be memory.
 std::string scratch_folder();
 
 namespace detail {
@@ -63,10 +63,12 @@ class ScratchFile {
 
 ZIPML_FUNCTION std::string scratch_folder() {
   if (const char* named = std::getenv("TMPDIR"); named != nullptr && *named != '\0') return named;
-  std::error_code none;
-  if (std::filesystem::is_directory("/var/tmp", none)) return "/var/tmp";
-  const std::string folder = std::filesystem::temp_directory_path(none).string();
-  return folder.empty() ? "." : folder;
+#if ZIPML_HAS_POSIX_FILES
+  struct stat status {};
+  return stat("/var/tmp", &status) == 0 && S_ISDIR(status.st_mode) ? "/var/tmp" : "/tmp";
+#else
+  return ".";
+#endif
 }
 
 namespace detail {

@@ -49,7 +49,7 @@ struct CodeLevels {
 };
 
 /// n rows and d columns of samples: float32 rows (`values`), or codes. Promised by whoever makes one: codes
-/// and float32 rows have 64 readable bytes behind their last, which are finite as floats; rows of the last
+/// and float32 rows (but for `has_tail`) have 64 readable bytes behind their last, which are finite as floats; rows of the last
 /// group behind the last row have code 0; everything stays where it is and as it is for as long as `owner`
 /// lives or, where that is null, for as long as the view is used.
 ///
@@ -65,6 +65,7 @@ struct SampleView {
 
   const float* values = nullptr;  ///< float32 rows; null: codes
   Index stride = 0;               ///< floats from one row to the next
+  bool has_tail = true;           ///< false: float32 rows behind whose last value nothing may be read
 
   const std::uint8_t* codes = nullptr;  ///< as PlaneLayout says
   PlaneLayout layout;

@@ -3,6 +3,8 @@
 /// Room training: rows of float32: samples in full precision, and a few packed rows that are decoded first,
 /// for batches too small for the kernels of groups. Nothing is folded; outliers are values like others.
 
+#include <algorithm>
+
 #include <zipml/base/vector_math.hpp>
 #include <zipml/training/readers/reader.hpp>
 #include <zipml/training/row_decoder.hpp>
@@ -27,6 +29,9 @@ class FloatRows : public Reader {
 
  protected:
   virtual DenseRows rows(const Pass& pass, int /*draw*/) {
+    // The kernels read up to 15 floats behind their last row.
+    const Index behind = (samples_.rows - pass.first - pass.count) * samples_.stride;
+    if (!samples_.has_tail && behind < 16) return copied(pass);
     return {samples_.row(pass.first), samples_.stride, d_, pass.count};
   }
 
@@ -35,6 +40,10 @@ class FloatRows : public Reader {
     return {all.values + rows.first * all.stride + columns.first, all.stride, columns.count, rows.count,
             team_.ahead_of(part)};
   }
+  /// The last rows, where the kernels may read behind them.
+  DenseRows copied(const Pass& pass);
+
+  Buffer<float> last_;
 };
 
 /// Fewer packed rows than a group, decoded once for every draw that is asked for, outliers included.
@@ -55,6 +64,14 @@ class DecodedRows : public FloatRows {
 };
 
 #if ZIPML_DEFINES
+
+ZIPML_FUNCTION DenseRows FloatRows::copied(const Pass& pass) {
+  const Index stride = padded(d_);
+  if (last_.size() < pass.count * stride) last_ = Buffer<float>(pass.count * stride);
+  for (Index i = 0; i < pass.count; ++i)
+    std::copy_n(samples_.row(pass.first + i), d_, last_.data() + i * stride);
+  return {last_.data(), stride, d_, pass.count};
+}
 
 ZIPML_FUNCTION void FloatRows::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
                                        PassSlots& z) {
