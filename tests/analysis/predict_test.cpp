@@ -82,8 +82,9 @@ TEST_CASE("a store judges other rows as the objective of its own rows does", "[p
   Dataset other = held;
   other.label_offset = 1.5e9;
   check(far_away, other, SquaredLoss{});
-  CHECK_FALSE(
-      message_of([&] { (void)objective_on(quantize<8>(train), synthetic(5, {.rows = 9}).train); }).empty());
+  CHECK_FALSE(message_of([&] {
+                (void)objective_on(quantize<8>(far_away), synthetic(5, {.rows = 9}).train);
+              }).empty());
 }
 
 TEST_CASE("large numbers in doubles and tables are trained on and predicted as they are", "[predict]") {
