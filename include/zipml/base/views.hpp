@@ -43,7 +43,7 @@ class RowReader {
 
 /// n rows and d columns of float32 or double, at any distance from each other, or of a RowSource; values are
 /// read as float32. Rows that are not contiguous float32 are converted some at a time (MatrixRows), so that no
-/// second copy of a matrix is ever made. A RowSource itself.
+/// second copy of a matrix is ever made.
 ///
 ///     const zipml::MatrixView view{values, n, d, d};   // row-major float32
 struct MatrixView {

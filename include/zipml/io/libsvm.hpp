@@ -462,7 +462,7 @@ ZIPML_FUNCTION Dataset LibsvmLoader::make_dataset(const LoadOptions& options) {
   }
   data.reader =
       std::make_shared<SparseReader>(std::move(entries_), std::move(sizes), data.cols, data.offsets);
-  say_where_rows_are(data, options, bytes, scratch_ ? scratch_->folder().c_str() : "");
+  if (scratch_) say_where_rows_are(data, options, bytes, scratch_->folder().c_str());
   return data;
 }
 
