@@ -10,10 +10,22 @@
 #include <zipml/io/model_file.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/packed_file.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/packing/pilot_loss.hpp>
 
 #include "program.hpp"
 
 namespace {
+
+/// What a pilot is of.
+std::string pilot_loss_of(const zipml::Pilot& pilot) {
+  const auto is = [&](const auto& loss) { return pilot.loss == zipml::loss_fingerprint(loss); };
+  if (pilot.loss == 0) return "affine losses";
+  if (is(zipml::LogisticLoss{})) return zipml::LogisticLoss::name;
+  if (is(zipml::SquaredHingeLoss{})) return zipml::SquaredHingeLoss::name;
+  if (is(zipml::HuberLoss{})) return zipml::HuberLoss::name;
+  return "another loss";
+}
 
 struct Options {
   std::string model_file;
@@ -180,23 +192,25 @@ void show_packed(const Options& options) {
   const zipml::Index shown = options.top > 0 && options.top < samples.cols ? options.top : samples.cols;
   if (options.json) {
     using Json = nlohmann::ordered_json;
-    Json out = {{"kind", "packed samples"},
-                {"representation", file.representation()},
-                {"rows", samples.rows},
-                {"cols", samples.cols},
-                {"bits", samples.bits},
-                {"draws", samples.draws},
-                {"stored_bits", samples.stored_bits},
-                {"outliers", samples.outliers.entries},
-                {"pilot_rows", samples.pilot != nullptr ? Json(samples.pilot->rows) : Json(nullptr)},
-                {"weighted", samples.weights != nullptr},
-                {"label", schema.label_name.empty() ? Json(nullptr) : Json(schema.label_name)},
-                {"seed", file.seed()},
-                {"bytes", file.file_bytes()},
-                {"compression", ratio},
-                {"verified", true},
-                {"sections", Json::array()},
-                {"features", Json::array()}};
+    Json out = {
+        {"kind", "packed samples"},
+        {"representation", file.representation()},
+        {"rows", samples.rows},
+        {"cols", samples.cols},
+        {"bits", samples.bits},
+        {"draws", samples.draws},
+        {"stored_bits", samples.stored_bits},
+        {"outliers", samples.outliers.entries},
+        {"pilot_loss", samples.pilot != nullptr ? Json(pilot_loss_of(*samples.pilot)) : Json(nullptr)},
+        {"pilot_rows", samples.pilot != nullptr ? Json(samples.pilot->rows) : Json(nullptr)},
+        {"weighted", samples.weights != nullptr},
+        {"label", schema.label_name.empty() ? Json(nullptr) : Json(schema.label_name)},
+        {"seed", file.seed()},
+        {"bytes", file.file_bytes()},
+        {"compression", ratio},
+        {"verified", true},
+        {"sections", Json::array()},
+        {"features", Json::array()}};
     for (const auto& section : file.sections())
       out["sections"].push_back({{"kind", section.kind},
                                  {"name", file.name_of(section)},
@@ -223,7 +237,9 @@ void show_packed(const Options& options) {
               file.representation().c_str());
   std::printf("%.3f stored bits a value, %td outliers, %s; seed %llu\n", samples.stored_bits,
               samples.outliers.entries,
-              samples.pilot != nullptr ? ("pilot of " + std::to_string(samples.pilot->rows) + " rows").c_str()
+              samples.pilot != nullptr ? ("pilot of " + std::to_string(samples.pilot->rows) + " rows for " +
+                                          pilot_loss_of(*samples.pilot))
+                                             .c_str()
                                        : "no pilot",
               static_cast<unsigned long long>(file.seed()));
   std::printf("%td bytes, %.2f times smaller than float32; all checksums are right\n\n", file.file_bytes(),

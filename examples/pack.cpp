@@ -15,16 +15,18 @@
 #include "program.hpp"
 #include "progress_line.hpp"
 #include "table_options.hpp"
+#include "train/experiment.hpp"
 
 namespace {
 
-struct Options {
+struct PackOptions {
   std::vector<std::string> files;
   std::string labels;  // an NPY file of them
   std::string output;
   TableOptions table;
   std::string bits = "4";  // or "auto"
   double excess = 0.01;
+  std::string loss = "least-squares";
   std::string representation;
   std::uint64_t seed = 1;
   std::string isa;
@@ -39,7 +41,7 @@ double seconds_since(Clock::time_point start) {
 /// Rows in memory while a table is read, before they go to the scratch file: packing needs no more of them.
 constexpr std::uint64_t kept_in_memory = std::uint64_t{32} << 20;
 
-zipml::Dataset load(const Options& options, ProgressLine& line) {
+zipml::Dataset load(const PackOptions& options, ProgressLine& line) {
   zipml::LoadOptions load = options.table.load_options();
   load.keep_in_memory = kept_in_memory;
   load.progress = &line;
@@ -67,27 +69,27 @@ class WatchedRows final : public zipml::RowReader {
   ProgressLine& line_;
 };
 
-zipml::Representation representation_of(const Options& options, const zipml::Dataset& data) {
+zipml::Representation representation_of(const PackOptions& options, const zipml::Dataset& data) {
   if (!options.representation.empty()) return zipml::parse_representation(options.representation);
   if (options.bits == "32") return {.estimator = zipml::EstimatorKind::full, .bits = 32};
-  if (options.bits != "auto") return {.bits = std::stoi(options.bits), .outliers = 0.003};
+  if (options.bits != "auto")
+    return loss_program(options.loss).representation(std::stoi(options.bits), data.rows >= 256);
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit.threads = options.table.threads;
   wanted.fit.isa = options.isa;
-  const auto best = zipml::recommend(data, zipml::SquaredLoss{}, zipml::NoRegularizer{}, wanted);
-  std::fprintf(
-      stderr,
-      "pack: chose %s: %.3f stored bits, predicted excess of least squares %.3g %% (%d representations "
-      "trained on %td rows)\n",
-      zipml::to_string(best.representation).c_str(), best.stored_bits, 100.0 * best.predicted_excess,
-      best.measured, best.sample_rows);
+  const auto best = loss_program(options.loss).recommend(data, zipml::ElasticNet(0.0f, 0.0f), wanted);
+  std::fprintf(stderr,
+               "pack: chose %s: %.3f stored bits, predicted excess of %s %.3g %% (%d representations "
+               "trained on %td rows)\n",
+               zipml::to_string(best.representation).c_str(), best.stored_bits, options.loss.c_str(),
+               100.0 * best.predicted_excess, best.measured, best.sample_rows);
   if (!best.met)
     std::fprintf(stderr, "pack: %.3g %% is not met: that is the least within reach\n",
                  100.0 * options.excess);
   return best.representation;
 }
 
-void run(const Options& options) {
+void run(const PackOptions& options) {
   for (const std::string& input : options.files)
     if (input != "-" && zipml::is_same_file(options.output, input))
       throw zipml::Error(zipml::Place{options.output}, "would be replaced, and is read",
@@ -108,9 +110,14 @@ void run(const Options& options) {
   zipml::MatrixView samples_of_user = data.features();
   ProgressLine packing("packing", "B", 4.0 * static_cast<double>(data.cols));
   if (!data.in_memory()) samples_of_user.reader = std::make_shared<WatchedRows>(data.features(), packing);
+  const LossProgram loss = loss_program(options.loss);
   const zipml::AnyStore store =
       zipml::quantize(samples_of_user, data.label_view(), representation,
-                      {.seed = options.seed, .threads = options.table.threads, .isa = options.isa});
+                      {.seed = options.seed,
+                       .pilot = loss.has_pilot ? std::optional<zipml::Index>() : zipml::Index{0},
+                       .pilot_loss = loss.pilot_loss,
+                       .threads = options.table.threads,
+                       .isa = options.isa});
   packing.end();
   const double pack = seconds_since(loaded);
   const auto packed = Clock::now();
@@ -153,7 +160,7 @@ void run(const Options& options) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  Options options;
+  PackOptions options;
   CLI::App app{
       "Packs a table into a file of 1 to 8 bits a value, with its names, labels and a pilot: `train` begins "
       "at once on "
@@ -168,11 +175,14 @@ int main(int argc, char** argv) {
       ->required();
   app.add_option("--labels", options.labels, "NPY file of the labels, where FILE is one of features alone");
   app.add_option("-o,--output", options.output, "the packed file, NAME.zipml by custom")->required();
-  app.add_option(
-         "--bits", options.bits,
-         "bits of a value: 1 to 8, 32 for float32 rows, or auto: the fewest that do for least squares, "
-         "measured")
+  app.add_option("--bits", options.bits,
+                 "bits of a value: 1 to 8, 32 for float32 rows, or auto: the fewest that do for --loss, "
+                 "measured")
       ->check(CLI::IsMember({"1", "2", "3", "4", "5", "6", "7", "8", "32", "auto"}));
+  app.add_option(
+         "--loss", options.loss,
+         "that the pilot is of, and the representation is chosen for: least-squares serves ls-svm too")
+      ->check(CLI::IsMember(loss_names()));
   app.add_option("--excess", options.excess, "acceptable excess for --bits auto")->check(CLI::PositiveNumber);
   app.add_option(
          "--representation", options.representation,

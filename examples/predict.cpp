@@ -35,11 +35,16 @@ std::string csv_of(const Options& options, const zipml::LinearModel& model, cons
   const zipml::Buffer<double> margins = zipml::margins(model, data.features());
   const bool numbered = options.id.find_first_not_of("0123456789") == std::string::npos;
   std::string text = options.id.empty() ? std::string() : csv_field(numbered ? "id" : options.id) + ",";
-  text += model.classifies ? "prediction,margin\n" : "prediction\n";
+  text += "prediction";
+  if (model.classifies) text += ",margin";
+  if (model.has_probabilities()) text += ",probability of " + model.label_text(model.high_label);
+  text += "\n";
   for (zipml::Index i = 0; i < margins.size(); ++i) {
     if (!data.ids.empty()) text += csv_field(data.ids[static_cast<std::size_t>(i)]) + ",";
     text += csv_field(model.label_text(model.label_of(margins[i])));
     if (model.classifies) text += "," + zipml::number_text(margins[i]);
+    if (model.has_probabilities())
+      text += "," + zipml::number_text(zipml::LinearModel::probability_of(margins[i]));
     text += "\n";
   }
   return text;
@@ -85,7 +90,9 @@ void run(const Options& options) {
                          ? Json{{"rows", metrics->rows},
                                 {"rmse", metrics->accuracy ? Json(nullptr) : Json(metrics->rmse)},
                                 {"r_squared", metrics->accuracy ? Json(nullptr) : number(metrics->r_squared)},
-                                {"accuracy", number(metrics->accuracy)}}
+                                {"accuracy", number(metrics->accuracy)},
+                                {"auc", number(metrics->auc)},
+                                {"log_loss", number(metrics->log_loss)}}
                          : Json(nullptr);
     std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
   } else if (metrics) {
@@ -94,6 +101,8 @@ void run(const Options& options) {
       std::fprintf(stderr, "accuracy %.6g", *metrics->accuracy);
     else
       std::fprintf(stderr, "rmse %.6g", metrics->rmse);
+    if (metrics->auc) std::fprintf(stderr, ", AUC %.6g", *metrics->auc);
+    if (metrics->log_loss) std::fprintf(stderr, ", log loss %.6g", *metrics->log_loss);
     if (!metrics->accuracy && metrics->r_squared) std::fprintf(stderr, ", R^2 %.4f", *metrics->r_squared);
     std::fprintf(stderr, " on the %td rows that have a label\n", metrics->rows);
   }

@@ -27,7 +27,7 @@ Samples load_samples(const Options& options) {
     if (!options.validation.empty()) samples.validation = zipml::load(options.validation, load);
   } else if (options.file.empty()) {
     const zipml::GeneratedOptions size{.rows = options.rows, .seed = options.seed};
-    samples.sets = options.loss == "ls-svm" ? zipml::two_class(size) : zipml::skewed(size);
+    samples.sets = options.classifies() ? zipml::two_class(size) : zipml::skewed(size);
   } else {
     zipml::LoadOptions load = options.table.load_options();
     samples.sets.train = zipml::load(options.file, load);
@@ -49,15 +49,15 @@ Samples load_samples(const Options& options) {
   zipml::Dataset& train = samples.sets.train;
   const auto labels =
       options.packed ? samples.store->targets().statistics(0) : zipml::label_statistics(train.label_view());
-  if (labels.min == labels.max && options.loss != "ls-svm")
+  if (labels.min == labels.max && !options.classifies())
     train.warnings.push_back("all labels are equal: there is nothing to learn but their value");
   for (const auto* data : {&train, &samples.sets.test, &samples.validation})
     for (const std::string& warning : data->warnings)
       std::fprintf(stderr, "train: warning: %s: %s\n", data->source.c_str(), warning.c_str());
   const bool classes_are_text = train.schema && !train.schema->classes.empty();
-  if (options.loss == "ls-svm") {
-    (void)zipml::LeastSquaresSvm{}.label_map(
-        labels);  // says what is wrong with labels that are not two classes
+  if (options.classifies()) {
+    // Says what is wrong with labels that are not two classes.
+    (void)zipml::detail::two_classes(labels, options.loss.c_str());
     const auto name = [&](double label) {
       zipml::LinearModel words;
       words.schema = train.schema;
@@ -67,8 +67,9 @@ Samples load_samples(const Options& options) {
                  name(static_cast<double>(labels.min)).c_str(),
                  name(static_cast<double>(labels.max)).c_str());
   } else if (classes_are_text) {
-    throw zipml::Error(zipml::Place{train.source}, "the labels are text, which least squares cannot predict",
-                       "numbers, or --loss ls-svm for two classes, or another --label",
+    throw zipml::Error(zipml::Place{train.source},
+                       "the labels are text, which " + options.loss + " cannot predict",
+                       "numbers, or --loss logistic for two classes, or another --label",
                        std::to_string(train.schema->classes.size()) + " texts such as " +
                            zipml::quote_input(train.schema->classes.front()));
   }
@@ -138,9 +139,7 @@ void write_history(const Options& options, const Result& result) {
 
 double metric_of(const zipml::Metrics& metrics) { return metrics.accuracy.value_or(metrics.rmse); }
 
-const char* test_metric_name(const Options& options) {
-  return options.loss == "ls-svm" ? "accuracy" : "rmse";
-}
+const char* test_metric_name(const Options& options) { return options.classifies() ? "accuracy" : "rmse"; }
 
 zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, bool integers) {
   const auto channel = [&](int bits) -> zipml::Channel {
@@ -171,10 +170,8 @@ void choose_representation(Options& options, const Samples& samples) {
   if (!options.choose) return;
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit = fit_options_of(options, samples.sets.train.cols, true);
-  const zipml::ElasticNet penalty(options.l2, options.l1);
-  const auto best = options.loss == "ls-svm"
-                        ? zipml::recommend(samples.sets.train, zipml::LeastSquaresSvm{}, penalty, wanted)
-                        : zipml::recommend(samples.sets.train, zipml::SquaredLoss{}, penalty, wanted);
+  const auto best = loss_program(options.loss)
+                        .recommend(samples.sets.train, zipml::ElasticNet(options.l2, options.l1), wanted);
   options.take(best.representation);
   std::fprintf(stderr,
                "train: chose %s: %.3f stored bits, predicted excess %.3g %% (%d representations trained on "
@@ -189,6 +186,13 @@ void choose_representation(Options& options, const Samples& samples) {
         100.0 * options.excess, 100.0 * best.full_excess.value_or(0.0));
 }
 
+LossProgram loss_program(const std::string& name) {
+  for (const LossProgram& program : {least_squares_program(), ls_svm_program(), logistic_program(),
+                                     hinge_program(), squared_hinge_program(), huber_program()})
+    if (name == program.name) return program;
+  throw zipml::Error("there is no such loss", "one that --help names", name);
+}
+
 std::vector<Result> run(const Options& options, const Samples& samples) {
-  return options.loss == "ls-svm" ? run_ls_svm(options, samples) : run_least_squares(options, samples);
+  return loss_program(options.loss).run(options, samples);
 }

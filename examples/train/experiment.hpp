@@ -9,6 +9,7 @@
 #include <zipml/io/generated.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/fit.hpp>
+#include <zipml/training/recommend.hpp>
 
 #include "options.hpp"
 
@@ -103,6 +104,21 @@ void write_history(const Options& options, const Result& result);
 /// --json.
 std::vector<Result> run(const Options& options, const Samples& samples);
 
-/// The same for one loss.
-std::vector<Result> run_least_squares(const Options& options, const Samples& samples);
-std::vector<Result> run_ls_svm(const Options& options, const Samples& samples);
+/// What programs do for one loss; each is compiled in a file of its own.
+struct LossProgram {
+  const char* name;
+  std::vector<Result> (*run)(const Options&, const Samples&);
+  zipml::Recommendation (*recommend)(const zipml::Dataset&, const zipml::ElasticNet&,
+                                     const zipml::RecommendOptions&);
+  zipml::Representation (*representation)(int bits, bool with_pilot);
+  zipml::PilotLoss pilot_loss;
+  bool has_pilot;
+};
+LossProgram least_squares_program();
+LossProgram ls_svm_program();
+LossProgram logistic_program();
+LossProgram hinge_program();
+LossProgram squared_hinge_program();
+LossProgram huber_program();
+/// That of a --loss.
+LossProgram loss_program(const std::string& name);

@@ -21,8 +21,8 @@ inline double seconds_since(Clock::time_point start) {
 /// --step, or the safe default.
 struct StepChoice {
   std::optional<float> step;
-  zipml::ConstantStep resolve(const zipml::Curvature& curvature, zipml::Index batch) const {
-    return step ? zipml::ConstantStep(*step) : zipml::AutomaticStep{}.resolve(curvature, batch);
+  zipml::FallingStep resolve(const zipml::Curvature& curvature, zipml::Index batch) const {
+    return step ? zipml::FallingStep(*step) : zipml::AutomaticStep{}.resolve(curvature, batch);
   }
 };
 
@@ -103,16 +103,20 @@ class Experiment {
     const zipml::Buffer<double> zero(train_.cols);
     at_zero_ = objective_(zero.span(), 0.0);
     if (!options_.start.empty()) start_ = zipml::load_model(options_.start);
+    if constexpr (!has_optimum) return;
     // The exact solver takes minutes where samples are large, and then the excess is left out.
     if (options_.solver != "exact") {
-      const zipml::SolverCost cost = zipml::exact_solution_cost(train_.rows, train_.cols, options_.l1 > 0.0f);
+      zipml::SolverCost cost = zipml::exact_solution_cost(train_.rows, train_.cols, options_.l1 > 0.0f);
+      if (!zipml::AffineLoss<Loss>) cost.operations *= 10.0;  // steps of Newton's method
       if (!options_.needs_optimum) return;
       if (cost.operations > 1e11 || cost.bytes > options_.table.memory_gib * 0.5 * 1024.0 * 1024.0 * 1024.0) {
         std::fprintf(stderr, "train: the exact optimum is left out, it would take too long at this size\n");
         return;
       }
     }
-    optimum_ = zipml::exact_solution(objective_);
+    if constexpr (has_optimum) optimum_ = zipml::exact_solution(objective_);
+    if (options_.solver == "exact" && !optimum_)
+      throw zipml::Error("there is no exact solver for this penalty", "--l2 alone", "--l1");
   }
 
   std::vector<Result> run() {
@@ -128,6 +132,8 @@ class Experiment {
   }
 
  private:
+  static constexpr bool has_optimum = zipml::AffineLoss<Loss> || zipml::ConvexLoss<Loss>;
+
   void check_labels(const zipml::Dataset& data) const {
     if (!Loss::classifies || data.rows == 0) return;
     const zipml::LabelStatistics& labels = objective_.label_statistics();
@@ -142,15 +148,39 @@ class Experiment {
   }
 
   Result run_width(int bits, const std::string& estimator) {
-    const zipml::Representation representation = options_.representation(bits, estimator);
+    const bool with_pilot = options_.pilot != zipml::Index{0} && train_.rows >= 256;
+    zipml::Representation representation = options_.representation(bits, estimator);
+    if (options_.by_loss && bits != 32) {
+      representation = zipml::default_representation<Loss>(bits, with_pilot);
+      representation.outliers = options_.outliers;
+    }
+    Result result = run(representation);
+    // What rounding brings into the margins is more than the corrected loss can undo.
+    if (options_.by_loss && representation.estimator == zipml::EstimatorKind::variance_corrected &&
+        (result.status == "indefinite" || !result.success)) {
+      const std::string found = result.advice;
+      representation.estimator = zipml::EstimatorKind::naive;
+      representation.levels = zipml::LevelsKind::lloyd_max;
+      representation.rounding = zipml::RoundingKind::nearest;
+      result = run(representation);
+      if (result.advice.empty()) result.advice = "trained on nearest Lloyd-Max levels, since else " + found;
+    }
+    return result;
+  }
+
+  Result run(const zipml::Representation& representation) {
     const auto start = Clock::now();
     const zipml::AnyStore store = zipml::quantize(
         train_, representation,
-        {.seed = options_.seed, .pilot = options_.pilot, .threads = options_.threads, .isa = options_.isa},
+        {.seed = options_.seed,
+         .pilot = zipml::PilotableLoss<Loss> ? options_.pilot : std::optional<zipml::Index>(0),
+         .pilot_loss = zipml::pilot_loss_of(Loss{}),
+         .threads = options_.threads,
+         .isa = options_.isa},
         options_.fresh && representation.estimator != zipml::EstimatorKind::full);
     const double seconds = seconds_since(start);
-    return zipml::visit_estimator(representation.estimator,
-                                  [&](auto kind) { return train(store, kind, seconds); });
+    return zipml::visit_estimator_for<Loss>(representation.estimator,
+                                            [&](auto kind) { return train(store, kind, seconds); });
   }
 
   template <class Estimator>
@@ -230,23 +260,27 @@ class Experiment {
   template <class Estimator>
   void solve(const zipml::AnyStore& store, Estimator estimator, const zipml::LabelMap& labels,
              Result& result) const {
-    const auto start = Clock::now();
-    const auto solution = zipml::pilot_solution(store, estimator, objective_);
-    if (!solution)
-      throw zipml::Error("the samples have no pilot to start at", "more rows, or --solver sgd",
-                         std::to_string(train_.rows) + " rows");
-    result.seconds_train = seconds_since(start);
-    result.isa = zipml::name_of(zipml::active_isa(options_.isa));
-    result.model_bits = 32;
-    result.residual_levels.reset();
-    result.pilot_rows = store.samples().pilot->rows;
-    result.pilot_excess = pilot_excess(store, estimator);
-    zipml::LinearModel model =
-        zipml::in_original_units<Loss>(solution->weights.span(), solution->intercept, store, labels);
-    model.representation = std::string(estimator.name) + ":" + std::to_string(store.samples().bits);
-    result.status = "solved";
-    result.success = true;
-    judge(solution->weights.span(), solution->intercept, model, result);
+    if constexpr (!zipml::AffineLoss<Loss>)
+      throw zipml::Error("this loss is not solved directly");
+    else {
+      const auto start = Clock::now();
+      const auto solution = zipml::pilot_solution(store, estimator, objective_);
+      if (!solution)
+        throw zipml::Error("the samples have no pilot to start at", "more rows, or --solver sgd",
+                           std::to_string(train_.rows) + " rows");
+      result.seconds_train = seconds_since(start);
+      result.isa = zipml::name_of(zipml::active_isa(options_.isa));
+      result.model_bits = 32;
+      result.residual_levels.reset();
+      result.pilot_rows = store.samples().pilot->rows;
+      result.pilot_excess = pilot_excess(store, estimator);
+      zipml::LinearModel model =
+          zipml::in_original_units<Loss>(solution->weights.span(), solution->intercept, store, labels);
+      model.representation = std::string(estimator.name) + ":" + std::to_string(store.samples().bits);
+      result.status = "solved";
+      result.success = true;
+      judge(solution->weights.span(), solution->intercept, model, result);
+    }
   }
 
   /// --solver exact.

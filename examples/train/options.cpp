@@ -75,6 +75,18 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     options.bits = 0;  // until the samples are there
     return;
   }
+  if (!options.is_affine()) {
+    if (options.solver == "direct") usage("--solver direct is for --loss least-squares and ls-svm");
+    if (options.solver == "exact" && options.loss == "hinge")
+      usage("there is no exact solver for --loss hinge");
+    if (estimator_given && options.estimator != "full" && options.estimator != "naive" &&
+        options.estimator != "variance-corrected")
+      usage("--estimator " + options.estimator +
+            " is unbiased for --loss least-squares and ls-svm: use naive or "
+            "variance-corrected");
+    options.by_loss = !estimator_given && app.count("--levels") == 0 && app.count("--rounding") == 0 &&
+                      representation.empty();
+  }
   if (app.count("--excess") > 0) usage("--excess says what is acceptable to --bits auto");
   if (options.sweep && (bits_given || options.estimator == "full"))
     usage("--sweep runs 32 bits and every width from 1 to 8: leave out --bits and --estimator full");
@@ -169,8 +181,12 @@ Options parse_options(int argc, char** argv) {
       ->default_str("");
   app.add_option("--rows", options.rows, "training rows of the generated set, a ninth as many test rows")
       ->check(CLI::Range(zipml::Index{2}, zipml::Index{1} << 32));
-  app.add_option("--loss", options.loss, "ls-svm: two classes, the lower label value is -1")
-      ->check(CLI::IsMember({"least-squares", "ls-svm"}));
+  app.add_option("--loss", options.loss,
+                 "numbers: least-squares, huber. Two classes, of which the lower label value is -1: logistic "
+                 "(probabilities), hinge, squared-hinge, ls-svm. huber, logistic and the hinges are trained "
+                 "on nearest "
+                 "Lloyd-Max levels unless --estimator, --levels or --representation say otherwise")
+      ->check(CLI::IsMember(loss_names()));
   std::string bits = std::to_string(options.bits);
   app.add_option("--bits", bits,
                  "bits of one draw of a sample's value: 1 to 8, 32 for float32, or auto: the fewest that do, "

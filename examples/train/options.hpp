@@ -3,12 +3,18 @@
 
 #include <cstdint>
 #include <optional>
+#include <set>
 #include <string>
 #include <string_view>
 #include <zipml/base/buffer.hpp>
 #include <zipml/estimators/representation.hpp>
 
 #include "../table_options.hpp"
+
+/// What --loss takes.
+inline std::set<std::string> loss_names() {
+  return {"least-squares", "huber", "logistic", "hinge", "squared-hinge", "ls-svm"};
+}
 
 struct Options {
   std::string file;     // empty: the generated set
@@ -56,6 +62,14 @@ struct Options {
   bool quiet = false;           // no epoch is shown
   bool needs_optimum = true;    // else there is no excess
   bool records_losses = false;  // Result::losses
+
+  /// Whether the loss takes labels of two classes.
+  bool classifies() const { return loss != "least-squares" && loss != "huber"; }
+  /// Whether its derivative is affine in the margin, so that every estimator suits it.
+  bool is_affine() const { return loss == "least-squares" || loss == "ls-svm"; }
+
+  /// Whether the representation follows from loss and width, since the user has not said it.
+  bool by_loss = false;
 
   /// How samples are represented at a width. Fitted levels that integers are to multiply are one table for all columns.
   zipml::Representation representation(int width, const std::string& kind) const {

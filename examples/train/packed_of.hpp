@@ -21,8 +21,8 @@ class PackedExperiment {
         sgd_(Loss{}, zipml::ElasticNet(options.l2, options.l1), StepChoice{options.step}) {}
 
   std::vector<Result> run() const {
-    return {zipml::visit_estimator(store_.representation().estimator,
-                                   [&](auto estimator) { return train(estimator); })};
+    return {zipml::visit_estimator_for<Loss>(store_.representation().estimator,
+                                             [&](auto estimator) { return train(estimator); })};
   }
 
  private:
@@ -53,6 +53,8 @@ class PackedExperiment {
     };
     zipml::Fit fit = sgd_.fit(store_, estimator, how, watch);
     describe_fit(fit, result);
+    if (!fit.without_pilot.empty())
+      std::fprintf(stderr, "train: without the pilot of the file: %s\n", fit.without_pilot.c_str());
     result.train_loss = fit.quantized_loss;
     if (early) keep_best<Loss>(*early, waited_out, patience, store_, labels, fit, result);
     if (test_.rows > 0) {
@@ -94,3 +96,19 @@ class PackedExperiment {
   const zipml::Dataset& validation_;
   zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd_;
 };
+
+/// What programs do for a loss.
+template <class Loss>
+LossProgram loss_program() {
+  return {
+      Loss::name,
+      [](const Options& options, const Samples& samples) -> std::vector<Result> {
+        if (samples.store) return PackedExperiment<Loss>(options, samples).run();
+        return Experiment<Loss>(options, samples).run();
+      },
+      [](const zipml::Dataset& data, const zipml::ElasticNet& penalty,
+         const zipml::RecommendOptions& wanted) { return zipml::recommend(data, Loss{}, penalty, wanted); },
+      [](int bits, bool with_pilot) { return zipml::default_representation<Loss>(bits, with_pilot); },
+      zipml::pilot_loss_of(Loss{}),
+      zipml::PilotableLoss<Loss>};
+}

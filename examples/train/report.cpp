@@ -25,7 +25,9 @@ Json to_json(const std::optional<zipml::Metrics>& metrics) {
   return {{"rows", metrics->rows},
           {"rmse", number(metrics->rmse)},
           {"r_squared", number(metrics->r_squared)},
-          {"accuracy", number(metrics->accuracy)}};
+          {"accuracy", number(metrics->accuracy)},
+          {"auc", number(metrics->auc)},
+          {"log_loss", number(metrics->log_loss)}};
 }
 
 Json warnings_of(const Samples& samples) {
@@ -162,6 +164,8 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   const auto say = [&](const char* name, const std::optional<zipml::Metrics>& metrics) {
     if (!metrics) return;
     std::printf("%s: %s %.6g", name, test_metric_name(options), metric_of(*metrics));
+    if (metrics->auc) std::printf(", AUC %.6g", *metrics->auc);
+    if (metrics->log_loss) std::printf(", log loss %.6g", *metrics->log_loss);
     if (!metrics->accuracy && metrics->r_squared) std::printf(", R^2 %.4f", *metrics->r_squared);
     std::printf(" on %td rows\n", metrics->rows);
   };

@@ -4,14 +4,17 @@
 
 #include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
+#include <zipml/analysis/predict_classes.hpp>
 #include <zipml/base/config.hpp>
 #include <zipml/base/visit_bits.hpp>
 #include <zipml/estimators/quantize.hpp>
+#include <zipml/io/class_model_file.hpp>
 #include <zipml/io/generated.hpp>
 #include <zipml/io/hold_out.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
 #include <zipml/quantization/adaquant.hpp>
 #include <zipml/storage/in_place.hpp>
+#include <zipml/training/classes.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/sgd.hpp>

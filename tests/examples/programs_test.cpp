@@ -395,7 +395,7 @@ TEST_CASE("text classes: trained, predicted as text, with the margin beside") {
   const std::string table = folder.write("t.csv", text), model = folder / "m";
   const Run refused = train({table});
   CHECK(refused.code == 1);
-  CHECK(holds(refused.err, "the labels are text, which least squares cannot predict"));
+  CHECK(holds(refused.err, "the labels are text, which least-squares cannot predict"));
   const Run trained = train({table, "--loss", "ls-svm", "--save-model", model});
   CHECK(trained.code == 0);
   CHECK(holds(trained.err, "label no is -1, label yes is +1"));
@@ -405,6 +405,42 @@ TEST_CASE("text classes: trained, predicted as text, with the margin beside") {
   CHECK(lines[0] == "prediction,margin");
   CHECK((holds(lines[1], "yes,") || holds(lines[1], "no,-")));
   CHECK(holds(predicted.err, "accuracy 0.9"));
+}
+
+TEST_CASE("logistic regression from a table to probabilities, from text and from a packed file",
+          "[programs]") {
+  const Folder folder;
+  Uniform uniform(5);
+  std::string text = "x,z,clicked\n";
+  for (int i = 0; i < 2000; ++i) {
+    const double x = uniform(), z = uniform();
+    text += number(x) + "," + number(z) + (x + 0.3 * z + 0.5 * uniform() > 0.0 ? ",yes\n" : ",no\n");
+  }
+  const std::string table = folder.write("t.csv", text), packed = folder / "t.zipml", model = folder / "m";
+  const Arguments how{"--label", "clicked", "--loss", "logistic", "--bits", "2"};
+  const Json json = json_of(train(Arguments{table, "--test", table, "--save-model", model, "--json"} + how));
+  CHECK(json["excess"].get<double>() < 0.002);
+  CHECK(json["pilot"]["rows"] > 0);
+  CHECK(json["test"]["auc"].get<double>() > 0.9);
+  CHECK(json["test"]["log_loss"].get<double>() < 0.4);
+  const Run predicted = predict({model, table});
+  const auto lines = lines_of(predicted.out);
+  REQUIRE(lines.size() == 2001);
+  CHECK(lines[0] == "prediction,margin,probability of yes");
+  for (std::size_t i = 1; i < lines.size(); ++i) {
+    const double probability = std::stod(lines[i].substr(lines[i].rfind(',') + 1));
+    CHECK((probability > 0.5) == (lines[i].substr(0, 3) == "yes"));
+  }
+  CHECK(holds(predicted.err, "log loss"));
+  // The same from a packed file: the pilot is that of the loss.
+  REQUIRE(run_process(ZIPML_PACK, Arguments{table, "-o", packed} + how).code == 0);
+  const Json mapped = json_of(train({packed, "--loss", "logistic", "--test", table, "--json"}));
+  CHECK(mapped["pilot"]["rows"] == json["pilot"]["rows"]);
+  CHECK(mapped["test"]["log_loss"] == json["test"]["log_loss"]);
+  CHECK(holds(inspect({packed}).out, "rows for logistic"));
+  const Run other = train({packed, "--loss", "ls-svm"});
+  CHECK(other.code == 0);
+  CHECK(holds(other.err, "without the pilot of the file: the pilot is of another loss than ls-svm"));
 }
 
 TEST_CASE("early stopping keeps the best weights, the history is a file, a saved model is a start") {

@@ -634,6 +634,38 @@ TEST_CASE("train --loss ls-svm: says which label is which, reports accuracy, wan
   CHECK(holds(third.err, "a label is of neither class"));
 }
 
+TEST_CASE(
+    "train --loss: every loss trains on few bits to near its optimum, and refuses what does not suit it") {
+  const Arguments two_thousand{"--rows", "2000"};
+  for (const char* loss : {"logistic", "squared-hinge", "huber"})
+    for (const char* bits : {"3", "4"}) {
+      INFO(loss << ", " << bits << " bits");
+      const Json json = json_of(two_thousand + Arguments{"--loss", loss, "--bits", bits, "--l2", "1e-4"});
+      CHECK(json["status"] == "completed");
+      CHECK(json["estimator"] == "naive");
+      CHECK(json["excess"].get<double>() < 0.02);
+      CHECK(json["excess"].get<double>() > -1e-9);
+    }
+  const Json hinge = json_of(two_thousand + Arguments{"--loss", "hinge", "--bits", "4"});
+  CHECK(hinge["excess"].is_null());
+  CHECK(hinge["test"]["accuracy"].get<double>() > 0.7);
+  CHECK(hinge["test"]["log_loss"].is_null());
+  const Json corrected = json_of(two_thousand + Arguments{"--loss", "logistic", "--pilot", "off"});
+  CHECK(corrected["estimator"] == "variance-corrected");
+  CHECK(corrected["pilot"].is_null());
+  // One bit is more noise than the corrected loss can undo, where one asks for it.
+  const Run noisy = train(two_thousand + Arguments{"--loss", "logistic", "--pilot", "off", "--bits", "1",
+                                                   "--estimator", "variance-corrected", "--outliers", "0"});
+  CHECK(holds(noisy.err, "Lloyd-Max"));
+  const Json chosen =
+      json_of(two_thousand + Arguments{"--loss", "logistic", "--bits", "auto", "--excess", "0.02"});
+  CHECK(chosen["excess"].get<double>() < 0.024);
+  refuses(two_thousand + Arguments{"--loss", "logistic", "--estimator", "double-sampling"}, "unbiased for");
+  refuses(two_thousand + Arguments{"--loss", "logistic", "--solver", "direct"}, "--solver direct is for");
+  refuses(two_thousand + Arguments{"--loss", "hinge", "--solver", "exact"}, "no exact solver");
+  CHECK(json_of(two_thousand + Arguments{"--loss", "logistic", "--solver", "exact"})["status"] == "solved");
+}
+
 TEST_CASE("train --save-model: the file predicts what the program measured") {
   const Folder folder;
   const std::string file = folder.write("train.csv", Table(300).csv());

@@ -40,6 +40,12 @@ inline Buffer<double> predict(const LinearModel& model, const Dataset& data) {
   return predict(model, data.features());
 }
 
+/// The probabilities of the higher label, of a model that has them (LinearModel::has_probabilities); else Error. As
+/// margins().
+///
+///     const auto probabilities = zipml::probabilities(fit.model, data.features());
+Buffer<double> probabilities(const LinearModel& model, const MatrixRef& samples);
+
 namespace detail {
 Buffer<double> store_margins(const LinearModel& model, const SampleView& samples, const Standardization& map);
 }
@@ -76,6 +82,10 @@ struct Metrics {
   std::optional<double> r_squared;  ///< 1 - mean squared error / variance of these labels; none where they
                                     ///< are all equal
   std::optional<double> accuracy;   ///< share of the labels that a classifier predicts
+  /// Area under the ROC curve of a classifier: the probability that a row of the higher label has the larger margin
+  /// of two, ties counting half (Fawcett 2006); none where one class is missing.
+  std::optional<double> auc;
+  std::optional<double> log_loss;  ///< mean of -log of the probability of the label, where a model has these
 };
 
 /// Compares predictions with labels; a label that is NaN is none. Throws Error when their numbers differ, no
@@ -195,27 +205,70 @@ ZIPML_FUNCTION Buffer<double> predict(const LinearModel& model, const MatrixRef&
   return result;
 }
 
+ZIPML_FUNCTION Buffer<double> probabilities(const LinearModel& model, const MatrixRef& samples) {
+  if (!model.has_probabilities())
+    throw Error("the model gives no probabilities", "one of logistic regression",
+                model.loss.empty() ? "a model of unknown loss" : model.loss);
+  Buffer<double> result = margins(model, samples);
+  for (double& z : result) z = LinearModel::probability_of(z);
+  return result;
+}
+
+namespace detail {
+
+/// The area under the ROC curve of margins, by ranks; `is_high` and `weight` are of row i. O(n log n).
+template <class IsHigh, class Weight>
+std::optional<double> area_under_curve(const Buffer<double>& margins, List<Index> rows, const IsHigh& is_high,
+                                       const Weight& weight) {
+  std::sort(rows.begin(), rows.end(), [&](Index a, Index b) { return margins[a] < margins[b]; });
+  double low = 0.0, high = 0.0, area = 0.0;
+  for (std::size_t first = 0; first < rows.size();) {
+    double tied_low = 0.0, tied_high = 0.0;
+    std::size_t end = first;
+    for (; end < rows.size() && margins[rows[end]] == margins[rows[first]]; ++end)
+      (is_high(rows[end]) ? tied_high : tied_low) += weight(rows[end]);
+    area += tied_high * (low + 0.5 * tied_low);
+    low += tied_low;
+    high += tied_high;
+    first = end;
+  }
+  if (!(low > 0.0 && high > 0.0)) return std::nullopt;
+  return area / (low * high);
+}
+
+}  // namespace detail
+
 ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& samples, const VectorRef& labels) {
   if (labels.size() != samples.rows())
     throw Error("samples and labels differ in number", std::to_string(samples.rows()) + " labels",
                 std::to_string(labels.size()));
-  const Buffer<double> predicted = predict(model, samples);
+  const Buffer<double> margin = margins(model, samples);
   Metrics metrics;
   const Buffer<float> weights = sample_weights(labels.weights(), labels.size());
   const auto weight = [&](Index i) { return weights.empty() ? 1.0 : static_cast<double>(weights[i]); };
-  double squares = 0.0, mean = 0.0, right = 0.0, total = 0.0;
+  double squares = 0.0, mean = 0.0, right = 0.0, total = 0.0, surprise = 0.0;
+  List<Index> with_label;
+  const auto is_high = [&](Index i) {
+    return labels.offset() + static_cast<double>(labels[i]) == model.high_label;
+  };
   for (Index i = 0; i < labels.size(); ++i) {
     if (std::isnan(labels[i])) continue;
     const double label = labels.offset() + static_cast<double>(labels[i]);
+    const double predicted = model.label_of(margin[i]);
     ++metrics.rows;
     total += weight(i);
     mean += weight(i) * static_cast<double>(labels[i]);
-    squares += weight(i) * (predicted[i] - label) * (predicted[i] - label);
-    right += predicted[i] == label ? weight(i) : 0.0;
-    if (model.classifies && label != model.low_label && label != model.high_label)
+    squares += weight(i) * (predicted - label) * (predicted - label);
+    right += predicted == label ? weight(i) : 0.0;
+    if (!model.classifies) continue;
+    with_label.push_back(i);
+    if (label != model.low_label && label != model.high_label)
       throw Error("a label is of neither class",
                   model.label_text(model.low_label) + " or " + model.label_text(model.high_label),
                   model.label_text(label) + " in row " + std::to_string(i + 1));
+    if (!model.has_probabilities()) continue;
+    const double m = is_high(i) ? margin[i] : -margin[i];  // -log(1 / (1 + e^-m))
+    surprise += weight(i) * (m > 0.0 ? std::log1p(std::exp(-m)) : std::log1p(std::exp(m)) - m);
   }
   if (metrics.rows == 0) throw Error("there are no labels to compare predictions with");
   if (!(total > 0.0)) throw Error("all rows that have a label have weight 0");
@@ -227,7 +280,11 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
   }
   metrics.rmse = std::sqrt(squares / total);
   if (variance > 0.0) metrics.r_squared = 1.0 - squares / variance;
-  if (model.classifies) metrics.accuracy = right / total;
+  if (model.classifies) {
+    metrics.accuracy = right / total;
+    metrics.auc = detail::area_under_curve(margin, std::move(with_label), is_high, weight);
+  }
+  if (model.has_probabilities()) metrics.log_loss = surprise / total;
   return metrics;
 }
 

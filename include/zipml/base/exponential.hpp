@@ -30,4 +30,43 @@ inline double exponential(double x) {
   return sum * std::bit_cast<double>(exponent << 52);
 }
 
+namespace detail {
+
+/// e^-|x| of floats, within 2 units in the last place, e^-87 beyond 87: the polynomial of degree 6 of Cephes' expf
+/// (Moshier 1989) on the same reduction. Without a branch, so that loops over it vectorise: the limits are values that
+/// the compiler does not know (base/rounded.hpp), or it would split the loop along them.
+class DecayingExponential {
+ public:
+  ZIPML_ALWAYS_INLINE DecayingExponential() { asm("" : "+m"(least_)); }
+
+  ZIPML_ALWAYS_INLINE float operator()(float x) const {
+    x = -std::fabs(x);
+    x = least_ < x ? x : least_;
+    constexpr float nearest = 12582912.0f;  // 1.5 * 2^23: sums with it have no fraction
+    const float n = (rounded(x * 1.44269504f) + nearest) - nearest;
+    const float t = (x - rounded(n * 0.693359375f)) - rounded(n * -2.12194440e-4f);
+    float sum = 1.9875691500e-4f;
+    sum = rounded(sum * t) + 1.3981999507e-3f;
+    sum = rounded(sum * t) + 8.3334519073e-3f;
+    sum = rounded(sum * t) + 4.1665795894e-2f;
+    sum = rounded(sum * t) + 1.6666665459e-1f;
+    sum = rounded(sum * t) + 5.0000001201e-1f;
+    sum = (rounded(rounded(sum * t) * t) + t) + 1.0f;
+    return sum * std::bit_cast<float>((static_cast<std::int32_t>(n) + 127) << 23);
+  }
+  Rounded<float> rounded;
+
+ private:
+  float least_ = -87.0f;
+};
+
+/// `negative` where x is below 0 or -0, else `other`, without a branch.
+ZIPML_ALWAYS_INLINE float by_sign(float x, float negative, float other) {
+  const std::int32_t mask = std::bit_cast<std::int32_t>(x) >> 31;
+  return std::bit_cast<float>((std::bit_cast<std::int32_t>(negative) & mask) |
+                              (std::bit_cast<std::int32_t>(other) & ~mask));
+}
+
+}  // namespace detail
+
 }  // namespace zipml::inline ZIPML_ABI

@@ -7,6 +7,7 @@
 
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/model/losses.hpp>
+#include <zipml/packing/pilot_loss.hpp>
 #include <zipml/storage/pilot.hpp>
 #include <zipml/storage/targets.hpp>
 
@@ -23,6 +24,9 @@ struct Anchor {
   double offset = 0.0;
   double scale = 1.0;
   double slope = 1.0;
+  /// The pilot is of this loss, which is not affine: the device sees the labels, and the gradient is that of
+  /// detail::AnchoredLoss (estimators/corrected_loss.hpp).
+  bool keeps_labels = false;
   std::string reason = {};  ///< why a pilot that is there is not used
 
   bool used() const { return pilot != nullptr; }
@@ -43,9 +47,26 @@ template <class Estimator, class L>
 Anchor anchor_for(const Pilot* pilot, const L& loss, const Targets& targets) {
   Anchor anchor;
   if (pilot == nullptr) return anchor;
-  if constexpr (!AffineLoss<L> || !BilinearEstimator<Estimator>) {
-    anchor.reason = "the loss is not affine, or the estimator is not bilinear";
+  if constexpr (!BilinearEstimator<Estimator>) {
+    anchor.reason = "the estimator is not bilinear";
+  } else if constexpr (!AffineLoss<L>) {
+    if constexpr (!ConvexLoss<L> || !OneDrawEstimator<Estimator>) {
+      anchor.reason = std::string("there are no pilots for ") + L::name + " with " + Estimator::name;
+    } else if (pilot->loss != loss_fingerprint(loss)) {
+      anchor.reason = std::string("the pilot is of another loss than ") + L::name;
+    } else if (targets.models() != 1) {
+      anchor.reason = "a pilot serves one model";
+    } else if (label_fingerprint(targets.of(0)) != pilot->labels) {
+      anchor.reason = "the pilot belongs to other labels";
+    } else {
+      anchor.pilot = pilot;
+      anchor.keeps_labels = true;
+    }
   } else {
+    if (pilot->loss != 0) {
+      anchor.reason = std::string("the pilot is of another loss than ") + L::name;
+      return anchor;
+    }
     if (targets.models() != 1) {
       anchor.reason = "a pilot serves one model";
       return anchor;

@@ -130,6 +130,36 @@ constexpr unsigned sample_draws() {
   return mask;
 }
 
+namespace detail {
+
+/// f(z, y, anchors, first row, count) for some rows at a time. What is behind the last row repeats it, so that lists are
+/// always of rows_together: z and y may be of any length.
+template <class F>
+void in_pieces(const float* z, const float* y, const float* anchors, Index n, const F& f) {
+  float margins[rows_together], labels[rows_together], of_pilot[rows_together] = {};
+  for (Index first = 0; first < n; first += rows_together) {
+    const Index count = n - first < rows_together ? n - first : rows_together;
+    for (Index i = 0; i < rows_together; ++i) {
+      const Index at = first + (i < count ? i : count - 1);
+      margins[i] = z[at];
+      labels[i] = y[at];
+      if (anchors != nullptr) of_pilot[i] = anchors[at];
+    }
+    f(margins, labels, of_pilot, first, count);
+  }
+}
+
+/// l' of rows_together rows.
+template <class L>
+void first_derivatives(const L& loss, const float* z, const float* y, float* out) {
+  if constexpr (requires { loss.derivatives(z, y, out); })
+    loss.derivatives(z, y, out);
+  else
+    for (int i = 0; i < rows_together; ++i) out[i] = loss.derivative(z[i], y[i]);
+}
+
+}  // namespace detail
+
 /// The residuals of an estimator from the margins of its draws; returns the sum over the rows of what the
 /// correction is multiplied with: for an affine loss its slope.
 template <GradientEstimator E, class L>
@@ -142,7 +172,14 @@ double estimate(const E& estimator, const L& loss, const DrawLists<const float>&
       float* residuals = r[pair.sample].data();
       const bool is_first = (written >> pair.sample & 1u) == 0;
       written |= 1u << pair.sample;
-      if (is_first)
+      if constexpr (requires { loss.derivatives(margins, margins, residuals); } && E::pairs.size() == 1) {
+        float slopes[detail::rows_together];
+        detail::in_pieces(margins, y.data(), nullptr, static_cast<Index>(y.size()),
+                          [&](const float* at, const float* labels, const float*, Index first, Index count) {
+                            loss.derivatives(at, labels, slopes);
+                            for (Index i = 0; i < count; ++i) residuals[first + i] = pair.weight * slopes[i];
+                          });
+      } else if (is_first)
         for (std::size_t i = 0; i < y.size(); ++i)
           residuals[i] = pair.weight * loss.derivative(margins[i], y[i]);
       else

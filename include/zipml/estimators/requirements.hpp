@@ -11,11 +11,17 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+/// An estimator that reads one draw, or one mean of draws, in one pair of weight 1.
+template <class E>
+concept OneDrawEstimator = BilinearEstimator<E> && E::draws == 1 && E::pairs.size() == 1;
+
 /// An estimator that multiplies independent draws or subtracts their variance is unbiased only for a loss
-/// whose derivative is affine in the margin (AffineLoss): least squares and ls-svm, not logistic or hinge.
+/// whose derivative is affine in the margin (AffineLoss): least squares and ls-svm, not logistic or hinge. One that
+/// subtracts a known variance takes a CorrectableLoss too (estimators/corrected_loss.hpp).
 template <class Estimator, class L>
 concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> &&
-    (!Estimator::needs_affine_loss || AffineLoss<L>);
+    (!Estimator::needs_affine_loss || AffineLoss<L> ||
+     (OneDrawEstimator<Estimator> && Estimator::corrected && CorrectableLoss<L>));
 
 /// A store has to hold as many independent draws as the estimator reads. One that does not say how many at
 /// compile time is asked when training begins (require_samples_for).

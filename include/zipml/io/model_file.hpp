@@ -137,6 +137,8 @@ class ModelFileReader {
   explicit ModelFileReader(const std::string& path) : path_(path), reader_(path) {}
   ModelFileReader(LineReader reader, const std::string& path) : path_(path), reader_(std::move(reader)) {}
 
+  /// What is checked against its spelling begins with the next line.
+  void begin_part() { whole_.clear(); }
   void line(std::string_view key, const char* expected) {
     std::string_view text;
     at_end_ = !reader_.next(text);
@@ -284,7 +286,7 @@ ZIPML_FUNCTION TableColumn read_table_column(ModelFileReader& file) {
   return column;
 }
 
-ZIPML_FUNCTION LinearModel read_model_2(ModelFileReader& file) {
+ZIPML_FUNCTION LinearModel read_model_2(ModelFileReader& file, bool ends_file = true) {
   LinearModel model;
   auto schema = std::make_shared<Schema>();
   read_kind(file, model);
@@ -334,7 +336,7 @@ ZIPML_FUNCTION LinearModel read_model_2(ModelFileReader& file) {
     file.end_of_line("the end of the line");
   }
   file.line("end ", "'end CHECKSUM'");
-  file.end_of_file();
+  if (ends_file) file.end_of_file();
   model.weights = Buffer<double>(schema->cols);
   model.means = Buffer<double>(schema->cols);
   model.deviations = Buffer<double>(schema->cols);
@@ -349,6 +351,12 @@ ZIPML_FUNCTION LinearModel read_model_2(ModelFileReader& file) {
   return model;
 }
 
+ZIPML_FUNCTION void require_finite(const std::string& path, const LinearModel& model) {
+  bool finite = std::isfinite(model.intercept);
+  for (const double w : model.weights) finite = finite && std::isfinite(w);
+  if (!finite) throw Error(Place{path}, "the model is not saved: its weights are not finite");
+}
+
 ZIPML_FUNCTION LinearModel read_model(ModelFileReader file) {
   file.line("zipml-model ", "the line 'zipml-model 2'");
   const Index version = file.count("version 1 or 2");
@@ -360,9 +368,7 @@ ZIPML_FUNCTION LinearModel read_model(ModelFileReader file) {
 }  // namespace detail
 
 ZIPML_FUNCTION void save_model(const std::string& path, const LinearModel& model) {
-  bool finite = std::isfinite(model.intercept);
-  for (const double w : model.weights) finite = finite && std::isfinite(w);
-  if (!finite) throw Error(Place{path}, "the model is not saved: its weights are not finite");
+  detail::require_finite(path, model);
   write_file(path, detail::model_file_2(model));
 }
 

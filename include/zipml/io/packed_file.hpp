@@ -24,6 +24,8 @@
 ///     16  first of blocks    8
 ///     17  pilot              8        2 d + 5  rows, fingerprint of the labels (bits), intercept, mean
 ///                                            square, d weights, d + 1 gradients
+///     18  pilot's loss       8        2 d + 6  the same for another loss than least squares, whose
+///                                            fingerprint (bits) comes first; instead of 17
 ///     32  codes              1               as PlaneLayout says
 ///     33  values             4        n d    float32 rows instead
 ///
@@ -127,6 +129,7 @@ enum class PackedKind {
   outlier_corrections,
   outlier_first,
   pilot,
+  pilot_of_loss,
   codes,
   values
 };
@@ -148,6 +151,7 @@ inline constexpr SectionKind packed_kinds[] = {
     {15, 4, "outlier corrections"},
     {16, 8, "outlier blocks"},
     {17, 8, "pilot"},
+    {18, 8, "pilot of another loss"},
     {32, 1, "codes"},
     {33, 4, "float32 rows"},
 };
@@ -380,9 +384,19 @@ class PackedReader {
   }
 
   void read_pilot() {
-    if (file_.find(kind(PackedKind::pilot)) == nullptr) return;
-    const double* const numbers = file_.list<double>(kind(PackedKind::pilot), 2 * cols_ + 5);
+    const bool of_loss = file_.find(kind(PackedKind::pilot_of_loss)) != nullptr;
+    if (file_.find(kind(PackedKind::pilot)) == nullptr && !of_loss) return;
+    if (of_loss && file_.find(kind(PackedKind::pilot)) != nullptr)
+      file_.fail("there are two pilots", "one, of least squares or of another loss", "both");
     Pilot& pilot = owned_->pilot;
+    const double* numbers;
+    if (of_loss) {
+      numbers = file_.list<double>(kind(PackedKind::pilot_of_loss), 2 * cols_ + 6);
+      std::memcpy(&pilot.loss, numbers++, sizeof pilot.loss);
+      if (pilot.loss == 0) file_.fail("the pilot's loss has no fingerprint", "not 0", "0");
+    } else {
+      numbers = file_.list<double>(kind(PackedKind::pilot), 2 * cols_ + 5);
+    }
     std::memcpy(&pilot.labels, numbers + 1, sizeof pilot.labels);
     for (std::uint64_t k = 0; k < 2 * cols_ + 5; ++k)
       if (k != 1 && !all_finite(numbers + k, 1))
@@ -466,6 +480,10 @@ ZIPML_FUNCTION void save_packed(const std::string& path, const SampleView& sampl
     std::memcpy(&fingerprint, &samples.pilot->labels, sizeof fingerprint);
     pilot = {static_cast<double>(samples.pilot->rows), fingerprint, samples.pilot->intercept,
              samples.pilot->squares};
+    if (samples.pilot->loss != 0) {
+      std::memcpy(&fingerprint, &samples.pilot->loss, sizeof fingerprint);
+      pilot.insert(pilot.begin(), fingerprint);
+    }
     for (const float w : samples.pilot->weights) pilot.push_back(static_cast<double>(w));
     pilot.insert(pilot.end(), samples.pilot->gradient.begin(), samples.pilot->gradient.end());
   }
@@ -507,7 +525,9 @@ ZIPML_FUNCTION void save_packed(const std::string& path, const SampleView& sampl
     file.add(kind(PackedKind::outlier_corrections), samples.outliers.corrections, entries);
     file.add(kind(PackedKind::outlier_first), samples.outliers.first, (n + together - 1) / together + 1);
   }
-  if (!pilot.empty()) file.add(kind(PackedKind::pilot), pilot.data(), pilot.size());
+  if (!pilot.empty())
+    file.add(kind(samples.pilot->loss != 0 ? PackedKind::pilot_of_loss : PackedKind::pilot), pilot.data(),
+             pilot.size());
   file.add(kind(PackedKind::codes), samples.codes, static_cast<std::uint64_t>(samples.layout.bytes()));
   file.write(path, head);
 }

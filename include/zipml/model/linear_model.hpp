@@ -6,6 +6,7 @@
 #include <string>
 
 #include <zipml/base/error.hpp>
+#include <zipml/base/exponential.hpp>
 #include <zipml/base/views.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -39,6 +40,13 @@ struct LinearModel {
   /// The label that a margin stands for: itself, or for a classifier one of the two label values.
   double label_of(double margin) const {
     return classifies ? (margin < 0.0 ? low_label : high_label) : margin;
+  }
+  /// Whether margins are log-odds, so that they stand for probabilities: of a logistic regression.
+  bool has_probabilities() const { return classifies && loss == "logistic"; }
+  /// The probability of `high_label` that a margin stands for, 1 / (1 + e^-margin), where there are probabilities.
+  static double probability_of(double margin) {
+    const double other = exponential(margin > 0.0 ? -margin : margin);
+    return (margin > 0.0 ? 1.0 : other) / (1.0 + other);
   }
   /// The predicted label of one sample of d features.
   double predict(const float* sample) const { return label_of(margin(sample)); }

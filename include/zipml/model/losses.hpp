@@ -6,8 +6,11 @@
 #include <concepts>
 #include <string>
 
+#include <zipml/base/config.hpp>
+#include <zipml/base/cpu.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/base/exponential.hpp>
+#include <zipml/base/rounded.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -55,17 +58,34 @@ constexpr float curvature_bound() {
     return L::curvature;
 }
 
-/// First and second derivative of a loss in the margin.
+/// Derivatives of a loss in the margin.
 struct LossDerivatives {
   double first = 0.0;
   double second = 0.0;
+  double third = 0.0;  ///< 0 where a loss has none, or none but at a few margins
 };
 
 /// A loss with derivatives in double precision, of which the second is never negative: what Newton's method
-/// needs (analysis/newton.hpp).
+/// (analysis/newton.hpp) and a pilot (storage/pilot.hpp) need.
 template <class L>
 concept ConvexLoss = Loss<L> && requires(const L loss, double z, double y) {
   { loss.derivatives(z, y) } -> std::convertible_to<LossDerivatives>;
+};
+
+/// What the corrected loss makes of a margin whose noise has variance v (estimators/corrected_loss.hpp).
+struct CorrectedSlopes {
+  double value = 0.0;     ///< of the corrected loss
+  double residual = 0.0;  ///< its derivative in the margin
+  double factor = 0.0;    ///< minus twice its derivative in v: what Dbar x is multiplied with
+};
+
+/// A loss that can be corrected for the noise which rounding brings into a margin: `corrected(z, y, v)` has the
+/// expectation l(z', y) when z = z' + noise of variance v, up to second order in v, and `most_noise` is the variance
+/// up to which that is worth using.
+template <class L>
+concept CorrectableLoss = Loss<L> && requires(const L loss, double z, double y, double v) {
+  { loss.corrected(z, y, v) } -> std::convertible_to<CorrectedSlopes>;
+  { L::most_noise } -> std::convertible_to<double>;
 };
 
 /// The target t of an affine loss at a label, l(z, y) = slope / 2 (z - t)^2 + (a function of y).
@@ -88,6 +108,9 @@ struct SquaredLoss {
 };
 
 namespace detail {
+/// Rows whose derivatives are formed together: a constant, so that the loops over them vectorise.
+inline constexpr int rows_together = 32;
+
 /// -1 for the lower of two label values, +1 for the other. `name` is the loss's. Throws Error unless there are
 /// exactly two.
 inline LabelMap two_classes(const LabelStatistics& labels, const char* name) {
@@ -115,6 +138,22 @@ struct LeastSquaresSvm {
   LabelMap label_map(const LabelStatistics& labels) const { return detail::two_classes(labels, name); }
 };
 
+namespace detail {
+/// Density and distribution function of the standard normal distribution at t, both from exponential(): the latter by
+/// Abramowitz, Stegun 1964, 26.2.17, with an error below 7.5e-8.
+struct Gaussian {
+  explicit Gaussian(double at) : t(at), density(0.3989422804014327 * exponential(-0.5 * at * at)) {
+    const double k = 1.0 / (1.0 + 0.2316419 * (t < 0.0 ? -t : t));
+    constexpr double terms[] = {1.330274429, -1.821255978, 1.781477937, -0.356563782, 0.319381530};
+    double sum = 0.0;
+    for (const double term : terms) sum = pinned((sum + term) * k);
+    const double tail = density * sum;
+    below = t < 0.0 ? tail : 1.0 - tail;
+  }
+  double t, density, below = 0.0;
+};
+}  // namespace detail
+
 /// Logistic regression: log(1 + e^(-y z)) on labels -1 and +1, the lower of the two label values being -1: minus the
 /// logarithm of the probability 1 / (1 + e^(-y z)) of the label. Curvature at most 1/4. Throws Error unless
 /// there are exactly two label values.
@@ -130,15 +169,72 @@ struct LogisticLoss {
     return m > 0.0 ? std::log1p(std::exp(-m)) : std::log1p(std::exp(m)) - m;
   }
   float derivative(float z, float y) const {
-    return static_cast<float>(derivatives(static_cast<double>(z), static_cast<double>(y)).first);
+    return -y * probability_of_other(y * z, detail::DecayingExponential());
+  }
+  /// The same of detail::rows_together rows, for loops over rows.
+  void derivatives(const float* z, const float* y, float* out) const {
+#if ZIPML_X86
+    if (cpu_features().avx2) return derivatives_avx2(z, y, out);
+#endif
+    derivatives_in_lanes(z, y, out);
   }
   LossDerivatives derivatives(double z, double y) const {
     const double m = y * z;
     const double other = exponential(m > 0.0 ? -m : m);            // at most 1
     const double wrong = (m > 0.0 ? other : 1.0) / (1.0 + other);  // the probability of the other label
-    return {-y * wrong, y * y * wrong * (1.0 - wrong)};
+    const double second = y * y * wrong * (1.0 - wrong);
+    return {-y * wrong, second, y * second * (2.0 * wrong - 1.0)};
+  }
+  /// exp(-(v/2) d^2/dz^2) l to first order in v, l - (v/2) l''. Noise of more than 2.9, the variance of the logistic
+  /// distribution that l'' is, can be undone by nothing.
+  static constexpr double most_noise = 2.5;
+  CorrectedSlopes corrected(double z, double y, double v) const {
+    const LossDerivatives slopes = derivatives(z, y);
+    return {value(z, y) - 0.5 * v * slopes.second, slopes.first - 0.5 * v * slopes.third, slopes.second};
+  }
+  /// Residual and factor of detail::rows_together rows.
+  void corrected(const float* z, const float* y, float v, float* residual, float* factor) const {
+#if ZIPML_X86
+    if (cpu_features().avx2) return corrected_avx2(z, y, v, residual, factor);
+#endif
+    corrected_in_lanes(z, y, v, residual, factor);
   }
   LabelMap label_map(const LabelStatistics& labels) const { return detail::two_classes(labels, name); }
+
+ private:
+  static ZIPML_ALWAYS_INLINE void derivatives_in_lanes(const float* __restrict z, const float* __restrict y,
+                                                       float* __restrict out) {
+    const detail::DecayingExponential decay;
+    for (int i = 0; i < detail::rows_together; ++i) out[i] = -y[i] * probability_of_other(y[i] * z[i], decay);
+  }
+  static ZIPML_ALWAYS_INLINE void corrected_in_lanes(const float* __restrict z, const float* __restrict y,
+                                                     float v, float* __restrict residual,
+                                                     float* __restrict factor) {
+    const detail::DecayingExponential decay;
+    for (int i = 0; i < detail::rows_together; ++i) {
+      const float other = probability_of_other(y[i] * z[i], decay);
+      const float second = other * (1.0f - other);
+      const float third = second * (decay.rounded(2.0f * other) - 1.0f);
+      factor[i] = second;
+      residual[i] = -y[i] * (other + decay.rounded(0.5f * v * third));
+    }
+  }
+#if ZIPML_X86
+  // Eight lanes of the same operations: the same bits.
+  ZIPML_KERNEL("avx2") static void derivatives_avx2(const float* z, const float* y, float* out) {
+    derivatives_in_lanes(z, y, out);
+  }
+  ZIPML_KERNEL("avx2")
+  static void corrected_avx2(const float* z, const float* y, float v, float* residual, float* factor) {
+    corrected_in_lanes(z, y, v, residual, factor);
+  }
+#endif
+  /// 1 / (1 + e^m), without a branch.
+  static ZIPML_ALWAYS_INLINE float probability_of_other(float m, const detail::DecayingExponential& decay) {
+    const float e = decay(m);
+    const float larger = 1.0f / (1.0f + e);
+    return detail::by_sign(m, larger, e * larger);
+  }
 };
 
 /// Support vector machine with the squared hinge loss, max(0, 1 - y z)^2 / 2 on labels -1 and +1 (L2-SVM: Fan et
@@ -160,6 +256,39 @@ struct SquaredHingeLoss {
   LossDerivatives derivatives(double z, double y) const {
     const double short_of = 1.0 - y * z;
     return short_of > 0.0 ? LossDerivatives{-y * short_of, y * y} : LossDerivatives{};
+  }
+  /// Smoothed by a Gaussian of variance v/2, s(u) = ((1-u)^2 + v/2) / 2 Phi(t) + (1-u) w phi(t) / 2 with the signed
+  /// margin u = y z, w^2 = v/2 and t = (1-u)/w; then s - (3/4) v s'' undoes noise and smoothing, 3/2 v together.
+  static constexpr double most_noise = 1.0;
+  CorrectedSlopes corrected(double z, double y, double v) const {
+    if (!(v > 0.0)) return {value(z, y), derivatives(z, y).first, derivatives(z, y).second};
+    const double short_of = 1.0 - y * z, w = std::sqrt(0.5 * v);
+    const detail::Gaussian g(short_of / w);
+    const double smooth = 0.5 * (short_of * short_of + 0.5 * v) * g.below + 0.5 * short_of * w * g.density;
+    return {smooth - 0.75 * v * g.below, -y * (short_of * g.below - 0.5 * w * g.density),
+            g.below - 0.75 * g.t * g.density};
+  }
+  LabelMap label_map(const LabelStatistics& labels) const { return detail::two_classes(labels, name); }
+};
+
+/// Support vector machine: max(0, 1 - y z) on labels -1 and +1 (Cortes, Vapnik 1995; ZipML 2017, section 4.2). Its
+/// derivative jumps, so that it has no curvature: `curvature` 1 is what automatic steps take, that of the squared hinge
+/// loss. Throws Error unless there are exactly two label values.
+struct HingeLoss {
+  static constexpr const char* name = "hinge";
+  static constexpr bool classifies = true;
+  static constexpr float curvature = 1.0f;
+
+  double value(double z, double y) const { return y * z < 1.0 ? 1.0 - y * z : 0.0; }
+  float derivative(float z, float y) const { return y * z < 1.0f ? -y : 0.0f; }
+  /// As of the squared hinge loss, s(u) = (1-u) Phi(t) + w phi(t). Worth it from 6 bits on, where v is small.
+  static constexpr double most_noise = 1.0;
+  CorrectedSlopes corrected(double z, double y, double v) const {
+    const double short_of = 1.0 - y * z, w = std::sqrt(0.5 * v);
+    if (!(v > 0.0)) return {value(z, y), y * z < 1.0 ? -y : 0.0, 0.0};
+    const detail::Gaussian g(short_of / w);
+    return {short_of * g.below + w * g.density - 0.75 * v * g.density / w,
+            -y * (g.below + 1.5 * g.t * g.density), g.density * (0.25 + 0.75 * g.t * g.t) / w};
   }
   LabelMap label_map(const LabelStatistics& labels) const { return detail::two_classes(labels, name); }
 };
@@ -184,15 +313,23 @@ struct HuberLoss {
   }
   LossDerivatives derivatives(double z, double y) const {
     const double r = z - y, end = static_cast<double>(reach);
-    if (r > end) return {end, 0.0};
-    if (r < -end) return {-end, 0.0};
-    return {r, 1.0};
+    if (r > end) return {end, 0.0, 0.0};
+    if (r < -end) return {-end, 0.0, 0.0};
+    return {r, 1.0, 0.0};
+  }
+  /// l - (v/2) l'': noise within the reach is that of least squares.
+  static constexpr double most_noise = 1.0;
+  CorrectedSlopes corrected(double z, double y, double v) const {
+    const LossDerivatives slopes = derivatives(z, y);
+    return {value(z, y) - 0.5 * v * slopes.second, slopes.first, slopes.second};
   }
   LabelMap label_map(const LabelStatistics& labels) const { return SquaredLoss{}.label_map(labels); }
 };
 
 static_assert(ConvexLoss<LogisticLoss> && ConvexLoss<SquaredHingeLoss> && ConvexLoss<HuberLoss>);
 static_assert(AffineLoss<SquaredLoss> && AffineLoss<LeastSquaresSvm>);
+static_assert(CorrectableLoss<LogisticLoss> && CorrectableLoss<SquaredHingeLoss> &&
+              CorrectableLoss<HingeLoss> && CorrectableLoss<HuberLoss>);
 
 namespace detail {
 

@@ -31,6 +31,8 @@ struct Curvature {
   /// noise of channels adds up in the directions where nothing pulls back. 1 where it is not needed.
   double mean_inverse = 1.0;
   double loss = 1.0;  ///< max l'', see curvature_bound
+  /// Epochs over which steps fall: those of a fit of a loss that is not affine, with no pilot; else 0.
+  int falling_epochs = 0;
 };
 
 /// A step size that is computed from the store when training begins.
@@ -94,6 +96,27 @@ class StepDecay {
   int every_;
 };
 
+/// step in the first epoch, falling linearly to `last` of it in epoch `epochs`, and constant from there on. `epochs` 0:
+/// constant.
+class FallingStep {
+ public:
+  explicit FallingStep(float step, float last = 1.0f, int epochs = 0)
+      : step_(detail::checked_step(step)), last_(last), epochs_(epochs) {
+    if (!(last > 0.0f && last <= 1.0f))
+      throw Error("what is left of a falling step is out of range", "0 < last <= 1", number_text(last));
+  }
+  float operator()(int epoch, Index) const {
+    if (epochs_ < 2) return step_;
+    const float share = static_cast<float>(epoch < epochs_ ? epoch : epochs_ - 1) / static_cast<float>(epochs_ - 1);
+    return step_ * (1.0f - pinned(share * (1.0f - last_)));
+  }
+
+ private:
+  float step_;
+  float last_;
+  int epochs_;
+};
+
 /// The default: a constant step that is safe for losses of l'' <= c with batches of B rows, 1 / (c (L + R /
 /// B)), L the top eigenvalue of E q q' and R = max_j E |q|^2 q_j^2 / E q_j^2, both of the samples as stored,
 /// so that rounding noise counts. It rests on E A_B^2 <= (L + R / B) E A_B for the mean A_B of B matrices q
@@ -110,18 +133,22 @@ class StepDecay {
 /// With l the mean eigenvalue, the model's noise alone has one while s m (l + R/B) / 2 < 1, the gradient's
 /// while s g (l + R/B) / 2 < 1, and what they do together while s m g mean_u(1 / lambda_u) (L + R/B) / 2 < 1.
 /// The bound grows by all three, the last one doubled.
+///
+/// Constant steps leave a bias of the averaged weights where l' is not affine, of the order of the step (Dieuleveut,
+/// Durmus, Bach, Annals of Statistics 2020): there the step falls linearly to a tenth, unless differences from a pilot
+/// are trained, whose noise vanishes by itself.
 struct AutomaticStep {
-  ConstantStep resolve(const Curvature& curvature, Index batch) const {
+  FallingStep resolve(const Curvature& curvature, Index batch) const {
     const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);
     const double m = curvature.model_noise, g = curvature.gradient_noise;
     const double apart = 0.5 * (m + g) * (curvature.mean_eigenvalue + noise);
     const double together = m * g * curvature.mean_inverse * (curvature.top_eigenvalue + noise);
     const double bound = curvature.loss * (curvature.top_eigenvalue + noise + apart + together);
-    return ConstantStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f);
+    return FallingStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f, 0.1f, curvature.falling_epochs);
   }
 };
 
 static_assert(StepSize<ConstantStep> && StepSize<InverseTimeStep> && StepSize<StepDecay> &&
-              DerivedStepSize<AutomaticStep>);
+              StepSize<FallingStep> && DerivedStepSize<AutomaticStep>);
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -11,6 +11,7 @@
 
 #include <zipml/base/error.hpp>
 #include <zipml/base/views.hpp>
+#include <zipml/packing/pilot_loss.hpp>
 #include <zipml/quantization/levels.hpp>
 #include <zipml/quantization/statistics.hpp>
 #include <zipml/storage/packed_store.hpp>
@@ -40,6 +41,7 @@ struct QuantizeOptions {
   /// exact optimum at 1 to 4 bits already. No value: max(4,000, 100 d, n / 32), at most max(16 d, 2^24 / d)
   /// and half of the rows, and none below 128; 0: none.
   std::optional<Index> pilot = std::nullopt;
+  PilotLoss pilot_loss = {};  ///< that the pilot is of: least squares serves any affine loss
   int threads =
       1;  ///< that share statistics and packing; 0: all of the machine. The same bits for any number
   std::string isa = {};  ///< "scalar", "avx2", ...; empty: ZIPML_ISA, else the best. The same bits for any

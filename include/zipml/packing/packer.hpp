@@ -132,7 +132,10 @@ class Packer {
   Store pack(const LabelView& labels) const {
     Store store(StoreHeader(features_, labels, columns_, options_.standardize, options_.seed), bits_);
     const bool keep = options_.outliers > 0.0;
-    Reading reading{.codes = store.mutable_codes().data(), .keeps_outliers = keep, .sums_columns = sampled_};
+    Reading reading{.codes = store.mutable_codes().data(),
+                    .keeps_outliers = keep,
+                    .sums_columns = sampled_,
+                    .pilot_loss = options_.pilot_loss};
     if constexpr (affine)
       if (by_row_) {
         store.decoder.row_offset = Buffer<float>(features_.rows);
@@ -142,8 +145,9 @@ class Packer {
       }
     const Standardization centred = store.standardization();  // the store's own, or that of a sample
     if (const Index rows = pilot_rows(features_.rows, features_.cols, options_.pilot); rows > 0) {
+      reading.pilot_loss.see(store.targets().statistics(0));
       store.pilot = fit_pilot(features_, labels.values, store.weights().span(), store.placement(), centred,
-                              rows, options_.threads, isa_);
+                              reading.pilot_loss, rows, options_.threads, isa_);
       if (!store.pilot.empty()) {
         store.pilot.labels = label_fingerprint(store.targets().of(0));
         reading.pilot = &store.pilot;
@@ -186,7 +190,8 @@ class Packer {
     float* row_step = nullptr;
     bool keeps_outliers = false;
     bool sums_columns = false;
-    const Pilot* pilot = nullptr;        // whose gradient is summed
+    const Pilot* pilot = nullptr;  // whose gradient is summed
+    PilotLoss pilot_loss = {};
     std::span<const float> labels = {};  // in the user's order, for the pilot
   };
   /// What a reading has summed.
@@ -334,7 +339,8 @@ class Packer {
           outside_(base_.size() / 32 + 2),
           row_spread_(Encoding::has_bias ? base_.size() : 0),
           standardised_(packer.by_row_ ? packer.features_.cols : 0) {
-      if (reading.pilot != nullptr) pilot_.emplace(*reading.pilot, store.standardization(), packer.isa_);
+      if (reading.pilot != nullptr)
+        pilot_.emplace(*reading.pilot, reading.pilot_loss, store.standardization(), packer.isa_);
       if (reading.sums_columns) columns.emplace(packer.columns_);
       if (!store.weights().empty()) spread.weigh(largest_weight(store));
     }

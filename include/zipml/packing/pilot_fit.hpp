@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Room packing: the pilot of a store (storage/pilot.hpp): least squares on a random sample of the rows, and
+/// Room packing: the pilot of a store (storage/pilot.hpp): a model of a random sample of the rows, and
 /// the sums over all rows that make its gradient. Float sums in sixteen lanes and fixed chunks: the same bits
 /// on every instruction set and for any number of threads.
 
@@ -16,6 +16,7 @@
 #include <zipml/base/isa.hpp>
 #include <zipml/base/thread_team.hpp>
 #include <zipml/base/views.hpp>
+#include <zipml/packing/pilot_loss.hpp>
 #include <zipml/quantization/statistics.hpp>
 #include <zipml/storage/pilot.hpp>
 #include <zipml/storage/targets.hpp>
@@ -36,13 +37,17 @@ Index pilot_rows(Index rows, Index cols, std::optional<Index> asked);
 /// 1 and in store order, or empty. Leaves the gradient
 /// to PilotSums. No pilot (of 0 rows) where no weights predict better than none. O(rows d) for each of some
 /// ten to forty iterations.
+///
+/// Of a loss that is not quadratic: truncated Newton steps (Nocedal, Wright 2006, section 7.1), each by conjugate
+/// gradients to a tenth of its gradient, ended in the same way.
 Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, std::span<const float> weights,
-                const RowPlacement& placement, const Standardization& map, Index rows, int threads, Isa isa);
+                const RowPlacement& placement, const Standardization& map, const PilotLoss& loss, Index rows,
+                int threads, Isa isa);
 
 /// The sums of one thread over chunks of rows in store order.
 class PilotSums {
  public:
-  PilotSums(const Pilot& pilot, const Standardization& map, Isa isa);
+  PilotSums(const Pilot& pilot, const PilotLoss& loss, const Standardization& map, Isa isa);
 
   /// Entries that close_chunk writes: d sums of r a, that of r, that of r^2.
   static Index entries(Index cols) { return cols + 2; }
@@ -53,6 +58,7 @@ class PilotSums {
   void close_chunk(double* out);
 
  private:
+  PilotLoss loss_;
   Isa isa_;
   Index d_;
   double base_ = 0.0;  // of the margin of a row whose centred values are 0
@@ -86,12 +92,13 @@ ZIPML_FUNCTION Index pilot_rows(Index rows, Index cols, std::optional<Index> ask
 
 namespace detail {
 
-/// The sample of a pilot: standardised rows with a 1 behind, standardised labels, each times the root of its
-/// row's weight.
+/// The sample of a pilot: standardised rows with a 1 behind. Of least squares with standardised labels, each times the
+/// root of its row's weight; of another loss with its targets, and weights apart.
 class PilotSample {
  public:
   PilotSample(const MatrixView& features, std::span<const float> labels, std::span<const float> weights,
-              const RowPlacement& placement, const Standardization& map, Index rows, int threads, Isa isa)
+              const RowPlacement& placement, const Standardization& map, const PilotLoss& loss, Index rows,
+              int threads, Isa isa)
       : isa_(isa),
         rows_(rows),
         size_(features.cols + 1),
@@ -104,13 +111,11 @@ class PilotSample {
     Buffer<Index> ids(rows);
     placement.row_ids(0, rows, ids.data());
     for (Index i = 0; i < rows; ++i) labels_[i] = labels[static_cast<std::size_t>(ids[i])];
-    double sum = 0.0, squares = 0.0;
-    for (const float y : labels_) sum += static_cast<double>(y);
-    mean_ = sum / static_cast<double>(rows);
-    for (const float y : labels_) squares += pinned((y - mean_) * (y - mean_));
-    const double variance = squares / static_cast<double>(rows);
-    deviation_ = variance > 0.0 ? std::sqrt(variance) : 1.0;
-    for (float& y : labels_) y = static_cast<float>((y - mean_) / deviation_);
+    if (loss.is_quadratic())
+      standardise_labels();
+    else
+      for (float& y : labels_) y = static_cast<float>(loss.target(y));
+    const bool rooted = loss.is_quadratic() && !weights.empty();
     Buffer<float> read;
     if (features.reader) read = gathered_rows(features, std::as_const(ids).span());
     share([&](Index first, Index end) {
@@ -121,7 +126,7 @@ class PilotSample {
         for (Index j = 0; j + 1 < size_; ++j)
           to[j] = static_cast<float>(map.apply(static_cast<double>(row[j]), j));
         to[size_ - 1] = 1.0f;
-        if (weights.empty()) continue;
+        if (!rooted) continue;
         const float root = std::sqrt(weights[static_cast<std::size_t>(i)]);
         for (Index j = 0; j < size_; ++j) to[j] *= root;
         labels_[i] *= root;
@@ -144,6 +149,15 @@ class PilotSample {
       return z[i];
     });
   }
+  /// product = sum_i factor_i <a_i, x> a_i over the first `count` rows.
+  void multiply_weighted(const Buffer<double>& x, const Buffer<float>& factors, Index count,
+                         Buffer<double>& product) {
+    Buffer<float> rounded(padded_);
+    for (Index j = 0; j < size_; ++j) rounded[j] = static_cast<float>(x[j]);
+    add_rows(count, product, [&](Index i, const float* row, float* scratch) {
+      return i < count ? factors[i] * lane_dot(isa_, row, rounded.data(), scratch, padded_) : 0.0f;
+    });
+  }
   /// out = sum_i f(i, a_i, scratch) a_i over the first `count` rows; f is called for all.
   template <class F>
   void add_rows(Index count, Buffer<double>& out, const F& f) {
@@ -163,6 +177,15 @@ class PilotSample {
   }
 
  private:
+  void standardise_labels() {
+    double sum = 0.0, squares = 0.0;
+    for (const float y : labels_) sum += static_cast<double>(y);
+    mean_ = sum / static_cast<double>(rows_);
+    for (const float y : labels_) squares += pinned((y - mean_) * (y - mean_));
+    const double variance = squares / static_cast<double>(rows_);
+    deviation_ = variance > 0.0 ? std::sqrt(variance) : 1.0;
+    for (float& y : labels_) y = static_cast<float>((y - mean_) / deviation_);
+  }
   /// work(first, end) for every chunk of rows.
   template <class Work>
   void share(const Work& work) {
@@ -193,12 +216,109 @@ inline double squares_of(const Buffer<double>& values) {
   return sum;
 }
 
+/// The pilot of a loss that is not quadratic, see fit_pilot().
+inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weights, const PilotLoss& loss,
+                              Index rows) {
+  const Index size = sample.size();
+  Index fitted = rows - rows / 4;  // the others are held out
+  constexpr int most_steps = 25;
+  constexpr int most_inner = 30;
+  const auto weight = [&](Index i) {
+    return weights.empty() ? 1.0 : static_cast<double>(weights[static_cast<std::size_t>(i)]);
+  };
+  const auto value = [&](const Buffer<float>& z, const Buffer<float>& image, double step, Index first,
+                         Index end) {
+    double sum = 0.0;
+    for (Index i = first; i < end; ++i) {
+      const double margin = static_cast<double>(z[i]) + pinned(step * static_cast<double>(image[i]));
+      sum += pinned(weight(i) * loss.at(margin, static_cast<double>(sample.labels()[i])).value);
+    }
+    return sum;
+  };
+  Buffer<double> x(size), best(size), gradient(size), residual(size), direction(size), product(size),
+      move(size);
+  Buffer<float> z(rows), image(rows), curvature(rows), first(rows);
+  const double untrained = value(z, image, 0.0, fitted, rows);
+  double least = untrained, at_start = value(z, image, 0.0, 0, fitted);
+  int since = 0;
+  for (int step = 0; step < most_steps && since < 2; ++step) {
+    for (Index i = 0; i < fitted; ++i) {
+      const PilotLoss::Slopes slopes =
+          loss.at(static_cast<double>(z[i]), static_cast<double>(sample.labels()[i]));
+      first[i] = static_cast<float>(-weight(i) * slopes.first);
+      curvature[i] = static_cast<float>(weight(i) * slopes.second);
+    }
+    sample.add_rows(fitted, residual, [&](Index i, const float*, float*) { return first[i]; });
+    gradient = residual;
+    direction = residual;
+    std::fill(move.begin(), move.end(), 0.0);
+    double length = squares_of(residual);
+    const double enough = 0.01 * length;
+    for (int k = 0; k < most_inner && length > enough; ++k) {
+      sample.multiply_weighted(direction, curvature, fitted, product);
+      double bend = 0.0;
+      for (Index j = 0; j < size; ++j) bend += pinned(direction[j] * product[j]);
+      if (!(bend > 0.0)) break;
+      const double along = length / bend;
+      for (Index j = 0; j < size; ++j) {
+        move[j] += pinned(along * direction[j]);
+        residual[j] -= pinned(along * product[j]);
+      }
+      const double now = squares_of(residual);
+      for (Index j = 0; j < size; ++j) direction[j] = residual[j] + pinned(now / length * direction[j]);
+      length = now;
+    }
+    double descent = 0.0;
+    for (Index j = 0; j < size; ++j) descent += pinned(gradient[j] * move[j]);
+    if (!(descent > 1e-6 * at_start)) {
+      // Nothing is fitted too closely: all rows, then.
+      if (fitted == rows || since > 0) break;
+      fitted = rows;
+      at_start = value(z, image, 0.0, 0, rows);
+      continue;
+    }
+    sample.multiply(move, 0, image, product);
+    double stride = 1.0, after = 0.0;
+    for (; stride > 1e-6; stride *= 0.5) {
+      after = value(z, image, stride, 0, fitted);
+      if (after <= at_start - 0.1 * stride * descent) break;
+    }
+    if (!(stride > 1e-6)) break;
+    at_start = after;
+    for (Index j = 0; j < size; ++j) x[j] += pinned(stride * move[j]);
+    for (Index i = 0; i < rows; ++i)
+      z[i] = static_cast<float>(static_cast<double>(z[i]) + pinned(stride * static_cast<double>(image[i])));
+    if (fitted == rows) {
+      best = x;
+      continue;
+    }
+    const double held_out = value(z, image, 0.0, fitted, rows);
+    if (held_out < least) {
+      since = held_out < 0.999 * least ? 0 : since + 1;
+      least = held_out;
+      best = x;
+    } else {
+      ++since;
+    }
+  }
+  Pilot pilot;
+  if (!(least < untrained)) return pilot;
+  pilot.rows = rows;
+  pilot.loss = loss.fingerprint();
+  pilot.weights = Buffer<float>(size - 1);
+  for (Index j = 0; j + 1 < size; ++j) pilot.weights[j] = static_cast<float>(best[j]);
+  pilot.intercept = best[size - 1];
+  return pilot;
+}
+
 }  // namespace detail
 
 ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float> labels,
                                std::span<const float> weights, const RowPlacement& placement,
-                               const Standardization& map, Index rows, int threads, Isa isa) {
-  detail::PilotSample sample(features, labels, weights, placement, map, rows, threads, isa);
+                               const Standardization& map, const PilotLoss& loss, Index rows, int threads,
+                               Isa isa) {
+  detail::PilotSample sample(features, labels, weights, placement, map, loss, rows, threads, isa);
+  if (!loss.is_quadratic()) return detail::fit_newton_pilot(sample, weights, loss, rows);
   const Index size = sample.size();
   const Index fitted = rows - rows / 4;  // the others are held out
   constexpr int most_iterations = 60;
@@ -244,8 +364,10 @@ ZIPML_FUNCTION Pilot fit_pilot(const MatrixView& features, std::span<const float
   return pilot;
 }
 
-ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& map, Isa isa)
-    : isa_(isa),
+ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const PilotLoss& loss, const Standardization& map,
+                                    Isa isa)
+    : loss_(loss),
+      isa_(isa),
       d_(map.cols()),
       base_(pilot.intercept),
       mean_(round_up(d_, detail::lane_count)),
@@ -263,12 +385,19 @@ ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const Standardization& m
 ZIPML_FUNCTION void PilotSums::add(const float* row, float label, float weight) {
   for (Index j = 0; j < d_; ++j) centred_[j] = row[j] - mean_[j];
   const float z = detail::lane_dot(isa_, centred_.data(), weights_.data(), scratch_.data(), centred_.size());
-  const double residual = static_cast<double>(z) + base_ - static_cast<double>(label);
+  const double margin = static_cast<double>(z) + base_;
+  double residual = margin - static_cast<double>(label), value = 0.0;
+  if (!loss_.is_quadratic()) {
+    const PilotLoss::Slopes slopes = loss_.at(margin, loss_.target(label));
+    residual = slopes.first;
+    value = slopes.value;
+  }
   const double weighted = static_cast<double>(weight) * residual;
   detail::lane_add(isa_, static_cast<float>(weighted), centred_.data(), sums_.data(), scratch_.data(),
                    centred_.size());
   residuals_ += weighted;
-  squares_ += pinned(weighted * residual);
+  squares_ +=
+      loss_.is_quadratic() ? pinned(weighted * residual) : pinned(2.0 * static_cast<double>(weight) * value);
 }
 
 ZIPML_FUNCTION void PilotSums::close_chunk(double* out) {

@@ -137,7 +137,8 @@ ZIPML_FUNCTION double measure_mean_inverse(const KernelTable& kernels, const Sam
     for (Index j = 0; j < d; ++j)
       y[j] = static_cast<double>(image[j]) / static_cast<double>(n) + pinned(floor * x[j]);
   };
-  const detail::Spectrum spectrum = detail::lanczos(std::move(signs), 24, 0.0, detail::LinearMap(apply));
+  const detail::Spectrum spectrum =
+      detail::lanczos(std::move(signs), 24, {.enough = 0.0}, detail::LinearMap(apply));
   return spectrum.inverse > 0.0 ? spectrum.inverse / static_cast<double>(d) : 1.0 / floor;
 }
 

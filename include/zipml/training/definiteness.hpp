@@ -102,8 +102,8 @@ class DefinitenessTest {
         variance_(detail::rounding_variance(samples)),
         random_(seed) {}
 
-  /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: 24 steps of Lanczos on the
-  /// first rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite,
+  /// Estimates the smallest eigenvalue of the symmetric part of M + penalty I: at most 24 steps of Lanczos,
+  /// nine or more of a matrix that is plainly definite, on the first rows (a random sample; at least 32 for a column), and on all rows only when these are indefinite,
   /// since fewer rows are the harder case. `correction` is the diagonal that the estimator subtracts;
   /// `to_the_end` asks for the eigenvalue itself where its sign would do. O(24 rows d).
   ZIPML_NOINLINE Definiteness measure(const Buffer<float>& correction, double penalty,
@@ -129,7 +129,8 @@ class DefinitenessTest {
         for (Index j = 0; j + 1 < matrix_.size(); ++j) y[j] += pinned(penalty * x[j]);
       };
       const double enough = rows < rows_ ? 0.0 : to_the_end ? -1e300 : -0.01;
-      const detail::Spectrum spectrum = detail::lanczos(start, 24, enough, detail::LinearMap(apply));
+      const detail::Spectrum spectrum = detail::lanczos(
+          start, 24, {.enough = enough, .when_settled = !to_the_end}, detail::LinearMap(apply));
       Definiteness result;
       result.smallest_eigenvalue = spectrum.smallest;
       result.scale = (std::max)(spectrum.scale, 1.0);

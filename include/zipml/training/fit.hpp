@@ -58,7 +58,8 @@ enum class FitStatus {
   stopped,     ///< by an observer
   diverged,    ///< the weights ran away or are worse than none: no success
   indefinite,  ///< trained, but the quadratic form of the rounded samples has a negative direction, so that
-               ///< the result depends on when it stopped: a warning
+               ///< the result depends on when it stopped, or rounding is more than a corrected loss undoes: a
+               ///< warning
 };
 
 const char* to_string(FitStatus status);
@@ -97,6 +98,8 @@ namespace detail {
 
 /// What a user should do about how a fit ended; empty when all is well.
 std::string advice_for(const Fit& fit, bool indefinite);
+/// And where rounding brings more noise into margins than a corrected loss can undo.
+std::string advice_for_noise(double variance);
 
 }  // namespace detail
 
@@ -140,6 +143,12 @@ ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
     return "a ridge of " + number_text(static_cast<float>(fit.added_ridge)) +
            " was added, to stay convex: a bias towards smaller weights remains";
   return {};
+}
+
+ZIPML_FUNCTION std::string advice_for_noise(double variance) {
+  return "rounding brings noise of variance " + number_text(static_cast<float>(variance)) +
+         " into the margins, more than a corrected loss undoes: take more bits, a pilot, or naive with nearest "
+         "rounding on Lloyd-Max levels";
 }
 
 }  // namespace detail

@@ -14,6 +14,7 @@
 #include <span>
 #include <utility>
 
+#include <zipml/base/vector_math.hpp>
 #include <zipml/estimators/estimator.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/losses.hpp>
@@ -39,9 +40,15 @@ class MappedTargets {
 
   const float* of(int model) const { return values_.data() + model * rows_; }
 
+  /// The margins of a pilot in all rows, n of them, in store order.
+  void set_anchors(Buffer<float> margins) { anchors_ = std::move(margins); }
+  /// They, or null.
+  const float* anchors() const { return anchors_.empty() ? nullptr : anchors_.data(); }
+
  private:
   Index rows_ = 0;
   Buffer<float> values_;
+  Buffer<float> anchors_;
 };
 
 /// Options of a device.
@@ -97,6 +104,11 @@ class GradientDevice {
     return {targets_.of(model) + pass_.first, static_cast<std::size_t>(pass_.count)};
   }
 
+  /// Margins of a pilot in the rows of the pass, or null.
+  const float* anchors() const {
+    return targets_.anchors() != nullptr ? targets_.anchors() + pass_.first : nullptr;
+  }
+
   /// How much the rows of the pass count; empty: 1.
   std::span<const float> weights() const {
     if (samples_.weights == nullptr) return {};
@@ -136,6 +148,22 @@ class GradientDevice {
     if (!weights().empty()) weigh_residuals(sample_draws<Estimator>());
     accumulate(sample_draws<Estimator>());
   }
+
+  /// The same of an estimator that reads one draw, for a RowwiseLoss: `loss_of(m)` is that of a model.
+  template <class LossOf>
+  void add_rowwise_pass(const LossOf& loss_of) {
+    margins(1u);
+    const float* const weight = samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr;
+    for (int m = 0; m < models_ && pass_.count > 0; ++m)
+      subtract(loss_of(m).slopes(margins_of(m)[0].data(), labels(m).data(), anchors(), weight, pass_.count,
+                                 residuals_of(m)[0].data()),
+               m);
+    if (weight != nullptr) weigh_residuals(1u);
+    accumulate(1u);
+  }
+
+  /// Variance of the rounding in the margins of a model of this batch, x'diag(correction) x. O(d) once a batch.
+  double margin_variance(int m = 0);
 
   /// x -= step * g for one model, with the mean gradient g of the batch as it arrives; x, padded to
   /// model_padding, may be the model that the batch began with. Each model once a batch, in their order.
@@ -216,7 +244,9 @@ class GradientDevice {
   std::unique_ptr<Reader> few_;  // for batches of fewer rows than a group
   Buffer<float> correction_;
   Buffer<float> scaled_correction_;
-  float factor_ = 1.0f;  // of scaled_correction_
+  float factor_ = 1.0f;       // of scaled_correction_
+  Buffer<double> variances_;  // margin_variance() of each model, negative: not known yet
+  Buffer<float> scratch_;     // padded
 
   // of the batch
   Index first_ = 0;
@@ -273,6 +303,8 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       for (int k = 0; k < reducer_->workers(); ++k)
         decoders_.emplace_back(options.channels.gradient, d_, Stream::gradient);
   batch_.models.resize(static_cast<std::size_t>(models_));
+  variances_ = Buffer<double>(models_);
+  scratch_ = Buffer<float>(padded_);
   choose_readers(options.channels.model);
 }
 
@@ -288,6 +320,7 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
   first_ = next_ = first;
   end_ = first + count;
   batch_.batch = batch;
+  std::fill(variances_.begin(), variances_.end(), -1.0);
   batch_.needs_model = !correction_.empty() || !samples_.outliers.empty();
   for (int m = 0; m < models_; ++m) {
     BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
@@ -307,6 +340,19 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
   reader_ = !integer_ && count < group_rows ? few_.get() : main_.get();
   reserve(reader_->pass_rows(count));
   reader_->begin_batch(batch_);
+}
+
+ZIPML_FUNCTION double GradientDevice::margin_variance(int m) {
+  if (correction_.empty()) return 0.0;
+  BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
+  double& variance = variances_[m];
+  if (variance < 0.0) {
+    for (Index j = 0; j < padded_; ++j)
+      scratch_[j] = (correction_[j] > 0.0f ? correction_[j] : 0.0f) * model.x[j];
+    detail::barrier();
+    variance = detail::dot(scratch_.data(), model.x, scratch_.data(), padded_);
+  }
+  return variance;
 }
 
 ZIPML_FUNCTION bool GradientDevice::next_pass() {

@@ -73,12 +73,16 @@ class TrainingLoop {
   virtual bool use_single_rows(const Buffer<float>& /*correction*/) { return false; }
   /// The rows of a run, one a batch; `next` is the run after it.
   virtual void visit_rows(RowRange /*run*/, RowRange /*next*/, int /*epoch*/) {}
+  /// Variance of the rounding in the margins of a model, as it was when losses() was asked last, where it is more than
+  /// a corrected loss can undo; else 0.
+  virtual double noise_beyond(int /*m*/) const { return 0.0; }
   virtual LinearModel in_original_units(const Fit& fit, int m) const = 0;
 
   int models() const { return problem_.targets->models(); }
   bool trains(std::size_t m) const { return trains_[m] != 0; }
-  /// Whether x_of() is a difference from a pilot, and labels are 0.
+  /// Whether x_of() is a difference from a pilot. Labels are then 0, unless the anchor keeps them.
   bool trains_differences() const { return problem_.anchor.used(); }
+  bool keeps_labels() const { return trains_differences() && problem_.anchor.keeps_labels; }
   bool has_linear_term() const { return !linear_.empty(); }
   /// What comes after the step of a batch along its gradient: the linear term, the penalty, and the
   /// intercept, which the mean residual moves.
@@ -119,6 +123,8 @@ class TrainingLoop {
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
   static void check_vector(const char* name, std::span<const double> vector, const Problem& problem);
   void set_anchor();
+  /// The margins of the pilot in all rows as they are packed, in one reading.
+  void take_anchor_margins();
   void take(std::span<const double> vector, int m, float* out) const {
     const double* from = vector.data() + m * (samples_.cols + 1);
     for (Index j = 0; j < samples_.cols; ++j) out[j] = static_cast<float>(from[j]);
@@ -194,8 +200,9 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
       seed_(options.seed.value_or(problem.seed)),
       label_maps_(std::move(label_maps)),
       team_(thread_count(options.threads)),
-      targets_(problem.anchor.used() ? MappedTargets(problem.samples.rows, problem.targets->models())
-                                     : MappedTargets(*problem.targets, label_maps_)),
+      targets_(problem.anchor.used() && !problem.anchor.keeps_labels
+                   ? MappedTargets(problem.samples.rows, problem.targets->models())
+                   : MappedTargets(*problem.targets, label_maps_)),
       device_(kernels, samples_, targets_,
               {.models = models(),
                .channels = {options.model, options.gradient},
@@ -240,11 +247,27 @@ ZIPML_FUNCTION void TrainingLoop::set_anchor() {
   c_[0] = static_cast<float>(intercept_of(options_.start, 0) - anchor_of_c_);
 }
 
+ZIPML_FUNCTION void TrainingLoop::take_anchor_margins() {
+  Buffer<float> margins(samples_.rows), unused(padded_);
+  const auto intercept = static_cast<float>(anchor_of_c_);
+  constexpr Index piece = 4096;
+  for (Index first = 0; first < samples_.rows; first += piece) {
+    const Index count = (std::min)(piece, samples_.rows - first);
+    measuring_.begin_batch(first, count, anchor_.data(), intercept, 0);
+    for (Index at = first; measuring_.next_pass(); at += measuring_.rows()) {
+      measuring_.margins(1u);
+      std::copy_n(measuring_.margins_of()[0].data(), measuring_.rows(), margins.data() + at);
+    }
+  }
+  targets_.set_anchors(std::move(margins));
+}
+
 ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef> observers) {
   List<Fit> fits(static_cast<std::size_t>(models()));
   const auto start = Clock::now();
   Clock::duration watching{};
   begin_epoch(0);
+  if (keeps_labels()) take_anchor_margins();
   safe_ = make_safe(measuring_);
   device_.set_correction(safe_.correction);
   has_single_rows_ =
@@ -451,6 +474,10 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
     Fit& fit = fits[m];
     fit.quantized_loss = values[m];
     judge(fit, values[m], losses_of_zero[m], !options_.linear_term.empty(), safe_.indefinite);
+    if (const double noise = noise_beyond(static_cast<int>(m)); noise > 0.0 && fit.success()) {
+      fit.status = FitStatus::indefinite;
+      fit.advice = detail::advice_for_noise(noise);
+    }
     fit.model = in_original_units(fit, static_cast<int>(m));
   }
 }

@@ -9,11 +9,13 @@
 #include <optional>
 
 #include <zipml/analysis/exact_solver.hpp>
+#include <zipml/analysis/newton.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/io/hold_out.hpp>
+#include <zipml/packing/pilot_loss.hpp>
 #include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -48,8 +50,9 @@ struct Recommendation {
 namespace detail {
 
 /// Candidates of a width, the most promising first. With few rows for a column the variance of stochastic
-/// rounding is worse than the bias of nearest rounding.
-List<Representation> candidates_of(int bits, bool few_rows);
+/// rounding is worse than the bias of nearest rounding; with a pilot of a loss that is not affine Lloyd-Max levels are
+/// the best of all (training/README.md).
+List<Representation> candidates_of(int bits, bool few_rows, bool affine);
 
 /// `representation` with fewer outliers, and none.
 List<Representation> with_fewer_outliers(const Representation& representation);
@@ -82,7 +85,7 @@ const Tried& best_of(const List<Tried>& tried, double reference);
 /// range and fewer than two rows.
 ///
 ///     const auto best = zipml::recommend(data, zipml::SquaredLoss{}, zipml::L2{0.0f}, {.excess = 0.001});
-template <AffineLoss L = SquaredLoss, Regularizer R = NoRegularizer>
+template <BoundedCurvature L = SquaredLoss, Regularizer R = NoRegularizer>
 Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
                          const RecommendOptions& options = {}) {
   if (!(options.excess > 0.0))
@@ -101,8 +104,11 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   const auto penalty = strengths_of(regularizer);
   const SolverCost cost = exact_solution_cost(rows, data.cols, penalty && penalty->l1 > 0.0);
   std::optional<double> optimum;
-  if (cost.operations < 2e10 && cost.bytes < 1e9)
-    if (const auto exact = exact_solution(objective)) optimum = exact->value;
+  if constexpr (AffineLoss<L> || ConvexLoss<L>) {
+    constexpr double steps = AffineLoss<L> ? 1.0 : 10.0;  // Newton's
+    if (steps * cost.operations < 2e10 && cost.bytes < 1e9)
+      if (const auto exact = exact_solution(objective)) optimum = exact->value;
+  }
 
   Recommendation best;
   best.sample_rows = rows;
@@ -110,13 +116,22 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   const Sgd<L, R> sgd(loss, regularizer);
   List<detail::Tried> tried;
   const auto train = [&](const Representation& candidate, std::uint64_t seed) {
-    const AnyStore store =
-        quantize(measured, candidate, {.seed = seed, .threads = options.fit.threads, .isa = options.fit.isa});
+    const AnyStore store = quantize(measured, candidate,
+                                    {.seed = seed,
+                                     .pilot = PilotableLoss<L> ? std::optional<Index>() : Index{0},
+                                     .pilot_loss = pilot_loss_of(loss),
+                                     .threads = options.fit.threads,
+                                     .isa = options.fit.isa});
     FitOptions how = options.fit;
     if (!store.samples().has_integer_path()) how.model = {};
-    const Fit fit = candidate.estimator == EstimatorKind::full    ? sgd.fit(store, full_precision, how)
-                    : candidate.estimator == EstimatorKind::naive ? sgd.fit(store, naive, how)
-                                                                  : sgd.fit(store, variance_corrected, how);
+    const Fit fit = visit_estimator_for<L>(candidate.estimator, [&](auto estimator) -> Fit {
+      using E = decltype(estimator);
+      if constexpr (std::is_same_v<E, FullPrecision> || std::is_same_v<E, Naive> ||
+                    std::is_same_v<E, VarianceCorrected>)
+        return sgd.fit(store, estimator, how);
+      else
+        throw Error("no candidate");
+    });
     detail::Tried result{candidate, store.samples().stored_bits};
     if (fit.success()) result.value = objective(fit.weights.span(), fit.intercept);
     return result;
@@ -155,7 +170,8 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
   double before = std::numeric_limits<double>::infinity();
   for (int bits = 1; bits <= 8; ++bits) {
     double least = std::numeric_limits<double>::infinity();
-    for (const Representation& candidate : detail::candidates_of(bits, rows < 50 * data.cols)) {
+    for (const Representation& candidate :
+         detail::candidates_of(bits, rows < 50 * data.cols, AffineLoss<L>)) {
       if (meets(candidate)) {
         detail::Tried chosen = tried.back();
         for (const Representation& cheaper : detail::with_fewer_outliers(candidate))
@@ -184,13 +200,14 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
 
 namespace detail {
 
-ZIPML_FUNCTION List<Representation> candidates_of(int bits, bool few_rows) {
+ZIPML_FUNCTION List<Representation> candidates_of(int bits, bool few_rows, bool affine) {
   constexpr double outliers = 0.003;
   const Representation corrected{EstimatorKind::variance_corrected, bits, LevelsKind::uniform,
                                  RoundingKind::stochastic, outliers};
   const Representation uniform{EstimatorKind::naive, bits, LevelsKind::uniform, RoundingKind::nearest,
                                outliers};
   const Representation fitted{EstimatorKind::naive, bits, LevelsKind::lloyd_max, RoundingKind::nearest, 0.0};
+  if (!affine) return {fitted, uniform};
   if (few_rows) return {uniform, fitted, corrected};
   return {corrected, fitted};
 }

@@ -13,6 +13,7 @@
 
 #include <zipml/base/rounded.hpp>
 #include <zipml/estimators/anchor.hpp>
+#include <zipml/estimators/corrected_loss.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/model/losses.hpp>
@@ -193,7 +194,8 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       const FitOptions& options)
       : TrainingLoop(kernels, problem, options, maps_of(sgd.loss_, *problem.targets)),
         sgd_(sgd),
-        estimator_(estimator) {
+        estimator_(estimator),
+        noise_(static_cast<std::size_t>(problem.targets->models())) {
     require_samples_for(estimator, problem.samples);
   }
 
@@ -207,10 +209,20 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     if constexpr (AffineLoss<L>) return static_cast<double>(L::slope);
     return 1.0;
   }
+  /// Whether the variance of rounding is subtracted from a loss that is not affine.
+  static constexpr bool corrects_loss =
+      !AffineLoss<L> && CorrectableLoss<L> && OneDrawEstimator<Estimator> && Estimator::corrected;
+  /// Whether differences from a pilot of such a loss can be trained.
+  static constexpr bool anchors_loss = !AffineLoss<L> && ConvexLoss<L> && OneDrawEstimator<Estimator>;
 
   SafeCorrection make_safe(GradientDevice& measuring) override {
     const double penalty = strengths_of(sgd_.regularizer_).value_or(PenaltyStrengths{}).l2;
     const Safety safety = this->trains_differences() ? Safety::shrink : options_.safety;
+    if (this->keeps_labels()) return {};  // positive semidefinite: see AnchoredLoss
+    // At x = 0, where noise is 0, the second derivatives of a corrected loss are its bound times M.
+    if constexpr (corrects_loss && BoundedCurvature<L>)
+      return zipml::make_safe(measuring, samples_, estimator_, safety, penalty,
+                              static_cast<double>(curvature_bound<L>()), problem_.seed);
     return zipml::make_safe(measuring, samples_, estimator_, safety, penalty, slope(), problem_.seed);
   }
 
@@ -219,6 +231,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       Curvature curvature = detail::curvature_for(kernels_, samples_, options_, problem_.seed, batch_);
       curvature.loss = static_cast<double>(curvature_bound<L>());
       curvature.noise_gain = noise_gain;
+      if (!AffineLoss<L> && !this->trains_differences()) curvature.falling_epochs = options_.epochs;
       step_.emplace(sgd_.step_.resolve(curvature, batch_));
     } else {
       step_.emplace(sgd_.step_);
@@ -235,16 +248,47 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return f(sgd_.loss_);
   }
 
+  /// l_v of a model for the batch of a device. Noise beyond what can be undone is undone in part.
+  auto corrected_loss(GradientDevice& device, int m) {
+    const double variance = device.margin_variance(m);
+    noise_[static_cast<std::size_t>(m)] = variance;
+    return detail::CorrectedLoss<L>{sgd_.loss_, variance,
+                                    variance > L::most_noise ? L::most_noise / variance : 1.0};
+  }
+  double noise_beyond(int m) const override {
+    if constexpr (corrects_loss) {
+      const double noise = noise_[static_cast<std::size_t>(m)];
+      if (noise > L::most_noise) return noise;
+    }
+    (void)m;
+    return 0.0;
+  }
+
   void add_pass(GradientDevice& device) override {
-    with_loss([&](const auto& loss) { device.add_pass(estimator_, loss); });
+    if constexpr (anchors_loss)
+      if (this->keeps_labels())
+        return device.add_rowwise_pass([&](int) { return detail::AnchoredLoss<L>{sgd_.loss_}; });
+    if constexpr (corrects_loss) {
+      device.add_rowwise_pass([&](int m) { return corrected_loss(device, m); });
+    } else
+      with_loss([&](const auto& loss) { device.add_pass(estimator_, loss); });
   }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
   void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
-    return with_loss([&](const auto& loss) {
-      return losses_on(measuring, samples_, estimator_, loss, slope(), correction, x, intercepts);
-    });
+    if constexpr (anchors_loss)
+      if (this->keeps_labels())
+        return rowwise_losses_on(measuring, samples_, 0.0, Buffer<float>(), x, intercepts,
+                                 [&](int) { return detail::AnchoredLoss<L>{sgd_.loss_}; });
+    if constexpr (corrects_loss) {
+      measuring.set_correction(correction);
+      return rowwise_losses_on(measuring, samples_, 0.0, Buffer<float>(), x, intercepts,
+                               [&](int m) { return corrected_loss(measuring, m); });
+    } else
+      return with_loss([&](const auto& loss) {
+        return losses_on(measuring, samples_, estimator_, loss, slope(), correction, x, intercepts);
+      });
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {
     LinearModel model = zipml::in_original_units<L>(
@@ -256,6 +300,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
 
   bool use_single_rows(const Buffer<float>& correction) override {
+    if (this->keeps_labels() || corrects_loss) return false;
     if constexpr (BilinearEstimator<Estimator>) {
       Buffer<float> scaled = correction;
       for (float& v : scaled) v *= static_cast<float>(slope());
@@ -302,6 +347,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   const Sgd& sgd_;
   const Estimator& estimator_;
   std::optional<ResolvedStep> step_;
+  List<double> noise_;  // variance of rounding in the margins of each model, of a corrected loss
   List<std::unique_ptr<detail::SingleRowsOf<Estimator>>> single_rows_;  // where batches are single rows
 };
 

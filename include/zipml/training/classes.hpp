@@ -1,0 +1,96 @@
+#pragma once
+/// \file
+/// Room training: several classes by one model for each against the rest, all of them over one reading of the samples an
+/// epoch.
+
+#include <algorithm>
+#include <string>
+#include <utility>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/model/class_model.hpp>
+#include <zipml/storage/targets.hpp>
+#include <zipml/training/sgd.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// The most classes that a store's labels are taken for; more of them are numbers.
+inline constexpr Index most_classes = 1000;
+
+/// The values of the labels of a model, ascending; nothing where there are more than most_classes. O(n log classes).
+List<float> class_values(std::span<const float> labels);
+
+/// Targets of a model for each value: 1 for the rows of the class, else -1, in store order. O(n classes).
+Targets class_targets(std::span<const float> labels, const List<float>& values);
+
+/// What fit_classes() returns.
+struct ClassesFit {
+  ClassModel model;
+  List<Fit> fits;  ///< of each class
+
+  bool success() const {
+    return std::all_of(fits.begin(), fits.end(), [](const Fit& fit) { return fit.success(); });
+  }
+};
+
+/// Trains a classifier of all values that the labels of a store have, one model against the rest for each, with a loss
+/// for two classes. An epoch reads the samples once for all of them. A pilot serves one model and is not used. Throws
+/// Error for labels of less than two or more than most_classes values, and as Sgd::fit.
+///
+///     const auto digits = zipml::fit_classes(zipml::Sgd{zipml::LogisticLoss{}}, store, zipml::naive);
+///     const auto metrics = zipml::evaluate(digits.model, test);
+template <Loss L, Regularizer R, class Step, SampleStore Store, GradientEstimator Estimator,
+          class... Observers>
+ClassesFit fit_classes(const Sgd<L, R, Step>& sgd, const Store& store, Estimator estimator,
+                       const FitOptions& options = {}, Observers&&... observers) {
+  static_assert(L::classifies, "zipml: several classes need a loss for two classes: logistic, hinge, ls-svm");
+  const std::span<const float> labels = store.targets().of(0);
+  const List<float> values = class_values(labels);
+  if (values.size() < 2)
+    throw Error("classes are 2 to " + std::to_string(most_classes) + " values of the label", "as many",
+                values.empty() ? "more" : "one");
+  const Targets targets = class_targets(labels, values);
+  ClassesFit result;
+  result.fits = sgd.fit_models(store, targets, estimator, options, observers...);
+  const double offset = store.targets().statistics(0).offset;
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    LinearModel model = result.fits[k].model;
+    model.high_label = offset + static_cast<double>(values[k]);
+    model.low_label = values.size() == 2 ? offset + static_cast<double>(values[1 - k]) : -1.0;
+    result.model.models.push_back(std::move(model));
+  }
+  return result;
+}
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION List<float> class_values(std::span<const float> labels) {
+  List<float> values;
+  for (const float y : labels) {
+    const auto at = std::lower_bound(values.begin(), values.end(), y);
+    if (at != values.end() && *at == y) continue;
+    if (static_cast<Index>(values.size()) == most_classes) return {};
+    values.insert(at, y);
+  }
+  return values;
+}
+
+ZIPML_FUNCTION Targets class_targets(std::span<const float> labels, const List<float>& values) {
+  const auto n = static_cast<Index>(labels.size());
+  const auto k = static_cast<Index>(values.size());
+  Buffer<float> placed(checked_product(n, k, "the targets of all classes"));
+  List<LabelStatistics> statistics;
+  for (Index c = 0; c < k; ++c) {
+    float* const of = placed.data() + c * n;
+    for (Index i = 0; i < n; ++i)
+      of[i] = labels[static_cast<std::size_t>(i)] == values[static_cast<std::size_t>(c)] ? 1.0f : -1.0f;
+    statistics.push_back(
+        label_statistics(LabelView(std::span<const float>(of, static_cast<std::size_t>(n)))));
+  }
+  return Targets(std::move(placed), std::move(statistics));
+}
+
+#endif
+
+}  // namespace zipml::inline ZIPML_ABI
