@@ -7,6 +7,7 @@
 #include <numeric>
 #include <string>
 #include <vector>
+#include <zipml/io/class_model_file.hpp>
 #include <zipml/io/model_file.hpp>
 #include <zipml/io/number.hpp>
 #include <zipml/io/packed_file.hpp>
@@ -284,6 +285,17 @@ int main(int argc, char** argv) {
   app.add_flag("--json", options.json, "one JSON object");
   return run_program("inspect", app, argc, argv, [&] {
     if (zipml::is_packed_file(options.model_file)) return show_packed(options);
+    if (zipml::is_class_model_file(options.model_file)) {
+      const zipml::ClassModel classes = zipml::load_class_model(options.model_file);
+      if (!options.json) std::printf("%td classes, a model for each against the rest\n", classes.classes());
+      for (zipml::Index k = 0; k < classes.classes(); ++k) {
+        if (options.json) std::printf("%s", k == 0 ? "[\n" : ",\n");
+        if (!options.json) std::printf("\nclass %s: ", classes.label_text(k).c_str());
+        options.json ? print_json(options, classes[k]) : print_text(options, classes[k]);
+      }
+      if (options.json) std::printf("]\n");
+      return;
+    }
     const zipml::LinearModel model = zipml::load_model(options.model_file);
     options.json ? print_json(options, model) : print_text(options, model);
   });

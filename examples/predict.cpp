@@ -3,6 +3,8 @@
 #include <cstdio>
 #include <nlohmann/json.hpp>
 #include <zipml/analysis/predict.hpp>
+#include <zipml/analysis/predict_classes.hpp>
+#include <zipml/io/class_model_file.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
 #include <zipml/io/npy.hpp>
@@ -50,6 +52,26 @@ std::string csv_of(const Options& options, const zipml::LinearModel& model, cons
   return text;
 }
 
+/// The same for several classes: what is predicted, then a number for each class.
+std::string csv_of(const Options& options, const zipml::ClassModel& model, const zipml::Dataset& data) {
+  const bool likely = model.has_probabilities();
+  const zipml::ClassNumbers numbers =
+      likely ? zipml::probabilities(model, data.features()) : zipml::margins(model, data.features());
+  const bool numbered = options.id.find_first_not_of("0123456789") == std::string::npos;
+  std::string text = options.id.empty() ? std::string() : csv_field(numbered ? "id" : options.id) + ",";
+  text += "prediction";
+  for (zipml::Index k = 0; k < model.classes(); ++k)
+    text += "," + csv_field((likely ? "probability of " : "margin of ") + model.label_text(k));
+  text += "\n";
+  for (zipml::Index i = 0; i < numbers.rows; ++i) {
+    if (!data.ids.empty()) text += csv_field(data.ids[static_cast<std::size_t>(i)]) + ",";
+    text += csv_field(model.label_text(numbers.largest(i)));
+    for (zipml::Index k = 0; k < model.classes(); ++k) (text += ',') += zipml::number_text(numbers[i][k]);
+    text += "\n";
+  }
+  return text;
+}
+
 void run(const Options& options) {
   if (!options.output.empty() && options.output != "-") {
     for (const std::string* input : {&options.model_file, &options.file})
@@ -58,7 +80,10 @@ void run(const Options& options) {
                            "another file to write to", *input);
     zipml::require_writable(options.output);
   }
-  const zipml::LinearModel model = zipml::load_model(options.model_file);
+  // One model, or one for each of several classes.
+  std::optional<zipml::ClassModel> classes;
+  if (zipml::is_class_model_file(options.model_file)) classes = zipml::load_class_model(options.model_file);
+  const zipml::LinearModel model = classes ? (*classes)[0] : zipml::load_model(options.model_file);
   zipml::LoadOptions load = options.table.load_options();
   load.like = model.schema;
   load.predicting = true;
@@ -71,15 +96,27 @@ void run(const Options& options) {
   if (data.has_labels)
     for (const float y : data.labels) labelled += y == y ? 1 : 0;
   std::optional<zipml::Metrics> metrics;
-  if (labelled > 0) metrics = zipml::evaluate(model, data);
+  if (labelled > 0 && classes) {
+    const zipml::ClassMetrics of_classes = zipml::evaluate(*classes, data);
+    metrics = zipml::Metrics{.rows = of_classes.rows,
+                             .rmse = 0.0,
+                             .r_squared = std::nullopt,
+                             .accuracy = of_classes.accuracy,
+                             .auc = std::nullopt,
+                             .log_loss = of_classes.log_loss};
+  } else if (labelled > 0) {
+    metrics = zipml::evaluate(model, data);
+  }
 
   const std::string& output = options.output;
   if (output.size() > 4 && output.compare(output.size() - 4, 4, ".npy") == 0) {
-    const zipml::Buffer<double> numbers =
-        model.classifies ? zipml::margins(model, data.features()) : zipml::predict(model, data);
+    const zipml::Buffer<double> numbers = classes            ? zipml::predict(*classes, data.features())
+                                          : model.classifies ? zipml::margins(model, data.features())
+                                                             : zipml::predict(model, data);
     zipml::save_npy(output, numbers.span());
   } else if (!output.empty() || !options.json) {
-    zipml::write_file(output.empty() ? "-" : output, csv_of(options, model, data));
+    zipml::write_file(output.empty() ? "-" : output,
+                      classes ? csv_of(options, *classes, data) : csv_of(options, model, data));
   }
   if (options.json) {
     using Json = nlohmann::ordered_json;
@@ -127,7 +164,7 @@ int main(int argc, char** argv) {
   app.add_option(
       "--output", options.output,
       "write the predictions to this file instead of standard output; NAME.npy: the numbers alone (of "
-      "classifiers the margins), as numpy reads them");
+      "classifiers the margins, of several classes their labels), as numpy reads them");
   app.add_flag("--json", options.json, "metrics and warnings as one JSON object on standard output");
   app.add_option("--threads", options.table.threads, "that read the file; 0: all")
       ->check(CLI::Range(0, 1024));

@@ -8,6 +8,7 @@
 #include <zipml/io/hold_out.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/output_file.hpp>
+#include <zipml/training/classes.hpp>
 #include <zipml/training/recommend.hpp>
 
 #include "../gnuplot.hpp"
@@ -56,16 +57,32 @@ Samples load_samples(const Options& options) {
       std::fprintf(stderr, "train: warning: %s: %s\n", data->source.c_str(), warning.c_str());
   const bool classes_are_text = train.schema && !train.schema->classes.empty();
   if (options.classifies()) {
-    // Says what is wrong with labels that are not two classes.
-    (void)zipml::detail::two_classes(labels, options.loss.c_str());
+    const auto values =
+        zipml::class_values(options.packed ? samples.store->targets().of(0) : train.labels.span());
+    // Numbers with a fraction are no classes.
+    const bool whole = std::all_of(values.begin(), values.end(), [&](float value) {
+      const double label = labels.offset + static_cast<double>(value);
+      return label == std::floor(label);
+    });
+    samples.several_classes = values.size() > 2 && whole;
+    // Else says what is wrong with labels that are not two classes.
+    if (!samples.several_classes) (void)zipml::detail::two_classes(labels, options.loss.c_str());
     const auto name = [&](double label) {
       zipml::LinearModel words;
       words.schema = train.schema;
       return words.label_text(labels.offset + label);
     };
-    std::fprintf(stderr, "train: classes: label %s is -1, label %s is +1\n",
-                 name(static_cast<double>(labels.min)).c_str(),
-                 name(static_cast<double>(labels.max)).c_str());
+    if (samples.several_classes) {
+      std::string list;
+      for (std::size_t k = 0; k < values.size() && k < 12; ++k)
+        list += (k > 0 ? ", " : "") + name(static_cast<double>(values[k]));
+      std::fprintf(stderr, "train: %zu classes, a model for each against the rest: %s%s\n", values.size(),
+                   list.c_str(), values.size() > 12 ? ", ..." : "");
+    } else {
+      std::fprintf(stderr, "train: classes: label %s is -1, label %s is +1\n",
+                   name(static_cast<double>(labels.min)).c_str(),
+                   name(static_cast<double>(labels.max)).c_str());
+    }
   } else if (classes_are_text) {
     throw zipml::Error(zipml::Place{train.source},
                        "the labels are text, which " + options.loss + " cannot predict",
@@ -168,6 +185,9 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
 
 void choose_representation(Options& options, const Samples& samples) {
   if (!options.choose) return;
+  if (samples.several_classes)
+    throw zipml::Error("--bits auto is for labels of two classes", "a number of bits, or two classes",
+                       "more classes");
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit = fit_options_of(options, samples.sets.train.cols, true);
   const auto best = loss_program(options.loss)

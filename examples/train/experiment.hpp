@@ -7,6 +7,7 @@
 #include <zipml/analysis/predict.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/io/generated.hpp>
+#include <zipml/model/class_model.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/recommend.hpp>
@@ -65,6 +66,9 @@ struct Result {
   bool success = false;
   bool interrupted = false;  // by the user, with what was reached
   std::optional<zipml::LinearModel> model;
+  // Of more than two classes instead:
+  std::optional<zipml::ClassModel> classes;
+  std::vector<zipml::Index> confusion;  // of the test rows: those of class a taken for class b, row after row
 };
 
 /// The samples of a run and how long they took to load.
@@ -73,6 +77,7 @@ struct Samples {
   zipml::Dataset validation;  // no rows: none
   /// Samples of a packed file: then the training set has names and shape, and no rows.
   std::optional<zipml::AnyStore> store;
+  bool several_classes = false;  // more than two, for a loss that classifies
   double seconds_load = 0.0;
 };
 

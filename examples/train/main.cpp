@@ -7,6 +7,7 @@
 #include <exception>
 #include <new>
 
+#include <zipml/io/class_model_file.hpp>
 #include <zipml/io/model_file.hpp>
 
 #include "../interrupt.hpp"
@@ -36,6 +37,7 @@ int main(int argc, char** argv) {
     const Result& result = results.front();
     if (!options.history.empty()) write_history(options, result);
     if (!options.save_model.empty() && result.model) zipml::save_model(options.save_model, *result.model);
+    if (!options.save_model.empty() && result.classes) zipml::save_model(options.save_model, *result.classes);
     if (!written && reason != EPIPE) {
       std::fprintf(stderr, "train: cannot write the results: %s\n", std::strerror(reason));
       return 1;

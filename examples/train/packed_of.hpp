@@ -8,6 +8,7 @@
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
+#include "classes_of.hpp"
 #include "experiment_of.hpp"
 
 template <class Loss>
@@ -103,6 +104,8 @@ LossProgram loss_program() {
   return {
       Loss::name,
       [](const Options& options, const Samples& samples) -> std::vector<Result> {
+        if constexpr (Loss::classifies)
+          if (samples.several_classes) return ClassesExperiment<Loss>(options, samples).run();
         if (samples.store) return PackedExperiment<Loss>(options, samples).run();
         return Experiment<Loss>(options, samples).run();
       },

@@ -30,6 +30,20 @@ Json to_json(const std::optional<zipml::Metrics>& metrics) {
           {"log_loss", number(metrics->log_loss)}};
 }
 
+/// The classes where there are more than two, and the test rows of each that are taken for each.
+Json classes_of(const Result& result) {
+  if (!result.classes) return nullptr;
+  Json labels = Json::array(), confusion = Json::array();
+  const auto k = static_cast<std::size_t>(result.classes->classes());
+  for (std::size_t a = 0; a < k; ++a) {
+    labels.push_back(result.classes->label_text(static_cast<zipml::Index>(a)));
+    if (result.confusion.empty()) continue;
+    const auto row = result.confusion.begin() + static_cast<std::ptrdiff_t>(a * k);
+    confusion.push_back(std::vector<zipml::Index>(row, row + static_cast<std::ptrdiff_t>(k)));
+  }
+  return {{"labels", labels}, {"confusion", result.confusion.empty() ? Json(nullptr) : confusion}};
+}
+
 Json warnings_of(const Samples& samples) {
   Json list = Json::array();
   for (const auto* data : {&samples.sets.train, &samples.sets.test, &samples.validation})
@@ -76,6 +90,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"label", text(sets.train.label_name())},
           {"optimum_test_metric", number(result.optimum_test_metric)},
           {"test", to_json(result.test)},
+          {"classes", classes_of(result)},
           {"validation_rows", samples.validation.rows > 0 ? Json(samples.validation.rows) : Json(nullptr)},
           {"validation_loss", number(result.validation_loss)},
           {"validation", to_json(result.validation)},
@@ -171,6 +186,17 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   };
   say("validation", r.validation);
   say("test", r.test);
+  if (r.classes && !r.confusion.empty() && r.classes->classes() <= 20) {
+    std::printf("\ntest rows of each class, and what they are taken for:\n%12s", "");
+    const zipml::Index k = r.classes->classes();
+    for (zipml::Index b = 0; b < k; ++b) std::printf("  %8.8s", r.classes->label_text(b).c_str());
+    for (zipml::Index a = 0; a < k; ++a) {
+      std::printf("\n%12.12s", r.classes->label_text(a).c_str());
+      for (zipml::Index b = 0; b < k; ++b)
+        std::printf("  %8td", r.confusion[static_cast<std::size_t>(a * k + b)]);
+    }
+    std::printf("\n");
+  }
   if (r.optimum_test_metric && options.solver != "exact")
     std::printf("the exact optimum there: %s %.6g\n", test_metric_name(options), *r.optimum_test_metric);
 }

@@ -443,6 +443,50 @@ TEST_CASE("logistic regression from a table to probabilities, from text and from
   CHECK(holds(other.err, "without the pilot of the file: the pilot is of another loss than ls-svm"));
 }
 
+TEST_CASE("more than two classes: trained, tested, predicted, inspected, and packed", "[programs]") {
+  const Folder folder;
+  Uniform uniform(6);
+  std::string text = "x,z,kind\n";
+  for (int i = 0; i < 1500; ++i) {
+    const double x = uniform(), z = uniform();
+    text += number(x) + "," + number(z) + (x > 0.3 ? ",ash\n" : z > 0.0 ? ",birch\n" : ",\"c,d\"\n");
+  }
+  const std::string table = folder.write("t.csv", text), model = folder / "m", packed = folder / "t.zipml";
+  const Arguments how{"--label", "kind", "--loss", "logistic", "--l2", "0.01"};
+  const Run trained = train(Arguments{table, "--test", table, "--save-model", model, "--json"} + how);
+  CHECK(holds(trained.err, "3 classes, a model for each against the rest: ash, birch, c,d"));
+  const Json json = json_of(trained);
+  CHECK(json["classes"]["labels"] == Json({"ash", "birch", "c,d"}));
+  CHECK(json["test"]["accuracy"].get<double>() > 0.85);
+  CHECK(json["excess"].get<double>() < 0.05);
+  int rows = 0, right = 0;
+  for (std::size_t a = 0; a < 3; ++a)
+    for (std::size_t b = 0; b < 3; ++b) {
+      const int count = json["classes"]["confusion"][a][b].get<int>();
+      rows += count;
+      right += a == b ? count : 0;
+    }
+  CHECK(rows == 1500);
+  CHECK(json["test"]["accuracy"].get<double>() == Approx(right / 1500.0));
+  const Run predicted = predict({model, table});
+  const auto lines = lines_of(predicted.out);
+  REQUIRE(lines.size() == 1501);
+  CHECK(lines[0] == "prediction,probability of ash,probability of birch,\"probability of c,d\"");
+  CHECK(holds(predicted.err, "accuracy"));
+  CHECK(holds(inspect({model}).out, "3 classes, a model for each against the rest"));
+  CHECK(Json::parse(inspect({model, "--json"}).out).size() == 3);
+  REQUIRE(run_process(ZIPML_PACK, Arguments{table, "-o", packed, "--label", "kind", "--bits", "6"}).code ==
+          0);
+  const Json mapped =
+      json_of(train({packed, "--loss", "logistic", "--l2", "0.01", "--test", table, "--json"}));
+  CHECK(mapped["test"]["accuracy"].get<double>() ==
+        Approx(json["test"]["accuracy"].get<double>()).margin(0.02));
+  // What is of two classes says so.
+  CHECK(holds(train(Arguments{table, "--sweep"} + how).err, "--sweep is for labels of two classes"));
+  CHECK(
+      holds(train(Arguments{table, "--bits", "auto"} + how).err, "--bits auto is for labels of two classes"));
+}
+
 TEST_CASE("early stopping keeps the best weights, the history is a file, a saved model is a start") {
   const Folder folder;
   const std::string table = folder.write("houses.csv", houses(300, 1));

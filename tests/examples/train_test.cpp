@@ -171,7 +171,7 @@ TEST_CASE("train: options that do not exist or are out of range are usage errors
                                      {"--l2", "-1"},
                                      {"--l1", "-1"},
                                      {"--seed", "abc"},
-                                     {"--loss", "hinge"},
+                                     {"--loss", "cubic"},
                                      {"--levels", "table"},
                                      {"--rounding", "up"},
                                      {"--estimator", "best"},
@@ -306,6 +306,7 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "test_metric_name",
                                       "label",
                                       "optimum_test_metric",
+                                      "classes",
                                       "test",
                                       "validation_rows",
                                       "validation_loss",
@@ -628,7 +629,7 @@ TEST_CASE("train --loss ls-svm: says which label is which, reports accuracy, wan
   CHECK(generated["test_metric"].get<double>() > 0.7);
 
   fails({folder.write("one.csv", "1,5\n2,5\n"), "--loss", "ls-svm"}, "one value");
-  fails({folder.write("many.csv", "1,5\n2,6\n3,7\n"), "--loss", "ls-svm"}, "more than two");
+  fails({folder.write("many.csv", "1,5\n2,6.5\n3,7\n"), "--loss", "ls-svm"}, "more than two");
   const Run third = train({file, "--loss", "ls-svm", "--test", folder.write("third.csv", "1,2,3,5\n")});
   CHECK(third.code == 1);
   CHECK(holds(third.err, "a label is of neither class"));

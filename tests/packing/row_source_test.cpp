@@ -115,6 +115,8 @@ TEST_CASE("rows of a source are read in large pieces, and about as often as they
   CHECK(source.values >= (100'000 + sampled + pilot) * 50);
   CHECK(source.values <= 3 * 100'000 * 50);
   CHECK(source.calls <= 2 * 100'000 / (4096 / 50) + 7);
+  // More rows than are in memory together.
+  CHECK(same_bits(store, quantize(data, parse_representation("variance-corrected:4,outliers=0.003"))));
 }
 
 TEST_CASE("fresh draws read their source again in each epoch") {
