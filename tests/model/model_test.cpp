@@ -164,4 +164,17 @@ TEST_CASE("step sizes") {
   rounded.mean_inverse = 5.0;
   rounded.mean_eigenvalue = 0.5;
   CHECK(AutomaticStep{}.resolve(rounded, 64)(0, 0) == Approx(1.0 / (4.0 + 3.75 + 120.0)));
+  // Falling to a tenth, from a larger one where l' is bounded: 1 / (3 + 16 / 16).
+  Curvature falling = curvature;
+  falling.falling_epochs = 5;
+  CHECK(AutomaticStep{}.resolve(falling, 16)(0, 0) == Approx(1.0 / 7.0));
+  CHECK(AutomaticStep{}.resolve(falling, 16)(4, 0) == Approx(0.1 / 7.0));
+  CHECK(AutomaticStep{}.resolve(falling, 16)(99, 0) == Approx(0.1 / 7.0));
+  falling.bounded_slope = true;
+  falling.mean_weighted_norm = 16.0;
+  CHECK(AutomaticStep{}.resolve(falling, 16)(0, 0) == Approx(0.25));
+  CHECK(AutomaticStep{}.resolve(falling, 16)(2, 0) == Approx(0.5 * (0.25 + 0.1 / 7.0)));
+  CHECK(AutomaticStep{}.resolve(falling, 16)(4, 0) == Approx(0.1 / 7.0));
+  falling.has_pilot = true;
+  CHECK(AutomaticStep{}.resolve(falling, 16)(4, 0) == Approx(1.0 / 7.0));
 }

@@ -49,6 +49,7 @@ concept BoundedCurvature = AffineLoss<L> ||(Loss<L>&& requires {
   { L::curvature } -> std::convertible_to<float>;
 });
 
+/// (A loss whose l' is bounded may say so, `bounded_slope`: steps can then begin larger, AutomaticStep.)
 /// max_z l''(z).
 template <BoundedCurvature L>
 constexpr float curvature_bound() {
@@ -163,6 +164,7 @@ struct LogisticLoss {
   static constexpr const char* name = "logistic";
   static constexpr bool classifies = true;
   static constexpr float curvature = 0.25f;
+  static constexpr bool bounded_slope = true;
 
   double value(double z, double y) const {
     const double m = y * z;
@@ -278,6 +280,7 @@ struct HingeLoss {
   static constexpr const char* name = "hinge";
   static constexpr bool classifies = true;
   static constexpr float curvature = 1.0f;
+  static constexpr bool bounded_slope = true;
 
   double value(double z, double y) const { return y * z < 1.0 ? 1.0 - y * z : 0.0; }
   float derivative(float z, float y) const { return y * z < 1.0f ? -y : 0.0f; }
@@ -300,6 +303,7 @@ struct HuberLoss {
   static constexpr const char* name = "huber";
   static constexpr bool classifies = false;
   static constexpr float curvature = 1.0f;
+  static constexpr bool bounded_slope = true;
 
   float reach = 1.0f;  ///< deviations of the labels
 

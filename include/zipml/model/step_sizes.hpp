@@ -3,6 +3,7 @@
 /// Room model: step sizes, functions of (epoch, iteration), and the default that is derived from the samples
 /// as stored.
 
+#include <algorithm>
 #include <cmath>
 #include <concepts>
 
@@ -21,7 +22,7 @@ concept StepSize = requires(const S step, int epoch, Index iteration) {
 /// Measurements on samples that safe steps depend on (training/curvature.hpp).
 struct Curvature {
   double mean_norm = 0.0;        ///< E |q|^2, with the variance of the rounding: of the samples as stored
-  double weighted_norm = 0.0;    ///< E |q|^4 / E |q|^2: what bounds a step on single rows
+  double weighted_norm = 0.0;    ///< max_j E |q|^2 q_j^2 / E q_j^2: what bounds a step on single rows
   double top_eigenvalue = 0.0;   ///< of E q q'
   double noise_gain = 1.0;       ///< see Definiteness::noise_gain; 1 where nothing is corrected
   double mean_eigenvalue = 1.0;  ///< of E q q'
@@ -31,8 +32,12 @@ struct Curvature {
   /// noise of channels adds up in the directions where nothing pulls back. 1 where it is not needed.
   double mean_inverse = 1.0;
   double loss = 1.0;  ///< max l'', see curvature_bound
-  /// Epochs over which steps fall: those of a fit of a loss that is not affine, with no pilot; else 0.
+  double mean_weighted_norm =
+      0.0;  ///< E |q|^4 / E |q|^2: weighted_norm for columns as they are on average; 0: unknown
+  /// Epochs over which steps fall: those of a fit of a loss that is not affine; else 0.
   int falling_epochs = 0;
+  bool has_pilot = false;      ///< differences from a pilot are trained, whose noise vanishes by itself
+  bool bounded_slope = false;  ///< l' is bounded, so that no step runs away
 };
 
 /// A step size that is computed from the store when training begins.
@@ -107,7 +112,8 @@ class FallingStep {
   }
   float operator()(int epoch, Index) const {
     if (epochs_ < 2) return step_;
-    const float share = static_cast<float>(epoch < epochs_ ? epoch : epochs_ - 1) / static_cast<float>(epochs_ - 1);
+    const float share =
+        static_cast<float>(epoch < epochs_ ? epoch : epochs_ - 1) / static_cast<float>(epochs_ - 1);
     return step_ * (1.0f - pinned(share * (1.0f - last_)));
   }
 
@@ -136,15 +142,26 @@ class FallingStep {
 ///
 /// Constant steps leave a bias of the averaged weights where l' is not affine, of the order of the step (Dieuleveut,
 /// Durmus, Bach, Annals of Statistics 2020): there the step falls linearly to a tenth, unless differences from a pilot
-/// are trained, whose noise vanishes by itself.
+/// are trained. And where l' is bounded, a rare column cannot run away: the first step takes E |q|^4 / E |q|^2 in the
+/// place of R, which on one-hot columns is a thirtieth of it (a9a), and the last one is what it would be else.
 struct AutomaticStep {
   FallingStep resolve(const Curvature& curvature, Index batch) const {
-    const double noise = curvature.weighted_norm * curvature.noise_gain / static_cast<double>(batch);
+    const float safe = step_for(curvature, curvature.weighted_norm, batch);
+    if (curvature.falling_epochs == 0) return FallingStep(safe);
+    const bool can_begin_larger = curvature.bounded_slope && curvature.mean_weighted_norm > 0.0;
+    const float first =
+        can_begin_larger ? (std::max)(safe, step_for(curvature, curvature.mean_weighted_norm, batch)) : safe;
+    return FallingStep(first, (curvature.has_pilot ? 1.0f : 0.1f) * safe / first, curvature.falling_epochs);
+  }
+
+ private:
+  static float step_for(const Curvature& curvature, double norm, Index batch) {
+    const double noise = norm * curvature.noise_gain / static_cast<double>(batch);
     const double m = curvature.model_noise, g = curvature.gradient_noise;
     const double apart = 0.5 * (m + g) * (curvature.mean_eigenvalue + noise);
     const double together = m * g * curvature.mean_inverse * (curvature.top_eigenvalue + noise);
     const double bound = curvature.loss * (curvature.top_eigenvalue + noise + apart + together);
-    return FallingStep(bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f, 0.1f, curvature.falling_epochs);
+    return bound > 0.0 ? static_cast<float>(1.0 / bound) : 1.0f;
   }
 };
 

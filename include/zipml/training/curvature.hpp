@@ -88,6 +88,10 @@ ZIPML_FUNCTION Curvature measure_curvature(const KernelTable& kernels, const Sam
       curvature.weighted_norm =
           (std::max)(curvature.weighted_norm, sums.squares_times_norm(j) / sums.squares(j));
 
+  double fourth = sums.weighted;
+  for (Index j = 0; j < d; ++j) fourth += sums.squares_times_norm(j);
+  curvature.mean_weighted_norm = sums.norms > 0.0 ? fourth / sums.norms : 0.0;
+
   const Buffer<float> rows = detail::first_rows(kernels, samples);
   const Index n = d > 0 ? rows.size() / d : 0;
   // An underestimate by a few per cent, which the norms in the step rule cover.

@@ -231,7 +231,9 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       Curvature curvature = detail::curvature_for(kernels_, samples_, options_, problem_.seed, batch_);
       curvature.loss = static_cast<double>(curvature_bound<L>());
       curvature.noise_gain = noise_gain;
-      if (!AffineLoss<L> && !this->trains_differences()) curvature.falling_epochs = options_.epochs;
+      if constexpr (!AffineLoss<L>) curvature.falling_epochs = options_.epochs;
+      curvature.has_pilot = this->trains_differences();
+      if constexpr (requires { L::bounded_slope; }) curvature.bounded_slope = L::bounded_slope;
       step_.emplace(sgd_.step_.resolve(curvature, batch_));
     } else {
       step_.emplace(sgd_.step_);
