@@ -146,6 +146,13 @@ class ClassesExperiment {
     if (!complete) return;
     result.optimum_loss = optimum;
     result.excess = zipml::excess(result.train_loss, optimum, at_zero);
+    if (result.success && result.advice.empty() && *result.excess > 0.1 &&
+        result.train_loss - optimum > 1e-3 * at_zero) {
+      char times[64];
+      std::snprintf(times, sizeof times, "%.3g", 100.0 * *result.excess);
+      result.advice = std::string("it ended ") + times +
+                      " % above the exact optima of the classes: more --epochs or more --bits come closer";
+    }
   }
 
   const Options& options_;

@@ -223,6 +223,59 @@ TEST_CASE("noise beyond what can be undone is told, and nothing runs away") {
   CHECK(fit.status != FitStatus::completed);
   CHECK(fit.advice.find("bits") != std::string::npos);
   for (const double w : fit.weights) CHECK(std::fabs(w) < 1e3);
+  // A convex problem, whose noise is too much for its large weights.
+  const Random random(5);
+  RowMajorMatrix a(5000, 2);
+  Eigen::VectorXf y(5000);
+  for (Index i = 0; i < 5000; ++i) {
+    const PhiloxWords words = random.words(Stream::batch_order, static_cast<std::uint32_t>(i), 0, 0);
+    a(i, 0) = static_cast<float>(words[0]) / 2147483648.0f - 1.0f;
+    a(i, 1) = static_cast<float>(words[1]) / 2147483648.0f - 1.0f;
+    y(i) = a(i, 0) + 0.05f * (static_cast<float>(words[2]) / 2147483648.0f - 1.0f) > 0.0f ? 1.0f : -1.0f;
+  }
+  const Fit steep =
+      Sgd{LogisticLoss{}}.fit(quantize<2>(a, y, variance_corrected, {.pilot = 0}), {.epochs = 50});
+  REQUIRE(steep.smallest_eigenvalue);
+  CHECK(*steep.smallest_eigenvalue > 0.0);
+  CHECK(steep.status == FitStatus::indefinite);
+  CHECK(steep.advice.find("Lloyd-Max") != std::string::npos);
+}
+
+TEST_CASE("a pilot helps at one bit too, where rounded columns agree") {
+  const TrainTest sets = classes();
+  const Objective objective(sets.train, LogisticLoss{}, L2(1e-4f));
+  const auto optimum = exact_solution(objective);
+  const auto store =
+      quantize<1>(sets.train, naive, lloyd_max_levels, nearest, {.pilot_loss = LogisticLoss{}});
+  const Pilot& pilot = *store.samples().pilot;
+  Buffer<double> weights(sets.train.cols);
+  for (Index j = 0; j < weights.size(); ++j) weights[j] = static_cast<double>(pilot.weights[j]);
+  const double of_pilot = objective(weights.span(), pilot.intercept) / optimum->value - 1.0;
+  const Fit fit = Sgd{LogisticLoss{}, L2(1e-4f)}.fit(store);
+  CHECK(objective(fit.weights.span(), fit.intercept) / optimum->value - 1.0 < 0.5 * of_pilot);
+}
+
+TEST_CASE("a pilot that is worse than none, with the penalty or of one class alone, is left alone") {
+  // Classes that a plane separates: the loss wants weights without end, the penalty small ones.
+  RowMajorMatrix a(4000, 2);
+  Eigen::VectorXf y(4000), rare(4000);
+  const Random random(9);
+  for (Index i = 0; i < 4000; ++i) {
+    const PhiloxWords words = random.words(Stream::batch_order, static_cast<std::uint32_t>(i), 0, 0);
+    a(i, 0) = static_cast<float>(words[0]) / 2147483648.0f - 1.0f;
+    a(i, 1) = static_cast<float>(words[1]) / 2147483648.0f - 1.0f;
+    y(i) = a(i, 0) > 0.0f ? 1.0f : -1.0f;
+    rare(i) = i == 7 ? 1.0f : -1.0f;
+  }
+  const Sgd sgd{LogisticLoss{}, L2{1.0f}};
+  const Fit fit = sgd.fit(quantize<4>(a, y, naive, uniform_levels, nearest, {.pilot_loss = LogisticLoss{}}));
+  CHECK(fit.pilot_rows == 0);
+  CHECK(fit.without_pilot.find("worse than no weights") != std::string::npos);
+  CHECK(fit.success());
+  CHECK(std::fabs(fit.weights[0]) < 1.0);
+  CHECK(
+      quantize<4>(a, rare, naive, uniform_levels, nearest, {.pilot_loss = LogisticLoss{}}).samples().pilot ==
+      nullptr);
 }
 
 TEST_CASE("a pilot of a loss has its exact gradient, and takes few bits to the optimum") {

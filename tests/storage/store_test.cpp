@@ -1022,3 +1022,23 @@ TEST_CASE(
   CHECK(dense.samples().memory_of(3, 4).size() == 4u * 11u * sizeof(float));
   CHECK(dense.samples().memory_of(3, 4).data() == reinterpret_cast<const std::byte*>(dense.row(3)));
 }
+
+TEST_CASE("float32 rows are standardised in double, in vectors and in what is behind them") {
+  for (const Index d : {3, 8, 19}) {  // no vector, whole ones, both
+    RowMajorMatrix a(50, d);
+    Eigen::VectorXf y(50);
+    for (Index i = 0; i < 50; ++i) {
+      y(i) = static_cast<float>(i % 7);
+      for (Index j = 0; j < d; ++j)
+        a(i, j) = 30000.0f + 0.015625f * static_cast<float>((i * 37 + j * 11) % 101);
+    }
+    const auto store = quantize<32>(a, y, full_precision);
+    const SampleView samples = store.samples();
+    const Standardization& map = store.standardization();
+    for (Index i = 0; i < 50; ++i)
+      for (Index j = 0; j < d; ++j) {
+        const double value = static_cast<double>(a(store.row_id(i), j));
+        CHECK(samples.row(i)[j] == static_cast<float>((value - map.mean[j]) / map.scale[j]));
+      }
+  }
+}

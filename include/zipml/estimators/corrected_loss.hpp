@@ -77,14 +77,17 @@ struct CorrectedLoss {
   }
 };
 
-/// The difference from a pilot, whose margin in row i is a_i: z is q_i'delta, the residual l'(a + z) - l'(a). Nothing
-/// is subtracted: the gradient is S delta, S = mean_i s_i q_i q_i' with s_i >= 0 the mean second derivative on the way,
-/// which is positive semidefinite whatever was rounded, and S = H + D in expectation, so that the way from the pilot to
-/// the optimum gets too short, never too long. A correction by l'' Dbar would belong to one point, and runs away at few
-/// bits (measured: training/README.md).
+/// The difference from a pilot, whose margin in row i is a_i: z is q_i'delta, the residual l'(a + z) - l'(a), and the
+/// factor the mean second derivative at the pilot. The gradient is S delta, S = mean_i s_i q_i q_i' with s_i >= 0 the
+/// mean second derivative on the way, which is positive semidefinite whatever was rounded. Stochastic rounding makes S = H + D
+/// in expectation: the way from the pilot to the optimum gets too short, never too long. Nearest rounding takes variance
+/// from each column, so that at 1 bit S may have directions of nearly no curvature: a share of that comes as a negative
+/// correction. A positive one, by l'' Dbar, would belong to one point, and runs away at few bits (measured:
+/// training/README.md).
 template <ConvexLoss L>
 struct AnchoredLoss {
   const L& loss;
+  double mean_curvature = 0.0;
 
   double slopes(const float* z, const float* y, const float* anchors, const float*, Index n, float* r) const {
     float here[rows_together], there[rows_together];
@@ -95,7 +98,7 @@ struct AnchoredLoss {
                 first_derivatives(loss, of_pilot, labels, there);
                 for (Index i = 0; i < count; ++i) r[first + i] = here[i] - there[i];
               });
-    return 0.0;
+    return mean_curvature * static_cast<double>(n);
   }
   /// l(a + z) - l(a) - l'(a) z.
   double total(const float* z, const float* y, const float* anchors, const float* weights, Index n) const {

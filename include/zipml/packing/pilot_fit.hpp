@@ -39,7 +39,9 @@ Index pilot_rows(Index rows, Index cols, std::optional<Index> asked);
 /// ten to forty iterations.
 ///
 /// Of a loss that is not quadratic: truncated Newton steps (Nocedal, Wright 2006, section 7.1), each by conjugate
-/// gradients to a tenth of its gradient, ended in the same way.
+/// gradients to a tenth of its gradient, ended in the same way, with a standard normal prior of weights and intercept,
+/// which keeps them finite where the sample's classes can be separated. No pilot either where one of two classes has
+/// less than 16 rows in the sample.
 Pilot fit_pilot(const MatrixView& features, std::span<const float> labels, std::span<const float> weights,
                 const RowPlacement& placement, const Standardization& map, const PilotLoss& loss, Index rows,
                 int threads, Isa isa);
@@ -226,6 +228,17 @@ inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weight
   const auto weight = [&](Index i) {
     return weights.empty() ? 1.0 : static_cast<double>(weights[static_cast<std::size_t>(i)]);
   };
+  // Two labels alone: of each there must be some.
+  Index high = 0;
+  bool two_values = true;
+  const float one = sample.labels()[0];
+  float other = one;
+  for (const float y : sample.labels()) {
+    if (y != one && other == one) other = y;
+    two_values = two_values && (y == one || y == other);
+    high += y == one ? 1 : 0;
+  }
+  if (two_values && (std::min)(high, rows - high) < 16) return {};
   const auto value = [&](const Buffer<float>& z, const Buffer<float>& image, double step, Index first,
                          Index end) {
     double sum = 0.0;
@@ -240,6 +253,13 @@ inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weight
   Buffer<float> z(rows), image(rows), curvature(rows), first(rows);
   const double untrained = value(z, image, 0.0, fitted, rows);
   double least = untrained, at_start = value(z, image, 0.0, 0, fitted);
+  // Half the squared length of x + step * move.
+  const auto prior = [&](double step) {
+    double sum = 0.0;
+    for (Index j = 0; j < size; ++j)
+      sum += pinned((x[j] + pinned(step * move[j])) * (x[j] + pinned(step * move[j])));
+    return 0.5 * sum;
+  };
   int since = 0;
   for (int step = 0; step < most_steps && since < 2; ++step) {
     for (Index i = 0; i < fitted; ++i) {
@@ -249,6 +269,7 @@ inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weight
       curvature[i] = static_cast<float>(weight(i) * slopes.second);
     }
     sample.add_rows(fitted, residual, [&](Index i, const float*, float*) { return first[i]; });
+    for (Index j = 0; j < size; ++j) residual[j] -= x[j];  // of the prior
     gradient = residual;
     direction = residual;
     std::fill(move.begin(), move.end(), 0.0);
@@ -256,6 +277,7 @@ inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weight
     const double enough = 0.01 * length;
     for (int k = 0; k < most_inner && length > enough; ++k) {
       sample.multiply_weighted(direction, curvature, fitted, product);
+      for (Index j = 0; j < size; ++j) product[j] += direction[j];
       double bend = 0.0;
       for (Index j = 0; j < size; ++j) bend += pinned(direction[j] * product[j]);
       if (!(bend > 0.0)) break;
@@ -274,13 +296,13 @@ inline Pilot fit_newton_pilot(PilotSample& sample, std::span<const float> weight
       // Nothing is fitted too closely: all rows, then.
       if (fitted == rows || since > 0) break;
       fitted = rows;
-      at_start = value(z, image, 0.0, 0, rows);
+      at_start = value(z, image, 0.0, 0, rows) + prior(0.0);
       continue;
     }
     sample.multiply(move, 0, image, product);
     double stride = 1.0, after = 0.0;
     for (; stride > 1e-6; stride *= 0.5) {
-      after = value(z, image, stride, 0, fitted);
+      after = value(z, image, stride, 0, fitted) + prior(stride);
       if (after <= at_start - 0.1 * stride * descent) break;
     }
     if (!(stride > 1e-6)) break;

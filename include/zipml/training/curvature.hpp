@@ -26,8 +26,10 @@ Buffer<float> first_rows(const KernelTable& kernels, const SampleView& samples);
 
 /// What a safe step on these samples depends on. Norms over the rows, all of them up to 2^24 values, then a
 /// strided selection; top eigenvalue by a dozen steps of the power method on the first rows (a random sample
-/// of the data). A 1 is appended to each row for the intercept. O(values).
-Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa);
+/// of the data). A 1 is appended to each row for the intercept. `mean_squares`, where it is given, gets those of the
+/// columns, of the same rows. O(values).
+Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa,
+                            Buffer<double>* mean_squares = nullptr);
 
 /// Curvature::mean_inverse of the samples: v' (A + floor I)^-1 v / v'v for random signs v, an estimate of the
 /// mean of 1 / (lambda + floor) (Hutchinson 1990), A = E q q' of the first rows, by 24 steps of Lanczos.
@@ -60,7 +62,8 @@ ZIPML_FUNCTION Buffer<float> first_rows(const KernelTable& kernels, const Sample
 
 }  // namespace detail
 
-ZIPML_FUNCTION Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa) {
+ZIPML_FUNCTION Curvature measure_curvature(const KernelTable& kernels, const SampleView& samples, Isa isa,
+                                           Buffer<double>* mean_squares) {
   constexpr Index norm_values = Index{1} << 24;
   Curvature curvature;
   const Index d = samples.cols;
@@ -88,6 +91,10 @@ ZIPML_FUNCTION Curvature measure_curvature(const KernelTable& kernels, const Sam
       curvature.weighted_norm =
           (std::max)(curvature.weighted_norm, sums.squares_times_norm(j) / sums.squares(j));
 
+  if (mean_squares != nullptr) {
+    *mean_squares = Buffer<double>(d);
+    for (Index j = 0; j < d; ++j) (*mean_squares)[j] = sums.squares(j) / static_cast<double>(count);
+  }
   double fourth = sums.weighted;
   for (Index j = 0; j < d; ++j) fourth += sums.squares_times_norm(j);
   curvature.mean_weighted_norm = sums.norms > 0.0 ? fourth / sums.norms : 0.0;

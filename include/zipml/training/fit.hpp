@@ -147,7 +147,8 @@ ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
 
 ZIPML_FUNCTION std::string advice_for_noise(double variance) {
   return "rounding brings noise of variance " + number_text(static_cast<float>(variance)) +
-         " into the margins, more than a corrected loss undoes: take more bits, a pilot, or naive with nearest "
+         " into the margins, more than a corrected loss undoes: take more bits, a pilot, or naive with "
+         "nearest "
          "rounding on Lloyd-Max levels";
 }
 

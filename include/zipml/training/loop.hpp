@@ -65,6 +65,8 @@ class TrainingLoop {
   virtual void prox(std::span<float> x, float step) const = 0;
   /// Whether prox does anything.
   virtual bool has_penalty() const = 0;
+  /// The penalty of d weights.
+  virtual double penalty_of(std::span<const double> x) const = 0;
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
@@ -473,7 +475,9 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
   for (std::size_t m = 0; m < fits.size(); ++m) {
     Fit& fit = fits[m];
     fit.quantized_loss = values[m];
-    judge(fit, values[m], losses_of_zero[m], !options_.linear_term.empty(), safe_.indefinite);
+    const Buffer<double> none(samples_.cols);
+    judge(fit, values[m] + penalty_of(fit.weights.span()), losses_of_zero[m] + penalty_of(none.span()),
+          !options_.linear_term.empty(), safe_.indefinite);
     if (const double noise = noise_beyond(static_cast<int>(m)); noise > 0.0 && fit.success()) {
       fit.status = FitStatus::indefinite;
       fit.advice = detail::advice_for_noise(noise);

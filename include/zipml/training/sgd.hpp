@@ -64,10 +64,9 @@ struct StepRule<Step> {
   using type = decltype(std::declval<const Step&>().resolve(std::declval<const Curvature&>(), Index{}));
 };
 
-/// What a derived step rests on, but for the loss and the noise of a correction.
-inline Curvature curvature_for(const KernelTable& kernels, const SampleView& samples,
+/// What a derived step rests on, but for the loss and the noise of a correction, from what measure_curvature() has told.
+inline Curvature curvature_for(Curvature curvature, const KernelTable& kernels, const SampleView& samples,
                                const FitOptions& options, std::uint64_t seed, Index batch) {
-  Curvature curvature = measure_curvature(kernels, samples, active_isa(options.isa));
   curvature.model_noise = options.model.relative_variance(samples.cols);
   curvature.gradient_noise = options.gradient.relative_variance(samples.cols);
   if (curvature.model_noise > 0.0 && curvature.gradient_noise > 0.0) {
@@ -175,7 +174,28 @@ class Sgd {
       }
     }
     if (options.pilot) problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
+    refuse_far_pilot(problem);
     return checked(Run<Estimator>(*this, kernels, problem, estimator, options).train(watching));
+  }
+
+  /// A pilot of a loss that is not affine helps where second derivatives are those of the optimum, about. One that is
+  /// worse than no weights, since the penalty is not in it, is far from there: no anchor then.
+  void refuse_far_pilot(Problem& problem) const {
+    if (!problem.anchor.keeps_labels) return;
+    const Index d = problem.samples.cols;
+    Buffer<double> weights(d), none(d);
+    for (Index j = 0; j < d; ++j) weights[j] = problem.anchor.weight(j);
+    const std::span<const float> labels = problem.targets->of(0);
+    const LabelMap map = loss_.label_map(problem.targets->statistics(0));
+    double at_zero = 0.0;
+    for (std::size_t i = 0; i < labels.size(); ++i) {
+      const double weight =
+          problem.samples.weights != nullptr ? static_cast<double>(problem.samples.weights[i]) : 1.0;
+      at_zero += weight * loss_.value(0.0, static_cast<double>(map.apply(labels[i])));
+    }
+    at_zero = at_zero / static_cast<double>(labels.size()) + regularizer_.value(none.span());
+    if (problem.anchor.loss() + regularizer_.value(weights.span()) < at_zero) return;
+    problem.anchor = Anchor{.reason = "the pilot, with the penalty, is worse than no weights"};
   }
 
   template <class Estimator>
@@ -218,7 +238,8 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   SafeCorrection make_safe(GradientDevice& measuring) override {
     const double penalty = strengths_of(sgd_.regularizer_).value_or(PenaltyStrengths{}).l2;
     const Safety safety = this->trains_differences() ? Safety::shrink : options_.safety;
-    if (this->keeps_labels()) return {};  // positive semidefinite: see AnchoredLoss
+    if constexpr (anchors_loss)
+      if (this->keeps_labels()) return correction_of_differences();
     // At x = 0, where noise is 0, the second derivatives of a corrected loss are its bound times M.
     if constexpr (corrects_loss && BoundedCurvature<L>)
       return zipml::make_safe(measuring, samples_, estimator_, safety, penalty,
@@ -226,9 +247,44 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return zipml::make_safe(measuring, samples_, estimator_, safety, penalty, slope(), problem_.seed);
   }
 
+  const Curvature& measured() {
+    if (!measured_)
+      measured_ = measure_curvature(kernels_, samples_, active_isa(options_.isa), &mean_squares_);
+    return *measured_;
+  }
+
+  /// The square of the share that nearest rounding has taken from the variance of each column, times the mean second
+  /// derivative at the pilot: added, so that no direction in which rounded columns agree is without curvature
+  /// (AnchoredLoss). The share itself makes the way to the optimum too short at 2 and 3 bits (training/README.md). Nothing
+  /// where rounding adds variance, or columns are not standardised.
+  SafeCorrection correction_of_differences() {
+    double sum = 0.0;
+    for (Index i = 0; i < samples_.rows; ++i) {
+      const double weight = samples_.weights != nullptr ? static_cast<double>(samples_.weights[i]) : 1.0;
+      sum += weight * sgd_.loss_
+                          .derivatives(static_cast<double>(targets_.anchors()[i]),
+                                       static_cast<double>(targets_.of(0)[i]))
+                          .second;
+    }
+    mean_curvature_ = sum / static_cast<double>(samples_.rows);
+    (void)measured();
+    SafeCorrection safe;
+    safe.correction = Buffer<float>(samples_.cols);
+    bool lost = false;
+    for (Index j = 0; j < samples_.cols; ++j) {
+      const double missing = 1.0 - mean_squares_[j];
+      if (!(missing > 0.0) || problem_.standardization->scale[j] == 1.0) continue;
+      safe.correction[j] = -static_cast<float>(detail::rounded_up(missing * missing));
+      lost = true;
+    }
+    if (!lost) safe.correction = Buffer<float>();
+    return safe;
+  }
+
   void resolve_step(double noise_gain) override {
     if constexpr (DerivedStepSize<Step>) {
-      Curvature curvature = detail::curvature_for(kernels_, samples_, options_, problem_.seed, batch_);
+      Curvature curvature =
+          detail::curvature_for(measured(), kernels_, samples_, options_, problem_.seed, batch_);
       curvature.loss = static_cast<double>(curvature_bound<L>());
       curvature.noise_gain = noise_gain;
       if constexpr (!AffineLoss<L>) curvature.falling_epochs = options_.epochs;
@@ -269,20 +325,24 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   void add_pass(GradientDevice& device) override {
     if constexpr (anchors_loss)
       if (this->keeps_labels())
-        return device.add_rowwise_pass([&](int) { return detail::AnchoredLoss<L>{sgd_.loss_}; });
+        return device.add_rowwise_pass([&](int) {
+          return detail::AnchoredLoss<L>{sgd_.loss_, mean_curvature_};
+        });
     if constexpr (corrects_loss) {
       device.add_rowwise_pass([&](int m) { return corrected_loss(device, m); });
     } else
       with_loss([&](const auto& loss) { device.add_pass(estimator_, loss); });
   }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
+  double penalty_of(std::span<const double> x) const override { return sgd_.regularizer_.value(x); }
   void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
     if constexpr (anchors_loss)
       if (this->keeps_labels())
-        return rowwise_losses_on(measuring, samples_, 0.0, Buffer<float>(), x, intercepts,
-                                 [&](int) { return detail::AnchoredLoss<L>{sgd_.loss_}; });
+        return rowwise_losses_on(measuring, samples_, mean_curvature_, correction, x, intercepts, [&](int) {
+          return detail::AnchoredLoss<L>{sgd_.loss_, mean_curvature_};
+        });
     if constexpr (corrects_loss) {
       measuring.set_correction(correction);
       return rowwise_losses_on(measuring, samples_, 0.0, Buffer<float>(), x, intercepts,
@@ -349,7 +409,10 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   const Sgd& sgd_;
   const Estimator& estimator_;
   std::optional<ResolvedStep> step_;
-  List<double> noise_;  // variance of rounding in the margins of each model, of a corrected loss
+  std::optional<Curvature> measured_;
+  Buffer<double> mean_squares_;  // of the columns as they are stored, once measured
+  double mean_curvature_ = 0.0;  // of the loss at a pilot
+  List<double> noise_;           // variance of rounding in the margins of each model, of a corrected loss
   List<std::unique_ptr<detail::SingleRowsOf<Estimator>>> single_rows_;  // where batches are single rows
 };
 
