@@ -187,13 +187,14 @@ class Sgd {
     for (Index j = 0; j < d; ++j) weights[j] = problem.anchor.weight(j);
     const std::span<const float> labels = problem.targets->of(0);
     const LabelMap map = loss_.label_map(problem.targets->statistics(0));
+    const std::size_t some = (std::min)(labels.size(), std::size_t{1} << 16);  // rows are in random order
     double at_zero = 0.0;
-    for (std::size_t i = 0; i < labels.size(); ++i) {
+    for (std::size_t i = 0; i < some; ++i) {
       const double weight =
           problem.samples.weights != nullptr ? static_cast<double>(problem.samples.weights[i]) : 1.0;
       at_zero += weight * loss_.value(0.0, static_cast<double>(map.apply(labels[i])));
     }
-    at_zero = at_zero / static_cast<double>(labels.size()) + regularizer_.value(none.span());
+    at_zero = at_zero / static_cast<double>(some) + regularizer_.value(none.span());
     if (problem.anchor.loss() + regularizer_.value(weights.span()) < at_zero) return;
     problem.anchor = Anchor{.reason = "the pilot, with the penalty, is worse than no weights"};
   }
@@ -258,15 +259,16 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   /// (AnchoredLoss). The share itself makes the way to the optimum too short at 2 and 3 bits (training/README.md). Nothing
   /// where rounding adds variance, or columns are not standardised.
   SafeCorrection correction_of_differences() {
+    const Index some = (std::min)(samples_.rows, Index{1} << 16);  // in random order
     double sum = 0.0;
-    for (Index i = 0; i < samples_.rows; ++i) {
+    for (Index i = 0; i < some; ++i) {
       const double weight = samples_.weights != nullptr ? static_cast<double>(samples_.weights[i]) : 1.0;
       sum += weight * sgd_.loss_
                           .derivatives(static_cast<double>(targets_.anchors()[i]),
                                        static_cast<double>(targets_.of(0)[i]))
                           .second;
     }
-    mean_curvature_ = sum / static_cast<double>(samples_.rows);
+    mean_curvature_ = sum / static_cast<double>(some);
     (void)measured();
     SafeCorrection safe;
     safe.correction = Buffer<float>(samples_.cols);
