@@ -166,7 +166,8 @@ void add_parts(Index rows, Index cols) {
   add("pilot", [=](const Dataset& set) {
     const Standardization map = identity_standardization(cols);
     benchmark::DoNotOptimize(fit_pilot(set.features(), set.label_view().values, {}, RowPlacement(1, rows),
-                                       map, PilotLoss(), pilot_rows(rows, cols, std::nullopt), 1, active_isa()));
+                                       map, PilotLoss(), pilot_rows(rows, cols, std::nullopt), 1,
+                                       active_isa()));
   });
   add("whole-without-pilot", [=](const Dataset& set) {
     benchmark::DoNotOptimize(
