@@ -1,6 +1,9 @@
 // A set four times as large as the memory that this program may take: generated row by row, packed as it comes, saved,
 // trained on, to the same bits as a program without that limit. `larger_than_memory --help` tells the rest.
 
+#if __has_include(<malloc.h>)
+#include <malloc.h>
+#endif
 #include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -91,6 +94,10 @@ std::vector<double> with_limit(const Options& options, const Generator& rows) {
   const auto bytes = static_cast<rlim_t>(options.limit_mib) << 20;
   const rlimit limit{bytes, bytes};
   if (setrlimit(RLIMIT_DATA, &limit) != 0) throw zipml::Error("the system sets no limit of memory");
+#ifdef M_MMAP_THRESHOLD
+  // Else the allocator puts what follows a large block that was freed into its heap, whose holes count.
+  mallopt(M_MMAP_THRESHOLD, 1 << 20);
+#endif
   try {
     const zipml::Buffer<float> matrix(rows.rows() * rows.cols());
     throw zipml::Error("the limit does not hold: the whole matrix was allocated");

@@ -73,7 +73,8 @@ zipml::Representation representation_of(const PackOptions& options, const zipml:
   if (!options.representation.empty()) return zipml::parse_representation(options.representation);
   if (options.bits == "32") return {.estimator = zipml::EstimatorKind::full, .bits = 32};
   if (options.bits != "auto")
-    return loss_program(options.loss).representation(std::stoi(options.bits), data.rows >= 256);
+    return loss_program(options.loss)
+        .representation(std::stoi(options.bits), zipml::pilot_rows(data.rows, data.cols, std::nullopt) > 0);
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit.threads = options.table.threads;
   wanted.fit.isa = options.isa;

@@ -35,22 +35,8 @@ class ClassesExperiment {
 
   std::vector<Result> run() const {
     if (samples_.store) return {train(*samples_.store, 0.0)};
-    zipml::Representation representation = options_.representation(options_.bits, options_.estimator);
-    if (options_.by_loss && options_.bits != 32) {
-      representation = zipml::default_representation<Loss>(options_.bits, false);
-      representation.outliers = options_.outliers;
-    }
-    Result result = pack_and_train(representation);
-    if (options_.by_loss && representation.estimator == zipml::EstimatorKind::variance_corrected &&
-        (result.status == "indefinite" || !result.success)) {
-      const std::string found = result.advice;
-      representation.estimator = zipml::EstimatorKind::naive;
-      representation.levels = zipml::LevelsKind::lloyd_max;
-      representation.rounding = zipml::RoundingKind::nearest;
-      result = pack_and_train(representation);
-      if (result.advice.empty()) result.advice = "trained on nearest Lloyd-Max levels, since else " + found;
-    }
-    return {result};
+    return {train_as_asked<Loss>(options_, options_.bits, options_.estimator, false,
+                                 [&](const zipml::Representation& how) { return pack_and_train(how); })};
   }
 
  private:
@@ -104,9 +90,12 @@ class ClassesExperiment {
 
   /// Of several fits the worst status, and what all of them moved.
   static void describe(const zipml::ClassesFit& fit, Result& result) {
+    const auto badness = [](const zipml::Fit& one) {
+      return one.success() ? static_cast<int>(one.status) : 1000;  // a warning comes after what is none
+    };
     const zipml::Fit* worst = &fit.fits[0];
     for (const zipml::Fit& one : fit.fits)
-      if (static_cast<int>(one.status) > static_cast<int>(worst->status)) worst = &one;
+      if (badness(one) > badness(*worst)) worst = &one;
     describe_fit(*worst, result);
     for (std::size_t k = 1; k < fit.fits.size(); ++k) {
       result.model_moved.payload_bytes += fit.fits[k].model_moved.payload_bytes;

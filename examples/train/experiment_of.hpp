@@ -87,6 +87,27 @@ inline std::string interrupted_advice(const zipml::Fit& fit, const Options& opti
          ": this is what it had reached";
 }
 
+/// What `train` makes of the representation that the user has asked for, or else of the loss's own; of nearest Lloyd-Max
+/// levels where rounding brings more into the margins than a corrected loss can undo.
+template <class Loss, class Train>
+Result train_as_asked(const Options& options, int bits, const std::string& estimator, bool with_pilot,
+                      const Train& train) {
+  if (!options.by_loss || bits == 32) return train(options.representation(bits, estimator));
+  zipml::Representation representation = zipml::default_representation<Loss>(bits, with_pilot);
+  representation.outliers = options.outliers;
+  Result result = train(representation);
+  if (representation.estimator != zipml::EstimatorKind::variance_corrected ||
+      (result.status != "indefinite" && result.success))
+    return result;
+  const std::string found = result.advice;
+  representation.estimator = zipml::EstimatorKind::naive;
+  representation.levels = zipml::LevelsKind::lloyd_max;
+  representation.rounding = zipml::RoundingKind::nearest;
+  result = train(representation);
+  if (result.advice.empty()) result.advice = "trained on nearest Lloyd-Max levels, since else " + found;
+  return result;
+}
+
 template <class Loss>
 class Experiment {
  public:
@@ -148,24 +169,10 @@ class Experiment {
   }
 
   Result run_width(int bits, const std::string& estimator) {
-    const bool with_pilot = options_.pilot != zipml::Index{0} && train_.rows >= 256;
-    zipml::Representation representation = options_.representation(bits, estimator);
-    if (options_.by_loss && bits != 32) {
-      representation = zipml::default_representation<Loss>(bits, with_pilot);
-      representation.outliers = options_.outliers;
-    }
-    Result result = run(representation);
-    // What rounding brings into the margins is more than the corrected loss can undo.
-    if (options_.by_loss && representation.estimator == zipml::EstimatorKind::variance_corrected &&
-        (result.status == "indefinite" || !result.success)) {
-      const std::string found = result.advice;
-      representation.estimator = zipml::EstimatorKind::naive;
-      representation.levels = zipml::LevelsKind::lloyd_max;
-      representation.rounding = zipml::RoundingKind::nearest;
-      result = run(representation);
-      if (result.advice.empty()) result.advice = "trained on nearest Lloyd-Max levels, since else " + found;
-    }
-    return result;
+    const bool with_pilot =
+        options_.pilot != zipml::Index{0} && zipml::pilot_rows(train_.rows, train_.cols, options_.pilot) > 0;
+    return train_as_asked<Loss>(options_, bits, estimator, with_pilot,
+                                [&](const zipml::Representation& how) { return run(how); });
   }
 
   Result run(const zipml::Representation& representation) {

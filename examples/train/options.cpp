@@ -79,8 +79,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     if (options.solver == "direct") usage("--solver direct is for --loss least-squares and ls-svm");
     if (options.solver == "exact" && options.loss == "hinge")
       usage("there is no exact solver for --loss hinge");
-    if (estimator_given && options.estimator != "full" && options.estimator != "naive" &&
-        options.estimator != "variance-corrected")
+    if (options.estimator == "double-sampling" || options.estimator == "symmetrized")
       usage("--estimator " + options.estimator +
             " is unbiased for --loss least-squares and ls-svm: use naive or "
             "variance-corrected");

@@ -342,6 +342,18 @@ TEST_CASE("a packed file keeps the pilot of a loss: the same weights") {
   CHECK(after.pilot_rows == before.pilot_rows);
   CHECK(std::equal(before.weights.begin(), before.weights.end(), after.weights.begin()));
   CHECK(before.intercept == after.intercept);
+  // A bit of the file, its end, or the pilot's loss: nothing else opens.
+  const std::string small_file = folder / "small.zipml";
+  save_store(small_file, quantize(classes(400).train, nearest_levels, {.pilot_loss = LogisticLoss{}}));
+  REQUIRE(open_store(small_file).samples().pilot != nullptr);
+  const std::string bytes = contents(small_file);
+  for (std::size_t at = 0; at < bytes.size(); at += 11) {
+    INFO("byte " << at);
+    std::string flipped = bytes;
+    flipped[at] = static_cast<char>(flipped[at] ^ (1 << at % 8));
+    CHECK_FALSE(message_of([&] { (void)open_store(folder.write("flipped", flipped)); }).empty());
+    CHECK_FALSE(message_of([&] { (void)open_store(folder.write("cut", bytes.substr(0, at))); }).empty());
+  }
 }
 
 TEST_CASE("an estimator that needs an affine loss is refused at run time with what to take") {

@@ -75,6 +75,17 @@ TEST_CASE("the exponential is that of the C library, to two units in the last pl
   CHECK(sum == 0x1.055556ae33df3p+25);
 }
 
+TEST_CASE("the logarithm of one and something is that of the C library, to four units in the last place") {
+  double worst = 0.0;
+  for (int k = 1; k <= 100'000; ++k) {
+    const double x = k * 1e-5, expected = std::log1p(x);
+    worst = std::max(worst, std::fabs(log_one_plus(x) - expected) / expected);
+  }
+  CHECK(worst <= 4.0 * std::numeric_limits<double>::epsilon());
+  CHECK(log_one_plus(0.0) == 0.0);
+  CHECK(log_one_plus(1e-300) == 1e-300);
+}
+
 TEST_CASE("derivatives are those of the values, and curvature is bounded as each loss says") {
   check_derivatives(LogisticLoss{});
   check_derivatives(SquaredHingeLoss{});
@@ -108,6 +119,18 @@ TEST_CASE("Newton's method ends where the gradient is 0, with and without a pena
       check(SquaredHingeLoss{}, l2, weighted);
       check(HuberLoss{}, l2, weighted);
     }
+  // A column that is 0 but in a row a little beyond Huber's reach: a gradient at 0, no second derivative, a short way.
+  RowMajorMatrix far(2000, 2);
+  std::vector<float> pulled;
+  for (Index i = 0; i < 2000; ++i) {
+    far(i, 0) = static_cast<float>(i % 7);
+    far(i, 1) = i == 7 ? 1.0f : 0.0f;
+    pulled.push_back(i == 7 ? 1.3f : i % 2 == 0 ? -1.0f : 1.0f);
+  }
+  const Objective huber(MatrixRef(far).view(), LabelView(pulled), HuberLoss{}, NoRegularizer{});
+  const auto found = exact_solution(huber);
+  REQUIRE(found);
+  CHECK(largest_slope(huber, found->weights, found->intercept) < 1e-5);
   // Equal columns, and classes that a plane separates.
   RowMajorMatrix a(40, 2);
   std::vector<float> y;

@@ -67,8 +67,10 @@ SecondOrder second_order_of(const Objective& objective, const Eigen::VectorXd& x
 
 /// The exact minimum of a ConvexLoss with no penalty or l2, by damped Newton steps from 0 (Boyd, Vandenberghe 2004,
 /// section 9.5): until half the squared Newton decrement, which is about f - f*, is below 1e-13 of the value at
-/// 0. nullopt for other regularizers. Separable classes without a penalty have no minimum: the value is then
-/// within that of the infimum, and the weights are large. O(n d^2) a step, some ten of them.
+/// 0. Where the step leads nowhere, since directions have a gradient and no second derivative (a column that is constant
+/// in all rows within Huber's reach), a growing ridge shortens it (Marquardt 1963). nullopt for other regularizers.
+/// Separable classes without a penalty have no minimum: the value is then within that of the infimum, and the weights are
+/// large. O(n d^2) a step, some ten of them.
 template <ConvexLoss L, Regularizer R>
 requires(!AffineLoss<L>) std::optional<Optimum> exact_solution(const Objective<L, R>& objective) {
   const auto penalty = strengths_of(objective.regularizer());
@@ -80,21 +82,29 @@ requires(!AffineLoss<L>) std::optional<Optimum> exact_solution(const Objective<L
   Eigen::VectorXd x = Eigen::VectorXd::Zero(d + 1);
   const double at_zero = value_at(x);
   constexpr int most_steps = 200;
+  constexpr double least_ridge = 1e-11;  // of the largest entry: equal columns make the matrix singular
+  double ridge = least_ridge;
   for (int step = 0; step < most_steps; ++step) {
-    detail::SecondOrder here = detail::second_order_of(objective, x, penalty->l2);
-    // Equal columns make the matrix singular: a ridge far below what counts keeps the step finite.
-    const double ridge = 1e-11 * (here.curvature.diagonal().maxCoeff() + 1e-300);
-    for (Index j = 0; j <= d; ++j) here.curvature(j, j) += ridge;
-    const Eigen::VectorXd direction =
-        here.curvature.template selfadjointView<Eigen::Lower>().ldlt().solve(-here.gradient);
-    const double decrement = -here.gradient.dot(direction);
-    if (!(decrement > 2e-13 * at_zero)) break;
-    double length = 1.0;
+    const detail::SecondOrder here = detail::second_order_of(objective, x, penalty->l2);
+    const double largest = here.curvature.diagonal().maxCoeff() + 1e-300;
     const double before = value_at(x);
-    while (length > 1e-10 && !(value_at(x + length * direction) <= before - 0.1 * length * decrement))
-      length *= 0.5;
-    if (length <= 1e-10) break;  // rounding errors are all that is left
-    x += length * direction;
+    bool moved = false;
+    for (; !moved && ridge < 1e3; ridge *= 100.0) {
+      Eigen::MatrixXd curvature = here.curvature;
+      curvature.diagonal().array() += ridge * largest;
+      const Eigen::VectorXd direction =
+          curvature.template selfadjointView<Eigen::Lower>().ldlt().solve(-here.gradient);
+      const double decrement = -here.gradient.dot(direction);
+      if (!(decrement > 2e-13 * at_zero)) break;
+      double length = 1.0;
+      while (length > 1e-2 && !(value_at(x + length * direction) <= before - 0.1 * length * decrement))
+        length *= 0.5;
+      if (length <= 1e-2) continue;
+      x += length * direction;
+      moved = true;
+    }
+    if (!moved) break;                              // there, or rounding errors are all that is left
+    ridge = (std::max)(least_ridge, ridge * 1e-4);  // a hundredth of what has moved
   }
   Optimum optimum;
   optimum.weights = Buffer<double>(d);

@@ -14,6 +14,7 @@
 #include <zipml/eigen.hpp>
 #include <zipml/io/dataset.hpp>
 #include <zipml/model/linear_model.hpp>
+#include <zipml/model/losses.hpp>
 #include <zipml/storage/sample_store.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -266,9 +267,8 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
       throw Error("a label is of neither class",
                   model.label_text(model.low_label) + " or " + model.label_text(model.high_label),
                   model.label_text(label) + " in row " + std::to_string(i + 1));
-    if (!model.has_probabilities()) continue;
-    const double m = is_high(i) ? margin[i] : -margin[i];  // -log(1 / (1 + e^-m))
-    surprise += weight(i) * (m > 0.0 ? std::log1p(std::exp(-m)) : std::log1p(std::exp(m)) - m);
+    if (model.has_probabilities())
+      surprise += weight(i) * LogisticLoss{}.value(margin[i], is_high(i) ? 1.0 : -1.0);
   }
   if (metrics.rows == 0) throw Error("there are no labels to compare predictions with");
   if (!(total > 0.0)) throw Error("all rows that have a label have weight 0");

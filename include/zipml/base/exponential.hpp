@@ -1,7 +1,8 @@
 #pragma once
 /// \file
-/// Room base: the exponential function with the same bits on every machine. That of the C library is chosen by the
-/// processor and differs in its last bits; what residuals rest on must not.
+/// Room base: the exponential function, and the logarithm that goes with it, with the same bits on every machine. Those
+/// of the C library are chosen by the processor and differ in their last bits; what residuals, losses and pilots rest on
+/// must not.
 
 #include <bit>
 #include <cmath>
@@ -28,6 +29,15 @@ inline double exponential(double x) {
   for (int k = 1; k < 14; ++k) sum = terms[k] + pinned(sum * r);
   const auto exponent = static_cast<std::uint64_t>(1023 + static_cast<std::int64_t>(n));
   return sum * std::bit_cast<double>(exponent << 52);
+}
+
+/// log(1 + x) for 0 <= x <= 1, within 4 units in the last place: 2 artanh(s) with s = x / (2 + x) <= 1/3 by its series,
+/// whose rest after 17 terms is below 1e-17 of it.
+inline double log_one_plus(double x) {
+  const double s = x / (2.0 + x), square = s * s;
+  double sum = 0.0;
+  for (int k = 16; k >= 0; --k) sum = 1.0 / (2 * k + 1) + pinned(sum * square);
+  return 2.0 * s * sum;
 }
 
 namespace detail {

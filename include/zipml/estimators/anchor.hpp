@@ -3,6 +3,7 @@
 /// Room estimators: what a fit makes of the pilot of a store: training in the form of differences from it.
 
 #include <cmath>
+#include <cstdint>
 #include <string>
 
 #include <zipml/estimators/requirements.hpp>
@@ -41,63 +42,52 @@ struct Anchor {
   double loss() const { return 0.5 * slope * scale * scale * pilot->squares; }
 };
 
-/// The anchor of a fit of one model for an affine loss, none (with the reason) where the pilot belongs to
-/// other labels or the loss's targets are no affine function of the labels. O(n).
+namespace detail {
+
+/// Offset, scale and slope of an anchor for an affine loss; no pilot, and the reason, where the loss's targets are no
+/// affine function of the labels. O(n).
+template <AffineLoss L>
+Anchor affine_anchor(const Pilot& pilot, const L& loss, const Targets& targets) {
+  const LabelStatistics& statistics = targets.statistics(0);
+  const LabelMap map = loss.label_map(statistics);
+  const auto target = [&](float label) { return target_of(loss, static_cast<double>(map.apply(label))); };
+  const auto low = static_cast<double>(statistics.min);
+  const auto high = static_cast<double>(statistics.max);
+  if (!(high > low)) return Anchor{.reason = "all labels are equal"};
+  const double at_low = target(statistics.min);
+  const double scale = (target(statistics.max) - at_low) / (high - low);
+  const double tolerance = 1e-5 * std::fabs(scale) * (high - low);
+  for (const float label : targets.of(0))
+    if (!(std::fabs(at_low + scale * (static_cast<double>(label) - low) - target(label)) <= tolerance))
+      return Anchor{.reason = "the targets of the loss are no affine function of the labels"};
+  return Anchor{&pilot, at_low - scale * low, scale, static_cast<double>(L::slope)};
+}
+
+}  // namespace detail
+
+/// The anchor of a fit of one model, none (with the reason) where the pilot belongs to another loss or other labels, or
+/// there are no pilots for loss and estimator: those of affine losses serve every bilinear estimator, of other convex ones
+/// an estimator that reads one draw. O(n).
 template <class Estimator, class L>
 Anchor anchor_for(const Pilot* pilot, const L& loss, const Targets& targets) {
-  Anchor anchor;
-  if (pilot == nullptr) return anchor;
+  if (pilot == nullptr) return Anchor{};
   if constexpr (!BilinearEstimator<Estimator>) {
-    anchor.reason = "the estimator is not bilinear";
-  } else if constexpr (!AffineLoss<L>) {
-    if constexpr (!ConvexLoss<L> || !OneDrawEstimator<Estimator>) {
-      anchor.reason = std::string("there are no pilots for ") + L::name + " with " + Estimator::name;
-    } else if (pilot->loss != loss_fingerprint(loss)) {
-      anchor.reason = std::string("the pilot is of another loss than ") + L::name;
-    } else if (targets.models() != 1) {
-      anchor.reason = "a pilot serves one model";
-    } else if (label_fingerprint(targets.of(0)) != pilot->labels) {
-      anchor.reason = "the pilot belongs to other labels";
-    } else {
-      anchor.pilot = pilot;
-      anchor.keeps_labels = true;
-    }
+    return Anchor{.reason = "the estimator is not bilinear"};
+  } else if constexpr (!AffineLoss<L> && !(ConvexLoss<L> && OneDrawEstimator<Estimator>)) {
+    return Anchor{.reason = std::string("there are no pilots for ") + L::name + " with " + Estimator::name};
   } else {
-    if (pilot->loss != 0) {
-      anchor.reason = std::string("the pilot is of another loss than ") + L::name;
-      return anchor;
-    }
-    if (targets.models() != 1) {
-      anchor.reason = "a pilot serves one model";
-      return anchor;
-    }
-    const LabelStatistics& statistics = targets.statistics(0);
-    const LabelMap map = loss.label_map(statistics);
-    const auto target = [&](float label) { return target_of(loss, static_cast<double>(map.apply(label))); };
-    const auto low = static_cast<double>(statistics.min);
-    const auto high = static_cast<double>(statistics.max);
-    if (!(high > low)) {
-      anchor.reason = "all labels are equal";
-      return anchor;
-    }
-    const double at_low = target(statistics.min);
-    const double scale = (target(statistics.max) - at_low) / (high - low);
-    const double tolerance = 1e-5 * std::fabs(scale) * (high - low);
-    for (const float label : targets.of(0))
-      if (!(std::fabs(at_low + scale * (static_cast<double>(label) - low) - target(label)) <= tolerance)) {
-        anchor.reason = "the targets of the loss are no affine function of the labels";
-        return anchor;
-      }
-    if (label_fingerprint(targets.of(0)) != pilot->labels) {
-      anchor.reason = "the pilot belongs to other labels";
-      return anchor;
-    }
-    anchor.scale = scale;
-    anchor.offset = at_low - scale * low;
-    anchor.slope = static_cast<double>(L::slope);
-    anchor.pilot = pilot;
+    std::uint64_t of_loss = 0;
+    if constexpr (!AffineLoss<L>) of_loss = loss_fingerprint(loss);
+    if (pilot->loss != of_loss)
+      return Anchor{.reason = std::string("the pilot is of another loss than ") + L::name};
+    if (targets.models() != 1) return Anchor{.reason = "a pilot serves one model"};
+    if (label_fingerprint(targets.of(0)) != pilot->labels)
+      return Anchor{.reason = "the pilot belongs to other labels"};
+    if constexpr (AffineLoss<L>)
+      return detail::affine_anchor(*pilot, loss, targets);
+    else
+      return Anchor{.pilot = pilot, .keeps_labels = true};
   }
-  return anchor;
 }
 
 }  // namespace zipml::inline ZIPML_ABI

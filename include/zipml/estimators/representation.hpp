@@ -141,7 +141,8 @@ auto visit_estimator_for(EstimatorKind kind, F&& f) {
       return f(estimator);
     else
       throw Error(std::string("this estimator is unbiased for affine losses, and not for ") + L::name,
-                  CorrectableLoss<L> ? "naive, variance-corrected or full" : "naive or full", estimator.name);
+                  CorrectableLoss<L> ? "naive, variance-corrected, a sum code or full" : "naive or full",
+                  estimator.name);
   });
 }
 

@@ -6,8 +6,8 @@
 #include <string>
 
 #include <zipml/base/error.hpp>
-#include <zipml/base/exponential.hpp>
 #include <zipml/base/views.hpp>
+#include <zipml/model/losses.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -42,12 +42,9 @@ struct LinearModel {
     return classifies ? (margin < 0.0 ? low_label : high_label) : margin;
   }
   /// Whether margins are log-odds, so that they stand for probabilities: of a logistic regression.
-  bool has_probabilities() const { return classifies && loss == "logistic"; }
+  bool has_probabilities() const { return classifies && loss == LogisticLoss::name; }
   /// The probability of `high_label` that a margin stands for, 1 / (1 + e^-margin), where there are probabilities.
-  static double probability_of(double margin) {
-    const double other = exponential(margin > 0.0 ? -margin : margin);
-    return (margin > 0.0 ? 1.0 : other) / (1.0 + other);
-  }
+  static double probability_of(double margin) { return LogisticLoss::probability(margin); }
   /// The predicted label of one sample of d features.
   double predict(const float* sample) const { return label_of(margin(sample)); }
   /// A label as the user's table writes it: its text where labels were text, else the number.

@@ -6,11 +6,10 @@
 #include <concepts>
 #include <string>
 
-#include <zipml/base/config.hpp>
-#include <zipml/base/cpu.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/base/exponential.hpp>
 #include <zipml/base/rounded.hpp>
+#include <zipml/model/logistic_lanes.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -43,13 +42,13 @@ concept AffineLoss = Loss<L> && requires {
 };
 
 /// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived
-/// from the samples follow it.
+/// from the samples follow it. One whose l' is bounded may say so as well, `bounded_slope`: steps can then begin larger
+/// (AutomaticStep).
 template <class L>
 concept BoundedCurvature = AffineLoss<L> ||(Loss<L>&& requires {
   { L::curvature } -> std::convertible_to<float>;
 });
 
-/// (A loss whose l' is bounded may say so, `bounded_slope`: steps can then begin larger, AutomaticStep.)
 /// max_z l''(z).
 template <BoundedCurvature L>
 constexpr float curvature_bound() {
@@ -109,9 +108,6 @@ struct SquaredLoss {
 };
 
 namespace detail {
-/// Rows whose derivatives are formed together: a constant, so that the loops over them vectorise.
-inline constexpr int rows_together = 32;
-
 /// -1 for the lower of two label values, +1 for the other. `name` is the loss's. Throws Error unless there are
 /// exactly two.
 inline LabelMap two_classes(const LabelStatistics& labels, const char* name) {
@@ -168,27 +164,27 @@ struct LogisticLoss {
 
   double value(double z, double y) const {
     const double m = y * z;
-    return m > 0.0 ? std::log1p(std::exp(-m)) : std::log1p(std::exp(m)) - m;
+    return log_one_plus(exponential(m > 0.0 ? -m : m)) + (m > 0.0 ? 0.0 : -m);
+  }
+  /// 1 / (1 + e^-z), the probability of the label +1.
+  static double probability(double z) {
+    const double other = exponential(z > 0.0 ? -z : z);  // at most 1
+    return (z > 0.0 ? 1.0 : other) / (1.0 + other);
   }
   float derivative(float z, float y) const {
-    return -y * probability_of_other(y * z, detail::DecayingExponential());
+    return -y * detail::probability_of_other(y * z, detail::DecayingExponential());
   }
   /// The same of detail::rows_together rows, for loops over rows.
   void derivatives(const float* z, const float* y, float* out) const {
-#if ZIPML_X86
-    if (cpu_features().avx2) return derivatives_avx2(z, y, out);
-#endif
-    derivatives_in_lanes(z, y, out);
+    detail::logistic_derivatives_of_rows(z, y, out);
   }
   LossDerivatives derivatives(double z, double y) const {
-    const double m = y * z;
-    const double other = exponential(m > 0.0 ? -m : m);            // at most 1
-    const double wrong = (m > 0.0 ? other : 1.0) / (1.0 + other);  // the probability of the other label
+    const double wrong = probability(-y * z);  // the probability of the other label
     const double second = y * y * wrong * (1.0 - wrong);
     return {-y * wrong, second, y * second * (2.0 * wrong - 1.0)};
   }
-  /// exp(-(v/2) d^2/dz^2) l to first order in v, l - (v/2) l''. Noise of more than 2.9, the variance of the logistic
-  /// distribution that l'' is, can be undone by nothing.
+  /// exp(-(v/2) d^2/dz^2) l to first order in v, l - (v/2) l''. l'' is the density of the logistic distribution, whose
+  /// variance is pi^2 / 3: noise of more can be undone by nothing.
   static constexpr double most_noise = 2.5;
   CorrectedSlopes corrected(double z, double y, double v) const {
     const LossDerivatives slopes = derivatives(z, y);
@@ -196,47 +192,9 @@ struct LogisticLoss {
   }
   /// Residual and factor of detail::rows_together rows.
   void corrected(const float* z, const float* y, float v, float* residual, float* factor) const {
-#if ZIPML_X86
-    if (cpu_features().avx2) return corrected_avx2(z, y, v, residual, factor);
-#endif
-    corrected_in_lanes(z, y, v, residual, factor);
+    detail::corrected_logistic_of_rows(z, y, v, residual, factor);
   }
   LabelMap label_map(const LabelStatistics& labels) const { return detail::two_classes(labels, name); }
-
- private:
-  static ZIPML_ALWAYS_INLINE void derivatives_in_lanes(const float* __restrict z, const float* __restrict y,
-                                                       float* __restrict out) {
-    const detail::DecayingExponential decay;
-    for (int i = 0; i < detail::rows_together; ++i) out[i] = -y[i] * probability_of_other(y[i] * z[i], decay);
-  }
-  static ZIPML_ALWAYS_INLINE void corrected_in_lanes(const float* __restrict z, const float* __restrict y,
-                                                     float v, float* __restrict residual,
-                                                     float* __restrict factor) {
-    const detail::DecayingExponential decay;
-    for (int i = 0; i < detail::rows_together; ++i) {
-      const float other = probability_of_other(y[i] * z[i], decay);
-      const float second = other * (1.0f - other);
-      const float third = second * (decay.rounded(2.0f * other) - 1.0f);
-      factor[i] = second;
-      residual[i] = -y[i] * (other + decay.rounded(0.5f * v * third));
-    }
-  }
-#if ZIPML_X86
-  // Eight lanes of the same operations: the same bits.
-  ZIPML_KERNEL("avx2") static void derivatives_avx2(const float* z, const float* y, float* out) {
-    derivatives_in_lanes(z, y, out);
-  }
-  ZIPML_KERNEL("avx2")
-  static void corrected_avx2(const float* z, const float* y, float v, float* residual, float* factor) {
-    corrected_in_lanes(z, y, v, residual, factor);
-  }
-#endif
-  /// 1 / (1 + e^m), without a branch.
-  static ZIPML_ALWAYS_INLINE float probability_of_other(float m, const detail::DecayingExponential& decay) {
-    const float e = decay(m);
-    const float larger = 1.0f / (1.0f + e);
-    return detail::by_sign(m, larger, e * larger);
-  }
 };
 
 /// Support vector machine with the squared hinge loss, max(0, 1 - y z)^2 / 2 on labels -1 and +1 (L2-SVM: Fan et

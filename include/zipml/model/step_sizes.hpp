@@ -143,7 +143,7 @@ class FallingStep {
 /// Constant steps leave a bias of the averaged weights where l' is not affine, of the order of the step (Dieuleveut,
 /// Durmus, Bach, Annals of Statistics 2020): there the step falls linearly to a tenth, unless differences from a pilot
 /// are trained. And where l' is bounded, a rare column cannot run away: the first step takes E |q|^4 / E |q|^2 in the
-/// place of R, which on one-hot columns is a thirtieth of it (a9a), and the last one is what it would be else.
+/// place of R, which is far more where columns are rare, and the last one is what it would be else.
 struct AutomaticStep {
   FallingStep resolve(const Curvature& curvature, Index batch) const {
     const float safe = step_for(curvature, curvature.weighted_norm, batch);

@@ -12,9 +12,11 @@
 #include <limits>
 #include <memory>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include <zipml/base/vector_math.hpp>
+#include <zipml/estimators/corrected_loss.hpp>
 #include <zipml/estimators/estimator.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
 #include <zipml/model/losses.hpp>
@@ -152,6 +154,7 @@ class GradientDevice {
   /// The same of an estimator that reads one draw, for a RowwiseLoss: `loss_of(m)` is that of a model.
   template <class LossOf>
   void add_rowwise_pass(const LossOf& loss_of) {
+    static_assert(RowwiseLoss<std::remove_cvref_t<decltype(loss_of(0))>>);
     margins(1u);
     const float* const weight = samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr;
     for (int m = 0; m < models_ && pass_.count > 0; ++m)

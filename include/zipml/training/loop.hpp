@@ -250,7 +250,7 @@ ZIPML_FUNCTION void TrainingLoop::set_anchor() {
 }
 
 ZIPML_FUNCTION void TrainingLoop::take_anchor_margins() {
-  Buffer<float> margins(samples_.rows), unused(padded_);
+  Buffer<float> margins(samples_.rows);
   const auto intercept = static_cast<float>(anchor_of_c_);
   constexpr Index piece = 4096;
   for (Index first = 0; first < samples_.rows; first += piece) {

@@ -129,7 +129,7 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
       if constexpr (std::is_same_v<E, FullPrecision> || std::is_same_v<E, Naive> ||
                     std::is_same_v<E, VarianceCorrected>)
         return sgd.fit(store, estimator, how);
-      else
+      else  // the others are none, and are not compiled
         throw Error("no candidate");
     });
     detail::Tried result{candidate, store.samples().stored_bits};

@@ -64,6 +64,16 @@ struct StepRule<Step> {
   using type = decltype(std::declval<const Step&>().resolve(std::declval<const Curvature&>(), Index{}));
 };
 
+/// The weighted mean of f over the first 65,536 rows, a random sample where there are more.
+template <class F>
+double mean_over_rows(const SampleView& samples, const F& f) {
+  const Index rows = (std::min)(samples.rows, Index{1} << 16);
+  double sum = 0.0;
+  for (Index i = 0; i < rows; ++i)
+    sum += (samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0) * f(i);
+  return sum / static_cast<double>(rows);
+}
+
 /// What a derived step rests on, but for the loss and the noise of a correction, from what measure_curvature() has told.
 inline Curvature curvature_for(Curvature curvature, const KernelTable& kernels, const SampleView& samples,
                                const FitOptions& options, std::uint64_t seed, Index batch) {
@@ -187,14 +197,10 @@ class Sgd {
     for (Index j = 0; j < d; ++j) weights[j] = problem.anchor.weight(j);
     const std::span<const float> labels = problem.targets->of(0);
     const LabelMap map = loss_.label_map(problem.targets->statistics(0));
-    const std::size_t some = (std::min)(labels.size(), std::size_t{1} << 16);  // rows are in random order
-    double at_zero = 0.0;
-    for (std::size_t i = 0; i < some; ++i) {
-      const double weight =
-          problem.samples.weights != nullptr ? static_cast<double>(problem.samples.weights[i]) : 1.0;
-      at_zero += weight * loss_.value(0.0, static_cast<double>(map.apply(labels[i])));
-    }
-    at_zero = at_zero / static_cast<double>(some) + regularizer_.value(none.span());
+    const double of_rows = detail::mean_over_rows(problem.samples, [&](Index i) {
+      return loss_.value(0.0, static_cast<double>(map.apply(labels[static_cast<std::size_t>(i)])));
+    });
+    const double at_zero = of_rows + regularizer_.value(none.span());
     if (problem.anchor.loss() + regularizer_.value(weights.span()) < at_zero) return;
     problem.anchor = Anchor{.reason = "the pilot, with the penalty, is worse than no weights"};
   }
@@ -254,33 +260,14 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return *measured_;
   }
 
-  /// The square of the share that nearest rounding has taken from the variance of each column, times the mean second
-  /// derivative at the pilot: added, so that no direction in which rounded columns agree is without curvature
-  /// (AnchoredLoss). The share itself makes the way to the optimum too short at 2 and 3 bits (training/README.md). Nothing
-  /// where rounding adds variance, or columns are not standardised.
   SafeCorrection correction_of_differences() {
-    const Index some = (std::min)(samples_.rows, Index{1} << 16);  // in random order
-    double sum = 0.0;
-    for (Index i = 0; i < some; ++i) {
-      const double weight = samples_.weights != nullptr ? static_cast<double>(samples_.weights[i]) : 1.0;
-      sum += weight * sgd_.loss_
-                          .derivatives(static_cast<double>(targets_.anchors()[i]),
-                                       static_cast<double>(targets_.of(0)[i]))
-                          .second;
-    }
-    mean_curvature_ = sum / static_cast<double>(some);
+    mean_curvature_ = detail::mean_over_rows(samples_, [&](Index i) {
+      return sgd_.loss_
+          .derivatives(static_cast<double>(targets_.anchors()[i]), static_cast<double>(targets_.of(0)[i]))
+          .second;
+    });
     (void)measured();
-    SafeCorrection safe;
-    safe.correction = Buffer<float>(samples_.cols);
-    bool lost = false;
-    for (Index j = 0; j < samples_.cols; ++j) {
-      const double missing = 1.0 - mean_squares_[j];
-      if (!(missing > 0.0) || problem_.standardization->scale[j] == 1.0) continue;
-      safe.correction[j] = -static_cast<float>(detail::rounded_up(missing * missing));
-      lost = true;
-    }
-    if (!lost) safe.correction = Buffer<float>();
-    return safe;
+    return correction_of_lost_variance(mean_squares_, *problem_.standardization);
   }
 
   void resolve_step(double noise_gain) override {
