@@ -103,6 +103,7 @@ void run(const Options& options) {
                              .r_squared = std::nullopt,
                              .accuracy = of_classes.accuracy,
                              .auc = std::nullopt,
+                             .deviance = std::nullopt,
                              .log_loss = of_classes.log_loss};
   } else if (labelled > 0) {
     metrics = zipml::evaluate(model, data);
@@ -129,6 +130,7 @@ void run(const Options& options) {
                                 {"r_squared", metrics->accuracy ? Json(nullptr) : number(metrics->r_squared)},
                                 {"accuracy", number(metrics->accuracy)},
                                 {"auc", number(metrics->auc)},
+                                {"deviance", number(metrics->deviance)},
                                 {"log_loss", number(metrics->log_loss)}}
                          : Json(nullptr);
     std::printf("%s\n", out.dump(2, ' ', false, Json::error_handler_t::replace).c_str());
@@ -139,6 +141,7 @@ void run(const Options& options) {
     else
       std::fprintf(stderr, "rmse %.6g", metrics->rmse);
     if (metrics->auc) std::fprintf(stderr, ", AUC %.6g", *metrics->auc);
+    if (metrics->deviance) std::fprintf(stderr, ", deviance %.6g", *metrics->deviance);
     if (metrics->log_loss) std::fprintf(stderr, ", log loss %.6g", *metrics->log_loss);
     if (!metrics->accuracy && metrics->r_squared) std::fprintf(stderr, ", R^2 %.4f", *metrics->r_squared);
     std::fprintf(stderr, " on the %td rows that have a label\n", metrics->rows);

@@ -16,6 +16,9 @@ const char* const samples_width_claim = "(e) samples, fewest bits";
 const char* const bias_claim = "(f) naive is biased";
 const char* const levels_claim = "(g) optimal levels save";
 const char* const speed_claim = "(h) speed of an epoch";
+const char* const logistic_claim = "(i) logistic, fewest bits";
+const char* const refetch_claim = "(j) hinge, rows refetched";
+const char* const nearest_claim = "(k) nearest rounding is as good";
 const char* const bytes_claim = "(a, b, c) bytes moved at 2 bits";
 
 /// Representations of `stored` bits a value, outliers apart: ours, frozen.
@@ -234,6 +237,61 @@ std::vector<Claim> claims_on(Study& study, const std::function<void(const std::s
     claims.ratio(speed_claim, fast.setting.text() + ", batch 256", "6.5x (FPGA)", times, times >= 6.5);
   }
   return std::move(claims.list);
+}
+
+std::vector<Claim> nonlinear_claims_on(Study& logistic, Study& hinge,
+                                       const std::function<void(const std::string&)>& tell) {
+  // Stored bits of all draws; a polynomial of degree p has p + 1 beside the interval.
+  const auto polynomials = [](int stored) -> std::vector<Setting> {
+    if (stored < 5) return {};
+    return {{.estimator = "polynomial-3", .bits = stored - 4, .outliers = outliers}};
+  };
+  const auto nearest = [](int stored) -> std::vector<Setting> {
+    return {{.estimator = "naive", .bits = stored, .nearest = true}};
+  };
+  const auto corrected = [](int stored) -> std::vector<Setting> {
+    return {{.estimator = "variance-corrected", .bits = stored, .outliers = outliers}};
+  };
+  const auto lloyd_max = [](int stored) -> std::vector<Setting> {
+    return {
+        {.estimator = "naive", .bits = stored, .levels = "lloyd-max", .nearest = true, .outliers = outliers}};
+  };
+  const auto pilots = [&](int stored) { return with_pilot(lloyd_max(stored)); };
+  Claims of_logistic(logistic), of_hinge(hinge);
+  tell(logistic_claim);
+  of_logistic.width(logistic_claim, polynomials, 8, "8 often enough");
+  of_logistic.width(logistic_claim, nearest, 8, "as good");
+  of_logistic.width(logistic_claim, corrected, 8, "");
+  of_logistic.width(logistic_claim, lloyd_max, 8, "");
+  of_logistic.width(logistic_claim, pilots, 8, "");
+  tell(refetch_claim);
+  for (const int bits : {2, 4, 6, 8}) {
+    const Setting setting{.estimator = "refetch-l1", .bits = bits, .outliers = outliers};
+    const Measured& measured = hinge.measure(setting);
+    char text[120];
+    std::snprintf(text, sizeof text, "%s; its loss %+.3g %%", setting.text().c_str(), 100.0 * measured.gap);
+    of_hinge.add({.claim = refetch_claim,
+                  .setting = text,
+                  .paper = bits == 8 ? "few at 8 bits" : "",
+                  .measured = measured.refetched,
+                  .unit = Claim::Unit::share,
+                  .holds = measured.gap <= same_result && (bits < 8 || measured.refetched < 0.1)});
+  }
+  tell(nearest_claim);
+  for (const int stored : {5, 6, 8}) {
+    const Setting plain = nearest(stored).front(), cubic = polynomials(stored).front();
+    const double polynomial_gap = logistic.measure(cubic).gap, gap = logistic.measure(plain).gap;
+    char text[160];
+    std::snprintf(text, sizeof text, "%s; %s: %+.3g %%", plain.text().c_str(), cubic.text().c_str(),
+                  100.0 * polynomial_gap);
+    of_logistic.add({.claim = nearest_claim,
+                     .setting = text,
+                     .paper = "yes, its negative result",
+                     .measured = gap,
+                     .holds = !(gap > polynomial_gap)});
+  }
+  for (Claim& claim : of_hinge.list) of_logistic.list.push_back(std::move(claim));
+  return std::move(of_logistic.list);
 }
 
 std::vector<Claim> claims_overall(const std::vector<Claim>& claims) {

@@ -20,6 +20,7 @@ struct Claim {
     bits,   // stored bits per value; 0: none up to 8 does
     ratio,  // times
     sets,   // that keep the result
+    share,  // of the rows
   } unit = Unit::gap;
   bool holds = false;
   std::optional<bool> holds_tight = {};  // at 0.1 % instead of 1 %
@@ -36,6 +37,10 @@ struct Curve {
 
 /// All claims on one set; `tell` hears what is being done.
 std::vector<Claim> claims_on(Study& study, const std::function<void(const std::string&)>& tell);
+
+/// Claims on a set of two classes for losses whose derivative is not affine; `logistic` and `hinge` are studies of one set.
+std::vector<Claim> nonlinear_claims_on(Study& logistic, Study& hinge,
+                                       const std::function<void(const std::string&)>& tell);
 
 /// What several sets say together: how many hold the claims on single channels, the most that levels save.
 std::vector<Claim> claims_overall(const std::vector<Claim>& claims);

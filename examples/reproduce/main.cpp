@@ -38,6 +38,7 @@ std::optional<std::string> file_of(const SetKind& kind, const Arguments& options
 /// Everything that can be wrong with the options, before anything is run.
 void check(const Arguments& options) {
   std::vector<std::string> names = generated_sets();
+  names.push_back("two-class");
   for (const SetKind& kind : file_sets()) names.push_back(kind.name);
   const auto require_known = [&](const std::string& name) {
     if (std::find(names.begin(), names.end(), name) != names.end()) return;
@@ -83,15 +84,35 @@ void run(const Arguments& options) {
     tell("curves");
     for (Curve& curve : curves_of(study)) curves.push_back(std::move(curve));
   };
+  const auto add_nonlinear = [&](const Set& set) {
+    const auto study_of = [&](const char* loss) {
+      Set copy = set;
+      copy.loss = loss;
+      copy.l2 = 1e-4f;
+      return Study(std::move(copy), options.seeds, options.epochs, options.threads, !options.quick);
+    };
+    Study logistic = study_of("logistic"), hinge = study_of("hinge");
+    circumstances.sets.push_back(set.name + ": " + std::to_string(logistic.rows()) + " x " +
+                                 std::to_string(logistic.cols()) + ", logistic and hinge, l2 1e-4");
+    const auto tell = [&](const std::string& what) {
+      std::fprintf(stderr, "reproduce: %4.0f s  %s  %s\n", seconds_since(start), set.name.c_str(),
+                   what.c_str());
+    };
+    for (Claim& claim : nonlinear_claims_on(logistic, hinge, tell)) claims.push_back(std::move(claim));
+  };
   for (const std::string& name : generated_sets())
     if (wanted(name)) add(generate_set(name, options.quick));
   for (const SetKind& kind : file_sets()) {
     if (!wanted(kind.name)) continue;
-    if (const auto file = file_of(kind, options))
-      add(load_set(kind, *file));
-    else
+    if (const auto file = file_of(kind, options)) {
+      Set set = load_set(kind, *file);
+      if (set.loss == "ls-svm") add_nonlinear(set);
+      add(std::move(set));
+    } else {
       circumstances.missing.push_back(kind.name);
+    }
   }
+  if (wanted("two-class")) add_nonlinear(generate_two_classes(options.quick));
   if (claims.empty())
     throw zipml::Error("none of the sets that are asked for has a file", "--data or --set", "neither");
   for (Claim& claim : claims_overall(claims)) claims.push_back(std::move(claim));

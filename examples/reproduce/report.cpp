@@ -23,6 +23,9 @@ std::string measured_text(const Claim& claim) {
       return text;
     case Claim::Unit::bits:
       return claim.measured > 0.0 ? std::to_string(static_cast<int>(claim.measured)) + " bits" : "> 8 bits";
+    case Claim::Unit::share:
+      std::snprintf(text, sizeof text, "%.3g %%", 100.0 * claim.measured);
+      return text;
     case Claim::Unit::sets:
       return std::to_string(static_cast<int>(claim.measured)) + " sets";
     default:
@@ -32,7 +35,7 @@ std::string measured_text(const Claim& claim) {
 }
 
 const char* unit_name(Claim::Unit unit) {
-  const char* const names[] = {"gap", "bits", "ratio", "sets"};
+  const char* const names[] = {"gap", "bits", "ratio", "sets", "share"};
   return names[static_cast<int>(unit)];
 }
 

@@ -129,3 +129,7 @@ Set generate_set(const std::string& name, bool quick) {
   }
   return set;
 }
+
+Set generate_two_classes(bool quick) {
+  return {"two-class", "logistic", 1e-4f, zipml::two_class({.rows = quick ? 4'000 : 50'000}).train};
+}

@@ -35,3 +35,6 @@ Set load_set(const SetKind& kind, const std::string& file);
 /// synthetic-10, -100, -1000, skewed; `quick` has fewer rows.
 std::vector<std::string> generated_sets();
 Set generate_set(const std::string& name, bool quick);
+
+/// A generated set of two classes, for the losses whose derivative is not affine.
+Set generate_two_classes(bool quick);

@@ -61,6 +61,10 @@ Options Study::options_of(const Setting& setting, std::uint64_t seed) const {
   options.seed = seed;
   options.bits = setting.bits;
   options.estimator = setting.estimator;
+  if (setting.estimator == "refetch-l1") {
+    options.estimator = "variance-corrected";
+    options.refetch = zipml::RefetchBound::l1;
+  }
   options.levels = setting.levels;
   options.rounding = setting.nearest ? "nearest" : "stochastic";
   options.outliers = setting.outliers;
@@ -89,6 +93,7 @@ const Measured& Study::measure(const Setting& setting) {
     mean.indefinite = mean.indefinite || results[k].status == "indefinite";
   }
   mean.epochs = results.front().epochs;
+  if (!results.front().refetched.empty()) mean.refetched = results.front().refetched.back();
   mean.samples = results.front().samples_moved;
   mean.model = results.front().model_moved;
   mean.gradient = results.front().gradient_moved;

@@ -37,6 +37,7 @@ struct Measured {
   zipml::Traffic model;
   zipml::Traffic gradient;
   bool indefinite = false;  // of one seed at least
+  double refetched = 0.0;   // share of the rows in the last epoch
 };
 
 /// "The 32-bit result": at most this far from it.

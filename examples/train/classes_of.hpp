@@ -31,6 +31,9 @@ class ClassesExperiment {
     refuse(!options.start.empty(), "--start");
     refuse(options.solver != "sgd", "--solver");
     refuse(samples.validation.rows > 0, "--validation");
+    refuse(options.refetch.has_value(), "--estimator refetch-...");
+    refuse(options.folds > 0, "--cv");
+    refuse(options.l2_path.size() > 1, "--l2 FROM:TO:COUNT");
   }
 
   std::vector<Result> run() const {
@@ -63,7 +66,8 @@ class ClassesExperiment {
         }
         return result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
       };
-      const zipml::ClassesFit fit = zipml::fit_classes(sgd_, store, estimator, how, watch);
+      const zipml::ClassesFit fit =
+          zipml::fit_classes(sgd_, store, as_asked(options_, estimator), how, watch);
       describe(fit, result);
       if (result.success) result.classes = fit.model;
       if (samples_.sets.test.rows > 0) {
@@ -73,6 +77,7 @@ class ClassesExperiment {
                                      .r_squared = std::nullopt,
                                      .accuracy = metrics.accuracy,
                                      .auc = std::nullopt,
+                                     .deviance = std::nullopt,
                                      .log_loss = metrics.log_loss};
         result.test_metric = metrics.accuracy;
         result.confusion.assign(metrics.confusion.begin(), metrics.confusion.end());

@@ -13,6 +13,63 @@
 
 #include "../gnuplot.hpp"
 
+namespace {
+
+/// --class-weights: of training and validation rows.
+void take_class_weights(const std::string& text, Samples& samples) {
+  zipml::Dataset& train = samples.sets.train;
+  const zipml::List<float> values = zipml::class_values(train.labels.span());
+  if (values.empty())
+    throw zipml::Error("--class-weights are of classes", "at most 1000 values of the label", "more");
+  zipml::List<double> weights;
+  if (text == "balanced") {
+    weights = zipml::balanced_class_weights(train.labels.span(), train.weights.span(), values);
+  } else {
+    weights.assign(values.size(), 1.0);
+    zipml::LinearModel words;
+    words.schema = train.schema;
+    for (std::size_t begin = 0; begin < text.size();) {
+      const std::size_t end = std::min(text.find(',', begin), text.size());
+      const std::string part = text.substr(begin, end - begin);
+      begin = end + 1;
+      const std::size_t colon = part.rfind(':');
+      const std::string name = part.substr(0, colon),
+                        number = colon < part.size() ? part.substr(colon + 1) : "";
+      double weight = -1.0;
+      if (zipml::is_number(number))
+        (void)zipml::parse_number(number.data(), number.data() + number.size(), weight);
+      if (!(weight >= 0.0) || !std::isfinite(weight))
+        throw zipml::Error("--class-weights are balanced, or LABEL:WEIGHT,... with weights of at least 0",
+                           "as 0:1,1:5", part);
+      std::size_t at = 0;
+      while (at < values.size() &&
+             words.label_text(train.label_offset + static_cast<double>(values[at])) != name)
+        ++at;
+      if (at == values.size())
+        throw zipml::Error(zipml::Place{train.source}, "there is no such class for --class-weights",
+                           "a label of the training rows", name);
+      weights[at] = weight;
+    }
+  }
+  const auto weigh = [&](zipml::Dataset& rows) {
+    if (rows.rows == 0) return;
+    const double shift = rows.label_offset - train.label_offset;
+    zipml::Buffer<float> of_rows(rows.rows);
+    for (zipml::Index i = 0; i < rows.rows; ++i) {
+      const auto label = static_cast<float>(static_cast<double>(rows.labels[i]) + shift);
+      const auto at =
+          static_cast<std::size_t>(std::find(values.begin(), values.end(), label) - values.begin());
+      const double own = rows.weights.empty() ? 1.0 : static_cast<double>(rows.weights[i]);
+      of_rows[i] = static_cast<float>(own * (at < values.size() ? weights[at] : 1.0));
+    }
+    rows.weights = std::move(of_rows);
+  };
+  weigh(train);
+  weigh(samples.validation);
+}
+
+}  // namespace
+
 Samples load_samples(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   Samples samples;
@@ -55,6 +112,7 @@ Samples load_samples(const Options& options) {
   for (const auto* data : {&train, &samples.sets.test, &samples.validation})
     for (const std::string& warning : data->warnings)
       std::fprintf(stderr, "train: warning: %s: %s\n", data->source.c_str(), warning.c_str());
+  if (!options.class_weights.empty()) take_class_weights(options.class_weights, samples);
   const bool classes_are_text = train.schema && !train.schema->classes.empty();
   if (options.classifies()) {
     const auto values =
@@ -207,8 +265,9 @@ void choose_representation(Options& options, const Samples& samples) {
 }
 
 LossProgram loss_program(const std::string& name) {
-  for (const LossProgram& program : {least_squares_program(), ls_svm_program(), logistic_program(),
-                                     hinge_program(), squared_hinge_program(), huber_program()})
+  for (const LossProgram& program :
+       {least_squares_program(), ls_svm_program(), logistic_program(), hinge_program(),
+        squared_hinge_program(), huber_program(), poisson_program()})
     if (name == program.name) return program;
   throw zipml::Error("there is no such loss", "one that --help names", name);
 }

@@ -24,6 +24,15 @@ struct EpochRecord {
   std::optional<double> test_metric;
 };
 
+/// One penalty of a path, and the loss of rows that its models have not seen.
+struct PathPoint {
+  float l2 = 0.0f;
+  double loss = 0.0;                     // mean over the folds; infinite where a model diverged
+  std::optional<double> standard_error;  // of that mean
+  int failed = 0;                        // models that diverged
+  bool chosen = false;
+};
+
 /// Everything that is known after a run; the keys of --json. Not a number where something does not apply.
 struct Result {
   int bits = 0;
@@ -60,7 +69,12 @@ struct Result {
   double seconds_per_epoch = 0.0;
   zipml::Index pilot_rows = 0;  // 0: trained without a pilot
   std::optional<double> pilot_excess;
+  std::vector<double> refetched;  // share of the rows that were fetched in full precision, of each epoch
+  double refetch_bits = 0.0;      // of what decides which, for each value
   std::optional<double> speedup;
+  float l2 = 0.0f;
+  std::vector<PathPoint> path;  // of --cv and --l2 FROM:TO:COUNT
+  double seconds_path = 0.0;
   std::string status;
   std::string advice;
   bool success = false;
@@ -125,5 +139,6 @@ LossProgram logistic_program();
 LossProgram hinge_program();
 LossProgram squared_hinge_program();
 LossProgram huber_program();
+LossProgram poisson_program();
 /// That of a --loss.
 LossProgram loss_program(const std::string& name);

@@ -26,6 +26,21 @@ struct StepChoice {
   }
 };
 
+inline const char* refetch_name(zipml::RefetchBound bound) {
+  return bound == zipml::RefetchBound::l1     ? "refetch-l1"
+         : bound == zipml::RefetchBound::norm ? "refetch-norm"
+                                              : "refetch-jl";
+}
+
+/// An estimator with what the user has said of it.
+template <class Estimator>
+Estimator as_asked(const Options& options, Estimator estimator) {
+  if constexpr (zipml::RangedEstimator<Estimator>)
+    if (options.range > 0.0) estimator.range = options.range;
+  (void)options;
+  return estimator;
+}
+
 /// What a result says of the samples that it was trained on.
 template <class Estimator>
 void describe_store(const Options& options, const zipml::AnyStore& store, Estimator estimator,
@@ -33,8 +48,9 @@ void describe_store(const Options& options, const zipml::AnyStore& store, Estima
   const zipml::Representation& representation = store.representation();
   const zipml::SampleView samples = store.samples();
   result.bits = representation.bits;
+  result.l2 = options.l2;
   result.stored_bits = samples.stored_bits;
-  result.estimator = estimator.name;
+  result.estimator = options.refetch ? refetch_name(*options.refetch) : estimator.name;
   if (!samples.is_dense()) {
     result.levels = zipml::to_string(representation.levels);
     result.rounding = zipml::to_string(representation.rounding);
@@ -64,6 +80,7 @@ inline void describe_fit(const zipml::Fit& fit, Result& result) {
   result.seconds_per_epoch = fit.seconds_per_epoch;
   result.status = zipml::to_string(fit.status);
   result.pilot_rows = fit.pilot_rows;
+  result.refetched.assign(fit.refetched.begin(), fit.refetched.end());
 }
 
 /// Replaces the weights of a fit by those that did best on the validation rows.
@@ -87,6 +104,28 @@ inline std::string interrupted_advice(const zipml::Fit& fit, const Options& opti
          ": this is what it had reached";
 }
 
+/// The rows in a representation.
+template <class Loss>
+zipml::AnyStore pack_rows(const Options& options, const zipml::Dataset& rows,
+                          const zipml::Representation& representation, double& seconds) {
+  const auto start = Clock::now();
+  zipml::AnyStore store =
+      zipml::quantize(rows, representation,
+                      {.seed = options.seed,
+                       .pilot = zipml::PilotableLoss<Loss> ? options.pilot : std::optional<zipml::Index>(0),
+                       .pilot_loss = zipml::pilot_loss_of(Loss{}),
+                       .threads = options.threads,
+                       .isa = options.isa},
+                      options.fresh && representation.estimator != zipml::EstimatorKind::full);
+  seconds = seconds_since(start);
+  return store;
+}
+
+/// Whether packing such rows fits a pilot.
+inline bool has_pilot(const Options& options, const zipml::Dataset& rows) {
+  return options.pilot != zipml::Index{0} && zipml::pilot_rows(rows.rows, rows.cols, options.pilot) > 0;
+}
+
 /// What `train` makes of the representation that the user has asked for, or else of the loss's own; of nearest Lloyd-Max
 /// levels where rounding brings more into the margins than a corrected loss can undo.
 template <class Loss, class Train>
@@ -106,6 +145,11 @@ Result train_as_asked(const Options& options, int bits, const std::string& estim
   result = train(representation);
   if (result.advice.empty()) result.advice = "trained on nearest Lloyd-Max levels, since else " + found;
   return result;
+}
+
+template <class Loss, class Train>
+Result train_as_asked(const Options& options, const zipml::Dataset& rows, const Train& train) {
+  return train_as_asked<Loss>(options, options.bits, options.estimator, has_pilot(options, rows), train);
 }
 
 template <class Loss>
@@ -152,44 +196,7 @@ class Experiment {
     return results;
   }
 
- private:
-  static constexpr bool has_optimum = zipml::AffineLoss<Loss> || zipml::ConvexLoss<Loss>;
-
-  void check_labels(const zipml::Dataset& data) const {
-    if (!Loss::classifies || data.rows == 0) return;
-    const zipml::LabelStatistics& labels = objective_.label_statistics();
-    for (const float y : data.labels) {
-      const double label = data.label_offset - labels.offset + static_cast<double>(y);
-      if (label != static_cast<double>(labels.min) && label != static_cast<double>(labels.max))
-        throw zipml::Error(zipml::Place{data.source}, "a label is of neither class",
-                           zipml::number_text(labels.offset + static_cast<double>(labels.min)) + " or " +
-                               zipml::number_text(labels.offset + static_cast<double>(labels.max)),
-                           zipml::number_text(data.label_offset + static_cast<double>(y)));
-    }
-  }
-
-  Result run_width(int bits, const std::string& estimator) {
-    const bool with_pilot =
-        options_.pilot != zipml::Index{0} && zipml::pilot_rows(train_.rows, train_.cols, options_.pilot) > 0;
-    return train_as_asked<Loss>(options_, bits, estimator, with_pilot,
-                                [&](const zipml::Representation& how) { return run(how); });
-  }
-
-  Result run(const zipml::Representation& representation) {
-    const auto start = Clock::now();
-    const zipml::AnyStore store = zipml::quantize(
-        train_, representation,
-        {.seed = options_.seed,
-         .pilot = zipml::PilotableLoss<Loss> ? options_.pilot : std::optional<zipml::Index>(0),
-         .pilot_loss = zipml::pilot_loss_of(Loss{}),
-         .threads = options_.threads,
-         .isa = options_.isa},
-        options_.fresh && representation.estimator != zipml::EstimatorKind::full);
-    const double seconds = seconds_since(start);
-    return zipml::visit_estimator_for<Loss>(representation.estimator,
-                                            [&](auto kind) { return train(store, kind, seconds); });
-  }
-
+  /// Trains on a store of the training rows.
   template <class Estimator>
   Result train(const zipml::AnyStore& store, Estimator estimator, double seconds_quantize) {
     const zipml::SampleView samples = store.samples();
@@ -209,6 +216,11 @@ class Experiment {
       start = zipml::in_standardised_units<Loss>(*start_, store);
       how.start = start.span();
     }
+    std::optional<zipml::Refetcher> refetcher;
+    if (options_.refetch) {
+      how.refetcher = &refetcher.emplace(store, train_, zipml::RefetchOptions{.bound = *options_.refetch});
+      result.refetch_bits = refetcher->stored_bits();
+    }
     bool waited_out = false;
     const auto watch = [&](const zipml::EpochEvent& event) {
       if (options_.records_losses) result.losses.push_back(objective_(event.weights, event.intercept));
@@ -218,13 +230,41 @@ class Experiment {
       result.interrupted = interrupt::asked != 0 && event.epoch < event.epochs;
       return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
     };
-    zipml::Fit fit = sgd_.fit(store, estimator, how, watch);
+    zipml::Fit fit = sgd_.fit(store, as_asked(options_, estimator), how, watch);
     describe_fit(fit, result);
     if (early) keep_best<Loss>(*early, waited_out, patience, store, labels, fit, result);
     if (fit.pilot_rows > 0) result.pilot_excess = pilot_excess(store, estimator);
     judge(fit.weights.span(), fit.intercept, fit.model, result);
     if (result.interrupted) result.advice = interrupted_advice(fit, options_);
     return result;
+  }
+
+ private:
+  static constexpr bool has_optimum = zipml::AffineLoss<Loss> || zipml::ConvexLoss<Loss>;
+
+  void check_labels(const zipml::Dataset& data) const {
+    if (!Loss::classifies || data.rows == 0) return;
+    const zipml::LabelStatistics& labels = objective_.label_statistics();
+    for (const float y : data.labels) {
+      const double label = data.label_offset - labels.offset + static_cast<double>(y);
+      if (label != static_cast<double>(labels.min) && label != static_cast<double>(labels.max))
+        throw zipml::Error(zipml::Place{data.source}, "a label is of neither class",
+                           zipml::number_text(labels.offset + static_cast<double>(labels.min)) + " or " +
+                               zipml::number_text(labels.offset + static_cast<double>(labels.max)),
+                           zipml::number_text(data.label_offset + static_cast<double>(y)));
+    }
+  }
+
+  Result run_width(int bits, const std::string& estimator) {
+    return train_as_asked<Loss>(options_, bits, estimator, has_pilot(options_, train_),
+                                [&](const zipml::Representation& how) { return run(how); });
+  }
+
+  Result run(const zipml::Representation& representation) {
+    double seconds = 0.0;
+    const zipml::AnyStore store = pack_rows<Loss>(options_, train_, representation, seconds);
+    return zipml::visit_estimator_for<Loss>(representation.estimator,
+                                            [&](auto kind) { return train(store, kind, seconds); });
   }
 
   /// What weights have reached on all sets.
@@ -294,6 +334,7 @@ class Experiment {
   Result take_optimum() const {
     Result result;
     result.bits = 32;
+    result.l2 = options_.l2;
     result.stored_bits = 32.0;
     result.estimator = "full";
     result.isa = zipml::name_of(zipml::active_isa(options_.isa));

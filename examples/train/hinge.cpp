@@ -1,4 +1,4 @@
 #include "experiment_of.hpp"
-#include "packed_of.hpp"
+#include "program_of.hpp"
 
 LossProgram hinge_program() { return loss_program<zipml::HingeLoss>(); }

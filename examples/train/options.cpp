@@ -1,10 +1,37 @@
 #include "options.hpp"
 
 #include <CLI/CLI.hpp>
+#include <cmath>
 #include <zipml/base/config.hpp>
 #include <zipml/io/packed_file.hpp>
+#include <zipml/training/penalty_path.hpp>
 
 namespace {
+
+/// --l2: a number, or FROM:TO:COUNT.
+void take_penalties(Options& options, const std::string& text) {
+  const std::string wanted =
+      "--l2 takes a number >= 0, or FROM:TO:COUNT with 0 < FROM <= TO and 2 to 1000 of them";
+  const std::vector<std::string> parts = CLI::detail::split(text, ':');
+  std::vector<double> numbers(parts.size());
+  for (std::size_t k = 0; k < parts.size(); ++k)
+    if (!CLI::detail::lexical_cast(parts[k], numbers[k])) throw CLI::ValidationError(wanted + ": " + text);
+  if (numbers.size() == 1 && numbers[0] >= 0.0 && std::isfinite(static_cast<float>(numbers[0]))) {
+    options.l2_path = {static_cast<float>(numbers[0])};
+  } else if (numbers.size() == 3 && static_cast<float>(numbers[0]) > 0.0f &&
+             numbers[2] == std::floor(numbers[2]) && numbers[2] >= 2.0 && numbers[2] <= 1000.0) {
+    options.l2_path.clear();
+    try {
+      for (const double l2 : zipml::geometric_strengths(numbers[0], numbers[1], static_cast<int>(numbers[2])))
+        options.l2_path.push_back(zipml::detail::checked_strength(static_cast<float>(l2), "--l2"));
+    } catch (const zipml::Error& error) {
+      throw CLI::ValidationError(wanted + ": " + text);
+    }
+  } else {
+    throw CLI::ValidationError(wanted + ": " + text);
+  }
+  options.l2 = options.l2_path.front();
+}
 
 /// What no single option can check: combinations that make no sense, and options that follow from others.
 void reconcile(Options& options, const CLI::App& app, const std::string& representation) {
@@ -39,9 +66,10 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   }
   options.packed = !options.file.empty() && options.file != "-" && zipml::is_packed_file(options.file);
   if (options.packed) {
-    for (const char* name : {"--format", "--label", "--columns", "--ignore", "--categorical", "--missing",
-                             "--bits", "--estimator", "--levels", "--rounding", "--outliers", "--pilot",
-                             "--representation", "--fresh", "--sweep", "--solver", "--history", "--rows"})
+    for (const char* name :
+         {"--format", "--label", "--columns", "--ignore", "--categorical", "--missing", "--bits",
+          "--estimator", "--levels", "--rounding", "--outliers", "--pilot", "--representation", "--fresh",
+          "--sweep", "--solver", "--history", "--rows", "--class-weights"})
       if (app.count(name) > 0)
         usage(std::string("FILE is packed: leave out ") + name +
               ", of which it says all (or needs the rows themselves)");
@@ -51,6 +79,16 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
         zipml::parse_representation(zipml::PackedFile(options.file, {.verify = false}).representation()));
     return;
   }
+  if (options.l2_path.size() > 1 && options.folds == 0 && options.validation.empty())
+    usage("--l2 FROM:TO:COUNT is to choose from: add --cv FOLDS, or --validation");
+  if (options.simplest && options.folds == 0) usage("--simplest is about --cv: add it");
+  if (options.folds > 0 && !options.validation.empty())
+    usage("--cv holds out rows of its own: leave out --validation");
+  if (options.chooses_penalty())
+    for (const char* name : {"--sweep", "--history", "--start", "--solver", "--fresh"})
+      if (app.count(name) > 0) usage(std::string("a penalty is chosen among fits by SGD: leave out ") + name);
+  if (!options.class_weights.empty() && !options.classifies())
+    usage("--class-weights are of classes: --loss logistic, hinge, squared-hinge or ls-svm");
   if (options.sweep)
     for (const char* name : {"--history", "--start"})
       if (app.count(name) > 0) usage(std::string(name) + " is of one run: leave out --sweep");
@@ -74,6 +112,23 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     if (options.solver != "sgd") usage("--bits auto measures with SGD: leave out --solver " + options.solver);
     options.bits = 0;  // until the samples are there
     return;
+  }
+  if (options.estimator.starts_with("polynomial") && (options.is_affine() || !options.classifies()))
+    usage("--estimator " + options.estimator + " is for --loss logistic, hinge and squared-hinge");
+  if (options.estimator.starts_with("polynomial")) options.pilot = 0;  // it serves one draw
+  if (app.count("--range") > 0 && !options.estimator.starts_with("polynomial"))
+    usage("--range is of --estimator polynomial-3 and polynomial-7");
+  if (options.estimator.starts_with("refetch")) {
+    if (options.loss != "hinge" && options.loss != "squared-hinge")
+      usage("--estimator " + options.estimator + " decides at the kink of --loss hinge and squared-hinge");
+    for (const char* name : {"--fresh", "--pilot", "--levels", "--rounding", "--cv", "--sweep"})
+      if (app.count(name) > 0) usage(std::string("--estimator refetch-... has no use for ") + name);
+    if (options.chooses_penalty()) usage("--estimator refetch-... is for one penalty");
+    options.refetch = options.estimator == "refetch-l1"     ? zipml::RefetchBound::l1
+                      : options.estimator == "refetch-norm" ? zipml::RefetchBound::norm
+                                                            : zipml::RefetchBound::sketch;
+    options.estimator = "variance-corrected";
+    options.pilot = 0;
   }
   if (!options.is_affine()) {
     if (options.solver == "direct") usage("--solver direct is for --loss least-squares and ls-svm");
@@ -180,11 +235,13 @@ Options parse_options(int argc, char** argv) {
       ->default_str("");
   app.add_option("--rows", options.rows, "training rows of the generated set, a ninth as many test rows")
       ->check(CLI::Range(zipml::Index{2}, zipml::Index{1} << 32));
-  app.add_option("--loss", options.loss,
-                 "numbers: least-squares, huber. Two classes, of which the lower label value is -1: logistic "
-                 "(probabilities), hinge, squared-hinge, ls-svm. huber, logistic and the hinges are trained "
-                 "on nearest "
-                 "Lloyd-Max levels unless --estimator, --levels or --representation say otherwise")
+  app.add_option(
+         "--loss", options.loss,
+         "numbers: least-squares, huber; counts: poisson (log link). Two classes, of which the lower label "
+         "value is -1: logistic "
+         "(probabilities), hinge, squared-hinge, ls-svm. huber, poisson, logistic and the hinges are trained "
+         "on nearest "
+         "Lloyd-Max levels unless --estimator, --levels or --representation say otherwise")
       ->check(CLI::IsMember(loss_names()));
   std::string bits = std::to_string(options.bits);
   app.add_option("--bits", bits,
@@ -219,8 +276,15 @@ Options parse_options(int argc, char** argv) {
          "at 1 to "
          "2 bits without a pilot where the signal is low, --levels lloyd-max (nearest) is better than "
          "variance-corrected")
-      ->check(CLI::IsMember(
-          {"full", "naive", "double-sampling", "symmetrized", "sum-code", "variance-corrected"}));
+      ->check(
+          CLI::IsMember({"full", "naive", "double-sampling", "symmetrized", "sum-code", "variance-corrected",
+                         "polynomial-3", "polynomial-7", "refetch-l1", "refetch-norm", "refetch-jl"}));
+  app.add_option(
+         "--range", options.range,
+         "margins up to which --estimator polynomial-3 (4) and polynomial-7 (8) hold; one that fits the data "
+         "makes less error")
+      ->check(CLI::PositiveNumber)
+      ->default_str("");
   app.add_option("--outliers", options.outliers,
                  "share of each column's values, at most, that is kept exactly beside the codes")
       ->check(CLI::Range(0.0, 0.49));
@@ -252,8 +316,24 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--threads", options.threads,
                  "that read files, pack, and share large batches; 0: all. The result does not depend on it")
       ->check(CLI::Range(0, 1024));
-  app.add_option("--l2", options.l2, "penalty LAMBDA/2 |x|^2 on standardised columns")
-      ->check(CLI::NonNegativeNumber);
+  app.add_option("--class-weights", options.class_weights,
+                 "how much the rows of each class count in training: balanced, all classes the same, or "
+                 "LABEL:WEIGHT,... "
+                 "(others 1)")
+      ->always_capture_default(false);
+  std::string l2 = "0";
+  app.add_option("--l2", l2,
+                 "penalty LAMBDA/2 |x|^2 on standardised columns; FROM:TO:COUNT, as in 1e-6:1:20: so many in "
+                 "equal ratios, "
+                 "trained together, of which --cv or --validation takes the best");
+  app.add_option("--cv", options.folds,
+                 "cross-validation of so many folds: the loss of rows that were not trained on, for each "
+                 "penalty; then "
+                 "the fit to all rows with the best")
+      ->check(CLI::Range(2, 1000))
+      ->default_str("");
+  app.add_flag("--simplest", options.simplest,
+               "of --cv the strongest penalty within one standard error of the least loss");
   app.add_option("--l1", options.l1, "penalty MU |x|_1 on standardised columns")
       ->check(CLI::NonNegativeNumber);
   app.add_option("--solver", options.solver,
@@ -288,6 +368,7 @@ Options parse_options(int argc, char** argv) {
       options.pilot = std::stoll(pilot);
     if (!options.choose) options.bits = std::stoi(bits);
     options.table.threads = options.threads;
+    take_penalties(options, l2);
     reconcile(options, app, representation);
   } catch (const CLI::ParseError& error) {
     const bool asked =

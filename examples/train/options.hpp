@@ -6,14 +6,16 @@
 #include <set>
 #include <string>
 #include <string_view>
+#include <vector>
 #include <zipml/base/buffer.hpp>
 #include <zipml/estimators/representation.hpp>
+#include <zipml/training/refetching.hpp>
 
 #include "../table_options.hpp"
 
 /// What --loss takes.
 inline std::set<std::string> loss_names() {
-  return {"least-squares", "huber", "logistic", "hinge", "squared-hinge", "ls-svm"};
+  return {"least-squares", "huber", "poisson", "logistic", "hinge", "squared-hinge", "ls-svm"};
 }
 
 struct Options {
@@ -36,6 +38,9 @@ struct Options {
   std::string estimator = "variance-corrected";
   std::string safety = "warn";
   bool fresh = false;
+  /// --estimator refetch-...: how packed rows are known to lie on their side of the kink.
+  std::optional<zipml::RefetchBound> refetch;
+  double range = 0.0;                 // of a polynomial; 0: its own
   std::optional<zipml::Index> pilot;  // rows; 0: none; no value: as many as serve
   int model_bits = 0;                 // 0: integers where they can be had and batches are large enough
   int gradient_bits = 32;
@@ -43,8 +48,12 @@ struct Options {
   std::string channel_scaling = "max";
   std::string channel_levels = "uniform";
   int threads = 1;
-  float l2 = 0.0f;
+  float l2 = 0.0f;                   // of a path the weakest
+  std::vector<float> l2_path{0.0f};  // to choose from
+  int folds = 0;                     // of cross-validation; 0: none
+  bool simplest = false;             // the strongest penalty within a standard error of the best
   float l1 = 0.0f;
+  std::string class_weights;  // "balanced", or LABEL:WEIGHT,...
   std::string solver = "sgd";
   int epochs = 20;
   zipml::Index batch = 64;
@@ -64,9 +73,12 @@ struct Options {
   bool records_losses = false;  // Result::losses
 
   /// Whether the loss takes labels of two classes.
-  bool classifies() const { return loss != "least-squares" && loss != "huber"; }
+  bool classifies() const { return loss != "least-squares" && loss != "huber" && loss != "poisson"; }
   /// Whether its derivative is affine in the margin, so that every estimator suits it.
   bool is_affine() const { return loss == "least-squares" || loss == "ls-svm"; }
+
+  /// Whether the penalty is chosen, or judged, by rows that are held out.
+  bool chooses_penalty() const { return folds > 0 || l2_path.size() > 1; }
 
   /// Whether the representation follows from loss and width, since the user has not said it.
   bool by_loss = false;

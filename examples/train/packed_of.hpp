@@ -8,7 +8,6 @@
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/zipml.hpp>
 
-#include "classes_of.hpp"
 #include "experiment_of.hpp"
 
 template <class Loss>
@@ -26,7 +25,6 @@ class PackedExperiment {
                                              [&](auto estimator) { return train(estimator); })};
   }
 
- private:
   template <class Estimator>
   Result train(Estimator estimator) const {
     Result result;
@@ -52,7 +50,7 @@ class PackedExperiment {
       result.interrupted = interrupt::asked != 0 && event.epoch < event.epochs;
       return waited_out || result.interrupted ? zipml::Flow::stop : zipml::Flow::go_on;
     };
-    zipml::Fit fit = sgd_.fit(store_, estimator, how, watch);
+    zipml::Fit fit = sgd_.fit(store_, as_asked(options_, estimator), how, watch);
     describe_fit(fit, result);
     if (!fit.without_pilot.empty())
       std::fprintf(stderr, "train: without the pilot of the file: %s\n", fit.without_pilot.c_str());
@@ -71,6 +69,7 @@ class PackedExperiment {
     return result;
   }
 
+ private:
   void show(const zipml::EpochEvent& event, const zipml::LabelMap& labels,
             std::optional<double> validation_loss) const {
     if (options_.json) return zipml::progress_bar()(event);
@@ -97,21 +96,3 @@ class PackedExperiment {
   const zipml::Dataset& validation_;
   zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd_;
 };
-
-/// What programs do for a loss.
-template <class Loss>
-LossProgram loss_program() {
-  return {
-      Loss::name,
-      [](const Options& options, const Samples& samples) -> std::vector<Result> {
-        if constexpr (Loss::classifies)
-          if (samples.several_classes) return ClassesExperiment<Loss>(options, samples).run();
-        if (samples.store) return PackedExperiment<Loss>(options, samples).run();
-        return Experiment<Loss>(options, samples).run();
-      },
-      [](const zipml::Dataset& data, const zipml::ElasticNet& penalty,
-         const zipml::RecommendOptions& wanted) { return zipml::recommend(data, Loss{}, penalty, wanted); },
-      [](int bits, bool with_pilot) { return zipml::default_representation<Loss>(bits, with_pilot); },
-      zipml::pilot_loss_of(Loss{}),
-      zipml::PilotableLoss<Loss>};
-}

@@ -27,6 +27,7 @@ Json to_json(const std::optional<zipml::Metrics>& metrics) {
           {"r_squared", number(metrics->r_squared)},
           {"accuracy", number(metrics->accuracy)},
           {"auc", number(metrics->auc)},
+          {"deviance", number(metrics->deviance)},
           {"log_loss", number(metrics->log_loss)}};
 }
 
@@ -42,6 +43,21 @@ Json classes_of(const Result& result) {
     confusion.push_back(std::vector<zipml::Index>(row, row + static_cast<std::ptrdiff_t>(k)));
   }
   return {{"labels", labels}, {"confusion", result.confusion.empty() ? Json(nullptr) : confusion}};
+}
+
+/// The penalties that the one of the fit was chosen from, and their losses of held-out rows.
+Json path_of(const Options& options, const Result& result) {
+  if (result.path.empty()) return nullptr;
+  Json points = Json::array();
+  for (const PathPoint& point : result.path)
+    points.push_back({{"l2", point.l2},
+                      {"loss", number(point.loss)},
+                      {"standard_error", number(point.standard_error)},
+                      {"diverged", point.failed},
+                      {"chosen", point.chosen}});
+  return {{"folds", options.folds > 0 ? Json(options.folds) : Json(nullptr)},
+          {"seconds", result.seconds_path},
+          {"penalties", points}};
 }
 
 Json warnings_of(const Samples& samples) {
@@ -71,7 +87,7 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"isa", result.isa},
           {"threads", options.threads},
           {"seed", options.seed},
-          {"l2", options.l2},
+          {"l2", result.l2},
           {"l1", options.l1},
           {"step", result.step},
           {"epochs", result.epochs},
@@ -106,6 +122,10 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"pilot", result.pilot_rows > 0
                         ? Json{{"rows", result.pilot_rows}, {"excess", number(result.pilot_excess)}}
                         : Json(nullptr)},
+          {"refetched", result.refetched.empty()
+                            ? Json(nullptr)
+                            : Json{{"bits", result.refetch_bits}, {"shares", result.refetched}}},
+          {"path", path_of(options, result)},
           {"status", result.status},
           {"interrupted", result.interrupted},
           {"advice", text(result.advice)}};
@@ -169,6 +189,11 @@ void print_summary(const Options& options, const Samples& samples, const Result&
     if (r.pilot_excess) std::printf(", itself %.4g %% above the exact optimum", 100.0 * *r.pilot_excess);
     std::printf("\n");
   }
+  if (!r.refetched.empty())
+    std::printf(
+        "rows fetched in full precision: %.4g %% in the first epoch, %.4g %% in the last; %.3g bits a value "
+        "say which\n",
+        100.0 * r.refetched.front(), 100.0 * r.refetched.back(), r.refetch_bits);
   if (r.kept_epoch > 0)
     std::printf("the weights are those of epoch %d, the best of the validation rows\n", r.kept_epoch);
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
@@ -181,6 +206,7 @@ void print_summary(const Options& options, const Samples& samples, const Result&
     std::printf("%s: %s %.6g", name, test_metric_name(options), metric_of(*metrics));
     if (metrics->auc) std::printf(", AUC %.6g", *metrics->auc);
     if (metrics->log_loss) std::printf(", log loss %.6g", *metrics->log_loss);
+    if (metrics->deviance) std::printf(", deviance %.6g", *metrics->deviance);
     if (!metrics->accuracy && metrics->r_squared) std::printf(", R^2 %.4f", *metrics->r_squared);
     std::printf(" on %td rows\n", metrics->rows);
   };

@@ -2,6 +2,7 @@
 /// \file
 /// Everything but the exact solver (exact_solver.hpp, which needs more of Eigen than its Core).
 
+#include <zipml/analysis/curves.hpp>
 #include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/analysis/predict_classes.hpp>
@@ -16,5 +17,7 @@
 #include <zipml/quantization/adaquant.hpp>
 #include <zipml/storage/in_place.hpp>
 #include <zipml/training/classes.hpp>
+#include <zipml/training/cross_validation.hpp>
 #include <zipml/training/observer.hpp>
+#include <zipml/training/penalty_path.hpp>
 #include <zipml/training/sgd.hpp>

@@ -322,3 +322,53 @@ TEST_CASE("one-hot texts, filled cells and a ridge are what their definitions gi
   const auto fit = Sgd{SquaredLoss{}, L2(static_cast<float>(lambda))}.fit(quantize<4>(data), {.epochs = 60});
   CHECK(rmse(fit.model, data) == Approx(rmse(model, data)).epsilon(0.005));
 }
+
+TEST_CASE("the ROC curve and the calibration of a few rows are those by hand", "[predict]") {
+  LinearModel model;  // the margin is the only column
+  model.weights = Buffer<double>(1);
+  model.weights[0] = 1.0;
+  model.classifies = true;
+  model.loss = LogisticLoss::name;
+  model.low_label = -1.0;
+  model.high_label = 1.0;
+  RowMajorMatrix a(5, 1);
+  a << 2.0f, 1.0f, 1.0f, -1.0f, -3.0f;
+  const std::vector<float> y{1.0f, -1.0f, 1.0f, 1.0f, -1.0f}, w{1.0f, 1.0f, 1.0f, 2.0f, 3.0f};
+  const auto curve = roc_curve(model, a, LabelView(y));
+  REQUIRE(curve.size() == 5);  // rows of one margin are one point
+  const double expected[5][3] = {
+      {INFINITY, 0.0, 0.0}, {2.0, 0.0, 1.0 / 3.0}, {1.0, 0.5, 2.0 / 3.0}, {-1.0, 0.5, 1.0}, {-3.0, 1.0, 1.0}};
+  double area = 0.0;
+  for (std::size_t k = 0; k < 5; ++k) {
+    CHECK(curve[k].threshold == expected[k][0]);
+    CHECK(curve[k].false_positives == Approx(expected[k][1]));
+    CHECK(curve[k].true_positives == Approx(expected[k][2]));
+    if (k > 0)
+      area += 0.5 * (curve[k].false_positives - curve[k - 1].false_positives) *
+              (curve[k].true_positives + curve[k - 1].true_positives);
+  }
+  CHECK(area == Approx(*evaluate(model, a, LabelView(y)).auc));
+  const auto weighted = roc_curve(model, a, LabelView(y, 0.0, w));
+  CHECK(weighted[2].false_positives == Approx(0.25));
+  CHECK(weighted[2].true_positives == Approx(0.5));
+  // Two bins: below and above a half.
+  const auto bins = calibration(model, a, LabelView(y), 2);
+  REQUIRE(bins.size() == 2);
+  const auto p = [](double z) { return 1.0 / (1.0 + std::exp(-z)); };
+  CHECK(bins[0].rows == 2.0);
+  CHECK(bins[0].predicted == Approx(0.5 * (p(-1.0) + p(-3.0))));
+  CHECK(bins[0].observed == 0.5);
+  CHECK(bins[1].predicted == Approx((p(2.0) + 2.0 * p(1.0)) / 3.0));
+  CHECK(bins[1].observed == Approx(2.0 / 3.0));
+  CHECK(calibration_error(bins) == Approx((2.0 * std::fabs(bins[0].predicted - 0.5) +
+                                           3.0 * std::fabs(bins[1].predicted - bins[1].observed)) /
+                                          5.0));
+  const std::vector<float> ones(5, 1.0f), other{1.0f, -1.0f, 1.0f, 1.0f, 0.0f};
+  CHECK_THROWS_AS(roc_curve(model, a, LabelView(ones)), Error);
+  CHECK_THROWS_AS(roc_curve(model, a, LabelView(other)), Error);
+  CHECK_THROWS_AS(calibration(model, a, LabelView(y), 0), Error);
+  LinearModel hinge = model;
+  hinge.loss = HingeLoss::name;
+  CHECK_THROWS_AS(calibration(hinge, a, LabelView(y)), Error);
+  CHECK_THROWS_AS(roc_curve(line(), RowMajorMatrix(5, 2), LabelView(y)), Error);
+}

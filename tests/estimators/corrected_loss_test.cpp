@@ -92,6 +92,83 @@ std::vector<double> gradient_of(const Objective<L, NoRegularizer>& objective, co
 
 }  // namespace
 
+TEST_CASE("noise in the margin of a Poisson regression is undone exactly") {
+  for (const double z : {-2.0, 0.0, 0.7})
+    for (const double y : {0.0, 1.0, 3.5})
+      for (const double v :
+           {0.1, 0.3}) {  // the rates stay where the exponential is not capped, but for 1e-5 of the noise
+        INFO(z << ", " << y << ", " << v);
+        const PoissonLoss loss;
+        const auto mean_of = [&](const auto& f) { return mean_over_noise(z - (v > 0.2 ? 0.7 : 0.0), v, f); };
+        const double at = z - (v > 0.2 ? 0.7 : 0.0);
+        CHECK(mean_of([&](double m) { return loss.corrected(m, y, v).value; }) ==
+              Approx(loss.value(at, y)).margin(2e-4));
+        CHECK(mean_of([&](double m) { return loss.corrected(m, y, v).residual; }) ==
+              Approx(loss.derivatives(at, y).first).margin(2e-4));
+      }
+}
+
+TEST_CASE("a Poisson regression predicts rates, on few bits as on 32") {
+  TrainTest sets = skewed({.rows = 12'000});
+  const Random random(21);
+  const auto count = [&](Dataset& set, std::uint32_t draw) {
+    for (Index i = 0; i < set.rows; ++i) {
+      // Of a rate of e^(1 + margin), by inversion.
+      const float* const a = set.values.data() + i * set.cols;
+      const double rate =
+          std::exp(1.0 + 0.4 * std::tanh(static_cast<double>(a[0])) -
+                   0.3 * std::tanh(static_cast<double>(a[1])) + 0.2 * std::tanh(static_cast<double>(a[4])));
+      double u = random.word(Stream::batch_order, draw, static_cast<std::uint32_t>(i), 0) / 4294967296.0;
+      double p = std::exp(-rate), k = 0.0;
+      for (; u > p && k < 100.0; ++k) {
+        u -= p;
+        p *= rate / (k + 1.0);
+      }
+      set.labels[i] = static_cast<float>(k);
+    }
+    set.label_offset = 0.0;
+  };
+  count(sets.train, 0);
+  count(sets.test, 1);
+  const L2 penalty{1e-4f};
+  const Objective objective(sets.train, PoissonLoss{}, penalty);
+  const auto optimum = exact_solution(objective);
+  REQUIRE(optimum);
+  const LinearModel exact = in_original_units(objective, optimum->weights.span(), optimum->intercept);
+  CHECK(exact.has_log_link());
+  // At the optimum rates add up to the counts, since the intercept has no penalty.
+  const Buffer<double> rates = predict(exact, sets.train);
+  double predicted = 0.0, counted = 0.0;
+  for (Index i = 0; i < sets.train.rows; ++i) {
+    predicted += rates[i];
+    counted += static_cast<double>(sets.train.labels[i]);
+    CHECK(rates[i] > 0.0);
+  }
+  CHECK(predicted == Approx(counted).epsilon(1e-6));
+  const Metrics of_exact = evaluate(exact, sets.test);
+  REQUIRE(of_exact.deviance);
+  CHECK(*of_exact.deviance < 1.3);  // about 1 for Poisson counts
+  const Sgd sgd{PoissonLoss{}, penalty};
+  const auto check = [&](const Fit& fit, double most) {
+    INFO(to_string(fit.status) << " " << fit.advice);
+    CHECK(objective(fit.weights.span(), fit.intercept) / optimum->value - 1.0 < most);
+    CHECK(*evaluate(fit.model, sets.test).deviance < 1.02 * *of_exact.deviance);
+  };
+  check(sgd.fit(quantize<32>(sets.train, full_precision)), 0.01);
+  check(sgd.fit(quantize<2>(sets.train, naive, lloyd_max_levels, nearest,
+                            {.outliers = 0.003, .pilot_loss = pilot_loss_of(PoissonLoss{})}),
+                naive),
+        0.01);
+  check(sgd.fit(quantize<5>(sets.train, variance_corrected, {.outliers = 0.003, .pilot = 0})), 0.015);
+  // A model is a start, and its file keeps the link.
+  const auto store = quantize<32>(sets.train, full_precision);
+  const Buffer<double> start = in_standardised_units<PoissonLoss>(exact, store);
+  CHECK(start[0] == Approx(optimum->weights[0]).epsilon(1e-9));
+  CHECK(start[sets.train.cols] == Approx(optimum->intercept).epsilon(1e-9));
+  sets.train.labels[0] = -1.0f;
+  CHECK_THROWS_AS(Objective(sets.train, PoissonLoss{}, penalty), Error);
+}
+
 TEST_CASE("a corrected loss undoes the noise of a margin to second order") {
   // Where a loss is smooth over the noise. Halving the variance divides what is left by four, and by two without.
   const LogisticLoss loss;

@@ -443,6 +443,110 @@ TEST_CASE("logistic regression from a table to probabilities, from text and from
   CHECK(holds(other.err, "without the pilot of the file: the pilot is of another loss than ls-svm"));
 }
 
+TEST_CASE("a penalty is chosen by folds or by validation rows, from text and from a packed file",
+          "[programs]") {
+  // Few rows of many columns, of which two count: no penalty fits the noise, a large one nothing.
+  const Folder folder;
+  Uniform uniform(7);
+  std::string text = "y";
+  for (int j = 0; j < 30; ++j) text += ",x" + std::to_string(j);
+  text += "\n";
+  for (int i = 0; i < 300; ++i) {
+    std::string row;
+    double y = 2.0 * uniform();
+    for (int j = 0; j < 30; ++j) {
+      const double x = uniform();
+      if (j < 2) y += x;
+      row += "," + number(x);
+    }
+    text += number(y) + row + "\n";
+  }
+  const std::string table = folder.write("t.csv", text), packed = folder / "t.zipml";
+  const Arguments path{"--l2", "1e-4:10:6", "--label", "y", "--json"};
+  const auto chosen_of = [](const Json& json) {
+    int chosen = 0;
+    double least = 1e9, loss = 0.0, l2 = 0.0;
+    for (const Json& point : json["path"]["penalties"]) {
+      least = std::min(least, point["loss"].get<double>());
+      if (point["chosen"] == false) continue;
+      ++chosen;
+      loss = point["loss"];
+      l2 = point["l2"];
+    }
+    CHECK(chosen == 1);
+    CHECK(json["path"]["penalties"].size() == 6);
+    CHECK(loss == least);
+    CHECK(json["l2"] == l2);
+    return l2;
+  };
+  for (const char* bits : {"4", "32"}) {
+    const Json folds = json_of(train(Arguments{table, "--cv", "5", "--bits", bits} + path));
+    CHECK(folds["path"]["folds"] == 5);
+    const double l2 = chosen_of(folds);
+    CHECK(l2 > 1e-3);
+    CHECK(l2 < 5.0);
+    for (const Json& point : folds["path"]["penalties"]) CHECK(point["standard_error"].get<double>() > 0.0);
+    // The fit is the one with that penalty.
+    const Json alone =
+        json_of(train({table, "--bits", bits, "--l2", std::to_string(l2), "--label", "y", "--json"}));
+    CHECK(alone["train_loss"].get<double>() == Approx(folds["train_loss"].get<double>()).epsilon(1e-3));
+    CHECK(alone["path"].is_null());
+    const Json simplest = json_of(train(Arguments{table, "--cv", "5", "--simplest", "--bits", bits} + path));
+    CHECK(simplest["l2"].get<double>() >= l2);
+    const Json held_out = json_of(train(Arguments{table, "--validation", "0.3", "--bits", bits} + path));
+    (void)chosen_of(held_out);
+    CHECK(held_out["path"]["folds"].is_null());
+  }
+  REQUIRE(run_process(ZIPML_PACK, {table, "-o", packed, "--label", "y", "--bits", "6"}).code == 0);
+  const Json mapped = json_of(train({packed, "--cv", "5", "--l2", "1e-4:10:6", "--json"}));
+  CHECK(chosen_of(mapped) > 1e-3);
+  const Run shown = train({table, "--label", "y", "--cv", "3", "--l2", "0.01"});
+  CHECK(shown.code == 0);
+  CHECK(holds(shown.out, "std. error"));
+  CHECK(holds(shown.out, "<- taken"));
+}
+
+TEST_CASE("classes count by their weights: balanced, or as they are given", "[programs]") {
+  // One row in twenty is a yes: without weights nearly all are taken for no.
+  const Folder folder;
+  Uniform uniform(9);
+  std::string text = "x,z,rare\n", repeated = text;
+  int yes = 0, all = 2000;
+  for (int i = 0; i < all; ++i) {
+    const double x = uniform(), z = uniform();
+    const bool rare = x + 0.8 * uniform() > 0.62;
+    yes += rare;
+    const std::string row = number(x) + "," + number(z) + (rare ? ",yes\n" : ",no\n");
+    text += row;
+    for (int k = 0; k < (rare ? 3 : 1); ++k) repeated += row;
+  }
+  CHECK(yes > 50);
+  const std::string table = folder.write("t.csv", text), three = folder.write("r.csv", repeated);
+  const Arguments how{"--label", "rare", "--loss", "logistic", "--solver", "exact", "--json"};
+  const auto predicted_yes = [&](const Arguments& weights) {
+    const std::string model = folder / "m";
+    (void)json_of(train(Arguments{table, "--save-model", model} + how + weights));
+    int count = 0;
+    for (const std::string& line : lines_of(predict({model, table}).out)) count += line.substr(0, 3) == "yes";
+    return count;
+  };
+  const int plain = predicted_yes({}), balanced = predicted_yes({"--class-weights", "balanced"});
+  INFO(yes << " are yes, " << plain << " and " << balanced << " are taken for it");
+  CHECK(plain < yes);
+  CHECK(balanced > 2 * yes);
+  // A weight of 3 is three rows.
+  const Json weighted = json_of(train(Arguments{table, "--class-weights", "yes:3"} + how));
+  const Json rows = json_of(train(Arguments{three} + how));
+  CHECK(weighted["train_loss"].get<double>() == Approx(rows["train_loss"].get<double>()).epsilon(1e-3));
+  // On few bits too, and of several classes.
+  const Json few = json_of(train({table, "--label", "rare", "--loss", "logistic", "--bits", "3",
+                                  "--class-weights", "balanced", "--json"}));
+  CHECK(few["excess"].get<double>() < 0.01);
+  for (const char* wrong : {"maybe:2", "yes", "yes:-1", "yes:x"})
+    CHECK(train({table, "--label", "rare", "--loss", "logistic", "--class-weights", wrong}).code == 1);
+  CHECK(train({"--class-weights", "balanced"}).code == 2);
+}
+
 TEST_CASE("more than two classes: trained, tested, predicted, inspected, and packed", "[programs]") {
   const Folder folder;
   Uniform uniform(6);

@@ -169,6 +169,14 @@ TEST_CASE("train: options that do not exist or are out of range are usage errors
                                      {"--step", "-0.1"},
                                      {"--step", "x"},
                                      {"--l2", "-1"},
+                                     {"--l2", "x"},
+                                     {"--l2", "1:2"},
+                                     {"--l2", "0:1:5"},
+                                     {"--l2", "1e-300:1:5"},
+                                     {"--l2", "2:1:5"},
+                                     {"--l2", "1e-3:1:1"},
+                                     {"--l2", "1e-3:1:2.5"},
+                                     {"--cv", "1"},
                                      {"--l1", "-1"},
                                      {"--seed", "abc"},
                                      {"--loss", "cubic"},
@@ -216,6 +224,15 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
                                                    : "naive"},
             std::string("leave out ") + option);
   refuses({"--bits", "auto", "--sweep"}, "leave out --sweep");
+  refuses({"--l2", "1e-3:1:4"}, "add --cv FOLDS, or --validation");
+  refuses({"--estimator", "polynomial-3"}, "is for --loss logistic, hinge and squared-hinge");
+  refuses({"--estimator", "polynomial-3", "--loss", "huber"}, "is for --loss logistic");
+  refuses({"--range", "3"}, "--range is of --estimator polynomial-3");
+  refuses({"--estimator", "refetch-l1", "--loss", "logistic"}, "decides at the kink");
+  refuses({"--estimator", "refetch-l1", "--loss", "hinge", "--pilot", "100"}, "has no use for --pilot");
+  refuses({"--simplest"}, "--simplest is about --cv");
+  refuses({"--cv", "5", "--validation", "0.2"}, "leave out --validation");
+  refuses({"--cv", "5", "--sweep"}, "leave out --sweep");
   refuses({"--pilot", "many"}, "--pilot");
   refuses({"--pilot", "100", "--bits", "32"}, "--pilot needs packed samples");
   refuses({"--pilot", "100", "--fresh"}, "--fresh draws anew");
@@ -321,6 +338,8 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "seconds_per_epoch",
                                       "speedup",
                                       "pilot",
+                                      "path",
+                                      "refetched",
                                       "status",
                                       "advice"});
   for (const char* key : {"rows", "cols", "bits", "model_bits", "gradient_bits", "threads", "seed", "epochs",
@@ -341,7 +360,7 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
   }
   CHECK(run["outliers"] == 0.003);
   CHECK(run["residual_levels"] == 31);
-  for (const char* key : {"speedup", "advice"}) {
+  for (const char* key : {"speedup", "advice", "path", "refetched"}) {
     INFO(key);
     CHECK(run[key].is_null());
   }
@@ -550,6 +569,34 @@ TEST_CASE("train --solver direct: solves what SGD goes towards") {
   refuses(three + Arguments{"--solver", "direct", "--epochs", "3"}, "has no use for --epochs");
   refuses(three + Arguments{"--solver", "direct", "--pilot", "off"}, "starts at the pilot");
   CHECK(holds(train({"--rows", "100", "--solver", "direct"}).err, "no pilot"));
+}
+
+TEST_CASE(
+    "train --estimator polynomial and refetch: the paper's ways for losses without an affine derivative") {
+  const Arguments two{"--rows", "3000", "--l2", "1e-3", "--json"};
+  const Json cubic =
+      json_of(two + Arguments{"--loss", "logistic", "--estimator", "polynomial-3", "--bits", "6"});
+  CHECK(cubic["estimator"] == "polynomial-3");
+  CHECK(cubic["stored_bits"].get<double>() > 10.0);
+  CHECK(cubic["pilot"].is_null());
+  const Json wider = json_of(
+      two + Arguments{"--loss", "logistic", "--estimator", "polynomial-7", "--bits", "6", "--range", "10"});
+  CHECK(wider["status"] == "completed");
+  CHECK(wider["train_loss"] != cubic["train_loss"]);
+  double before = 2.0;
+  for (const char* bits : {"2", "4", "8"}) {
+    for (const char* bound : {"refetch-l1", "refetch-norm", "refetch-jl"}) {
+      const Json run = json_of(two + Arguments{"--loss", "hinge", "--estimator", bound, "--bits", bits});
+      CHECK(run["estimator"] == bound);
+      CHECK(run["refetched"]["shares"].size() == run["epochs"]);
+      CHECK(run["refetched"]["bits"].get<double>() > 0.0);
+      if (bound != std::string("refetch-norm")) continue;
+      CHECK(run["refetched"]["shares"].back().get<double>() < before);
+      before = run["refetched"]["shares"].back().get<double>();
+    }
+  }
+  const Json squared = json_of(two + Arguments{"--loss", "squared-hinge", "--estimator", "refetch-l1"});
+  CHECK(squared["excess"].get<double>() < 0.05);
 }
 
 TEST_CASE("train: a single run prints a line per epoch and a summary") {

@@ -86,9 +86,21 @@ TEST_CASE("the logarithm of one and something is that of the C library, to four 
   CHECK(log_one_plus(1e-300) == 1e-300);
 }
 
+TEST_CASE("the logarithm is that of the C library, to four units in the last place of it or of one") {
+  double worst = 0.0;
+  for (double x = 1e-9; x < 1e9; x *= 1.0137) {
+    const double expected = std::log(x);
+    worst = std::max(worst, std::fabs(logarithm(x) - expected) / std::max(std::fabs(expected), 1.0));
+  }
+  CHECK(worst <= 4.0 * std::numeric_limits<double>::epsilon());
+  CHECK(logarithm(1.0) == 0.0);
+  CHECK(logarithm(8.0) == Approx(3.0 * std::log(2.0)).epsilon(1e-15));
+}
+
 TEST_CASE("derivatives are those of the values, and curvature is bounded as each loss says") {
   check_derivatives(LogisticLoss{});
   check_derivatives(SquaredHingeLoss{});
+  check_derivatives(PoissonLoss{});
   check_derivatives(HuberLoss{});
   check_derivatives(HuberLoss{0.4f});
   CHECK(LogisticLoss{}.value(-1e4, 1.0) == 1e4);

@@ -618,7 +618,7 @@ TEST_CASE("the smallest eigenvalue is that of the realised matrix") {
     Buffer<float> correction;
     if constexpr (decltype(estimator)::corrected) correction = store.bias;
     const SampleView samples = store.samples();
-    const MappedTargets no_labels(samples.rows, 1);
+    const MappedTargets no_labels(samples.rows);
     GradientDevice device(kernels_of(Isa::scalar), samples, no_labels, {});
     const auto found =
         DefinitenessTest<decltype(estimator)>(device, samples, store.seed()).measure(correction, 0.25, true);

@@ -35,7 +35,7 @@ Buffer<Index> columns_for(const LinearModel& model, Index cols, const Schema* sc
 ///     const auto margins = zipml::margins(model, matrix);
 Buffer<double> margins(const LinearModel& model, const MatrixRef& samples);
 
-/// The predictions: the margins, or for a classifier one of its two label values. As margins().
+/// The predictions: the margins, their exponentials with a log link, or for a classifier one of its two label values. As margins().
 Buffer<double> predict(const LinearModel& model, const MatrixRef& samples);
 inline Buffer<double> predict(const LinearModel& model, const Dataset& data) {
   return predict(model, data.features());
@@ -86,6 +86,8 @@ struct Metrics {
   /// Area under the ROC curve of a classifier: the probability that a row of the higher label has the larger margin
   /// of two, ties counting half (Fawcett 2006); none where one class is missing.
   std::optional<double> auc;
+  std::optional<double>
+      deviance;  ///< mean Poisson deviance 2 (mu - y + y log(y / mu)), of a model with a log link
   std::optional<double> log_loss;  ///< mean of -log of the probability of the label, where a model has these
 };
 
@@ -247,7 +249,7 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
   Metrics metrics;
   const Buffer<float> weights = sample_weights(labels.weights(), labels.size());
   const auto weight = [&](Index i) { return weights.empty() ? 1.0 : static_cast<double>(weights[i]); };
-  double squares = 0.0, mean = 0.0, right = 0.0, total = 0.0, surprise = 0.0;
+  double squares = 0.0, mean = 0.0, right = 0.0, total = 0.0, surprise = 0.0, deviance = 0.0;
   List<Index> with_label;
   const auto is_high = [&](Index i) {
     return labels.offset() + static_cast<double>(labels[i]) == model.high_label;
@@ -261,6 +263,13 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
     mean += weight(i) * static_cast<double>(labels[i]);
     squares += weight(i) * (predicted - label) * (predicted - label);
     right += predicted == label ? weight(i) : 0.0;
+    if (model.has_log_link()) {
+      if (label < 0.0)
+        throw Error("a label is no count", "at least 0",
+                    number_text(label) + " in row " + std::to_string(i + 1));
+      deviance +=
+          weight(i) * 2.0 * (predicted - label + (label > 0.0 ? label * (std::log(label) - margin[i]) : 0.0));
+    }
     if (!model.classifies) continue;
     with_label.push_back(i);
     if (label != model.low_label && label != model.high_label)
@@ -280,6 +289,7 @@ ZIPML_FUNCTION Metrics evaluate(const LinearModel& model, const MatrixRef& sampl
   }
   metrics.rmse = std::sqrt(squares / total);
   if (variance > 0.0) metrics.r_squared = 1.0 - squares / variance;
+  if (model.has_log_link()) metrics.deviance = deviance / total;
   if (model.classifies) {
     metrics.accuracy = right / total;
     metrics.auc = detail::area_under_curve(margin, std::move(with_label), is_high, weight);

@@ -31,14 +31,28 @@ inline double exponential(double x) {
   return sum * std::bit_cast<double>(exponent << 52);
 }
 
-/// log(1 + x) for 0 <= x <= 1, within 4 units in the last place: 2 artanh(s) with s = x / (2 + x) <= 1/3 by its series,
-/// whose rest after 17 terms is below 1e-17 of it.
-inline double log_one_plus(double x) {
-  const double s = x / (2.0 + x), square = s * s;
+/// 2 artanh(s) for |s| <= 1/3, by its series, whose rest after 17 terms is below 1e-17 of it.
+inline double twice_artanh(double s) {
+  const double square = s * s;
   double sum = 0.0;
   for (int k = 16; k >= 0; --k) sum = 1.0 / (2 * k + 1) + pinned(sum * square);
   return 2.0 * s * sum;
 }
+
+/// log(x) for finite x > 0, within 2 units in the last place of the larger of it and 1, the same bits everywhere: x = m 2^n
+/// with m in [sqrt(1/2), sqrt(2)), and log m = 2 artanh((m - 1) / (m + 1)).
+inline double logarithm(double x) {
+  int n = 0;
+  double m = std::frexp(x, &n);
+  if (m < 0.7071067811865476) {
+    m *= 2.0;
+    --n;
+  }
+  return pinned(n * 0.6931471805599453) + twice_artanh((m - 1.0) / (m + 1.0));
+}
+
+/// log(1 + x) for 0 <= x <= 1, within 4 units in the last place: 2 artanh(s) with s = x / (2 + x) <= 1/3.
+inline double log_one_plus(double x) { return twice_artanh(x / (2.0 + x)); }
 
 namespace detail {
 

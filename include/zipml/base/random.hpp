@@ -42,6 +42,7 @@ enum class Stream : std::uint32_t {
   arrangement = 5,  ///< column, original row, reading pass
   generated = 6,    ///< column, row, what is generated
   batch_order = 7,  ///< epoch, index, round
+  sketch = 8,       ///< 32 columns, row of the sketch
 };
 
 /// Random words of one seed. Stateless: copying it or sharing it between threads is harmless.

@@ -82,7 +82,7 @@ namespace detail {
 /// The visitor from a representation to types: f(estimator, levels policy, rounding).
 template <class F>
 auto visit_types(const Representation& representation, const F& f) {
-  return visit_estimator(representation.estimator, [&](auto estimator) {
+  return visit_any_estimator(representation.estimator, [&](auto estimator) {
     using Estimator = decltype(estimator);
     if constexpr (std::is_same_v<Estimator, Naive>) {
       if (representation.rounding == RoundingKind::nearest) {
@@ -161,7 +161,7 @@ ZIPML_FUNCTION AnyStore open_store(const std::string& path, const OpenOptions& o
     refuse(error.what());
   }
   const SampleView samples = file.samples();
-  visit_estimator(representation.estimator, [&](auto estimator) {
+  detail::visit_any_estimator(representation.estimator, [&](auto estimator) {
     using Encoding = typename decltype(estimator)::Encoding;
     const bool dense = representation.estimator == EstimatorKind::full;
     if (samples.bits != representation.bits || samples.draws != (dense ? 1 : Encoding::draws) ||

@@ -77,6 +77,12 @@ struct CorrectedLoss {
   }
 };
 
+/// l_v for a variance v of the margins. Noise beyond what can be undone is undone in part.
+template <CorrectableLoss L>
+CorrectedLoss<L> corrected_loss(const L& loss, double variance) {
+  return {loss, variance, variance > L::most_noise ? L::most_noise / variance : 1.0};
+}
+
 /// The difference from a pilot, whose margin in row i is a_i: z is q_i'delta, the residual l'(a + z) - l'(a), and the
 /// factor the mean second derivative at the pilot. The gradient is S delta, S = mean_i s_i q_i q_i' with s_i >= 0 the
 /// mean second derivative on the way, which is positive semidefinite whatever was rounded. Stochastic rounding makes S = H + D

@@ -32,7 +32,9 @@ struct DrawLists {
 
   std::span<T> operator[](int draw) const { return {data + draw * stride, static_cast<std::size_t>(count)}; }
   /// The lists of one row alone.
-  DrawLists of_row(Index i) const { return {data + i, stride, 1}; }
+  DrawLists of_row(Index i) const { return part(i, 1); }
+  /// Of the rows [first, first + rows).
+  DrawLists part(Index first, Index rows) const { return {data + first, stride, rows}; }
   operator DrawLists<const T>() const { return {data, stride, count}; }  // NOLINT: as a span converts
 };
 

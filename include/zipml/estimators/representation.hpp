@@ -9,6 +9,7 @@
 
 #include <zipml/base/error.hpp>
 #include <zipml/estimators/estimators.hpp>
+#include <zipml/estimators/polynomial.hpp>
 #include <zipml/estimators/requirements.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -28,7 +29,9 @@ enum class EstimatorKind {
   sum_code,
   sum_code_4,
   sum_code_8,
-  variance_corrected
+  variance_corrected,
+  polynomial_3,
+  polynomial_7
 };
 /// The levels policies of the library.
 enum class LevelsKind { uniform, optimal, optimal_shared, lloyd_max };
@@ -41,8 +44,9 @@ enum class RoundingKind { stochastic, nearest };
 namespace detail {
 
 inline constexpr const char* estimator_names[] = {
-    FullPrecision::name, Naive::name,        DoubleSampling::name, Symmetrized::name,
-    SumCode::name,       SumCodeOf<4>::name, SumCodeOf<8>::name,   VarianceCorrected::name};
+    FullPrecision::name,   Naive::name,          DoubleSampling::name, Symmetrized::name,
+    SumCode::name,         SumCodeOf<4>::name,   SumCodeOf<8>::name,   VarianceCorrected::name,
+    PolynomialOf<3>::name, PolynomialOf<7>::name};
 inline constexpr const char* levels_names[] = {"uniform", "optimal", "optimal-shared", "lloyd-max"};
 inline constexpr const char* rounding_names[] = {"stochastic", "nearest"};
 
@@ -101,7 +105,8 @@ std::string to_string(const Representation& representation);
 ///     const auto representation = zipml::parse_representation("naive:2,lloyd-max");
 Representation parse_representation(std::string_view text);
 
-/// Calls f with the estimator of this kind and returns its result, one type for all.
+/// Calls f with the estimator of this kind and returns its result, one type for all. Throws Error for polynomials, which
+/// are not for every loss.
 ///
 ///     const auto fit = zipml::visit_estimator(kind, [&](auto estimator) { return sgd.fit(store, estimator);
 ///     });
@@ -122,11 +127,27 @@ auto visit_estimator(EstimatorKind kind, F&& f) {
       return f(sum_code_of<4>);
     case EstimatorKind::sum_code_8:
       return f(sum_code_of<8>);
+    case EstimatorKind::polynomial_3:
+    case EstimatorKind::polynomial_7:
+      throw Error("a polynomial is for the losses of two classes", "visit_estimator_for a loss",
+                  to_string(kind));
     case EstimatorKind::variance_corrected:
       break;
   }
   return f(variance_corrected);
 }
+
+namespace detail {
+
+/// The same with polynomials.
+template <class F>
+auto visit_any_estimator(EstimatorKind kind, F&& f) {
+  if (kind == EstimatorKind::polynomial_3) return f(polynomial<3>);
+  if (kind == EstimatorKind::polynomial_7) return f(polynomial<7>);
+  return visit_estimator(kind, f);
+}
+
+}  // namespace detail
 
 /// The same for a loss: f is called with the estimators that suit it (estimators/requirements.hpp). Throws Error for the
 /// others, which says what does.
@@ -136,12 +157,13 @@ auto visit_estimator(EstimatorKind kind, F&& f) {
 template <class L, class F>
 auto visit_estimator_for(EstimatorKind kind, F&& f) {
   using Result = decltype(f(naive));
-  return visit_estimator(kind, [&](auto estimator) -> Result {
+  return detail::visit_any_estimator(kind, [&](auto estimator) -> Result {
     if constexpr (EstimatorSuitsLoss<decltype(estimator), L>)
       return f(estimator);
     else
-      throw Error(std::string("this estimator is unbiased for affine losses, and not for ") + L::name,
-                  CorrectableLoss<L> ? "naive, variance-corrected, a sum code or full" : "naive or full",
+      throw Error(std::string("this estimator is not unbiased for ") + L::name,
+                  std::string(CorrectableLoss<L> ? "naive, variance-corrected, a sum code" : "naive") +
+                      (L::classifies && !AffineLoss<L> ? ", a polynomial or full" : " or full"),
                   estimator.name);
   });
 }
@@ -185,6 +207,10 @@ ZIPML_FUNCTION int Representation::code_bits() const {
       return bits + 2;
     case EstimatorKind::sum_code_8:
       return bits + 3;
+    case EstimatorKind::polynomial_3:
+      return PolynomialOf<3>::Encoding::stored_bits(bits);
+    case EstimatorKind::polynomial_7:
+      return PolynomialOf<7>::Encoding::stored_bits(bits);
     default:
       return bits;
   }

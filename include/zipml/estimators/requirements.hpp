@@ -15,13 +15,29 @@ namespace zipml::inline ZIPML_ABI {
 template <class E>
 concept OneDrawEstimator = BilinearEstimator<E> && E::draws == 1 && E::pairs.size() == 1;
 
+/// Whether an estimator subtracts the variance of rounding from a loss that is not affine.
+template <class Estimator, class L>
+concept CorrectsLoss =
+    !AffineLoss<L> && CorrectableLoss<L> && OneDrawEstimator<Estimator> && Estimator::corrected;
+
+namespace detail {
+template <class Estimator>
+constexpr bool needs_two_classes() {
+  if constexpr (requires { Estimator::needs_two_classes; }) return Estimator::needs_two_classes;
+  return false;
+}
+}  // namespace detail
+
+/// An estimator for the losses of two classes alone, where double sampling has a bias, says so.
+template <class Estimator, class L>
+concept SuitsLabels = !detail::needs_two_classes<Estimator>() || (L::classifies && !AffineLoss<L>);
+
 /// An estimator that multiplies independent draws or subtracts their variance is unbiased only for a loss
 /// whose derivative is affine in the margin (AffineLoss): least squares and ls-svm, not logistic or hinge. One that
 /// subtracts a known variance takes a CorrectableLoss too (estimators/corrected_loss.hpp).
 template <class Estimator, class L>
-concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> &&
-    (!Estimator::needs_affine_loss || AffineLoss<L> ||
-     (OneDrawEstimator<Estimator> && Estimator::corrected && CorrectableLoss<L>));
+concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> && SuitsLabels<Estimator, L> &&
+    (!Estimator::needs_affine_loss || AffineLoss<L> || CorrectsLoss<Estimator, L>);
 
 /// A store has to hold as many independent draws as the estimator reads. One that does not say how many at
 /// compile time is asked when training begins (require_samples_for).

@@ -12,7 +12,7 @@
 namespace zipml::inline ZIPML_ABI {
 
 /// prediction = <weights, a> + intercept for a sample a in the user's units; for a classifier the sign of that
-/// margin chooses between `low_label` and `high_label`. To predict whole matrices, tables and packed stores:
+/// margin chooses between `low_label` and `high_label`, and with a log link it is e^margin. To predict whole matrices, tables and packed stores:
 /// analysis/predict.hpp.
 struct LinearModel {
   Buffer<double> weights;  ///< d
@@ -37,8 +37,11 @@ struct LinearModel {
     for (Index j = 0; j < cols(); ++j) sum += weights[j] * static_cast<double>(sample[j]);
     return sum;
   }
-  /// The label that a margin stands for: itself, or for a classifier one of the two label values.
+  /// Whether margins are logarithms of what is predicted: of a Poisson regression.
+  bool has_log_link() const { return !classifies && loss == PoissonLoss::name; }
+  /// The label that a margin stands for: itself, e^margin with a log link, or for a classifier one of the two label values.
   double label_of(double margin) const {
+    if (has_log_link()) return exponential(margin);
     return classifies ? (margin < 0.0 ? low_label : high_label) : margin;
   }
   /// Whether margins are log-odds, so that they stand for probabilities: of a logistic regression.

@@ -88,6 +88,13 @@ concept CorrectableLoss = Loss<L> && requires(const L loss, double z, double y, 
   { L::most_noise } -> std::convertible_to<double>;
 };
 
+/// Whether predictions are e^z of the margin, in units of the mean label: `log_link`.
+template <class L>
+constexpr bool has_log_link() {
+  if constexpr (requires { L::log_link; }) return L::log_link;
+  return false;
+}
+
 /// The target t of an affine loss at a label, l(z, y) = slope / 2 (z - t)^2 + (a function of y).
 template <AffineLoss L>
 double target_of(const L& loss, double label) {
@@ -203,6 +210,7 @@ struct LogisticLoss {
 struct SquaredHingeLoss {
   static constexpr const char* name = "squared-hinge";
   static constexpr bool classifies = true;
+  static constexpr double kink = 1.0;  ///< of y z
   static constexpr float curvature = 1.0f;
 
   double value(double z, double y) const {
@@ -237,6 +245,7 @@ struct SquaredHingeLoss {
 struct HingeLoss {
   static constexpr const char* name = "hinge";
   static constexpr bool classifies = true;
+  static constexpr double kink = 1.0;  ///< of y z
   static constexpr float curvature = 1.0f;
   static constexpr bool bounded_slope = true;
 
@@ -288,10 +297,61 @@ struct HuberLoss {
   LabelMap label_map(const LabelStatistics& labels) const { return SquaredLoss{}.label_map(labels); }
 };
 
-static_assert(ConvexLoss<LogisticLoss> && ConvexLoss<SquaredHingeLoss> && ConvexLoss<HuberLoss>);
+/// Poisson regression of counts y >= 0 with a log link: half the deviance, mu - y + y log(y / mu) with the rate mu = e^z
+/// (McCullagh, Nelder 1989, section 6.2), labels and rates in units of the mean label. Rates beyond `most_rate` of these
+/// count as e^z up to second order there, so that the curvature is at most that. Predictions are rates. Throws Error for a
+/// label below 0, or labels that are all 0.
+///
+///     const zipml::Sgd sgd{zipml::PoissonLoss{}, zipml::L2{1e-4f}};
+struct PoissonLoss {
+  static constexpr const char* name = "poisson";
+  static constexpr bool classifies = false;
+  static constexpr bool log_link = true;
+  static constexpr double most_rate = 8.0;
+  static constexpr float curvature = 8.0f;
+
+  double value(double z, double y) const {
+    return rate(z).first - y - y * z + (y > 0.0 ? y * logarithm(y) : 0.0);
+  }
+  float derivative(float z, float y) const {
+    return static_cast<float>(rate(static_cast<double>(z)).second) - y;
+  }
+  LossDerivatives derivatives(double z, double y) const {
+    const LossDerivatives at = rate(z);
+    return {at.second - y, at.third, z < most_margin ? at.third : 0.0};
+  }
+  /// A Gaussian multiplies e^z by e^(v/2): dividing by it undoes noise exactly, of any order.
+  static constexpr double most_noise = 2.0;
+  CorrectedSlopes corrected(double z, double y, double v) const {
+    const LossDerivatives at = rate(z - 0.5 * v);
+    return {value(z - 0.5 * v, y) - 0.5 * v * y, at.second - y, at.second};
+  }
+  LabelMap label_map(const LabelStatistics& labels) const {
+    const double mean = labels.mean + labels.offset;
+    if (static_cast<double>(labels.min) + labels.offset < 0.0 || !(mean > 0.0))
+      throw Error("poisson takes counts or rates", "labels of at least 0, not all 0",
+                  number_text(static_cast<double>(labels.min) + labels.offset));
+    return {-labels.offset, mean};
+  }
+
+ private:
+  static constexpr double most_margin = 2.0794415416798357;  // log(most_rate)
+  /// e^z and its first two derivatives, as capped.
+  static LossDerivatives rate(double z) {
+    if (z < most_margin) {
+      const double e = exponential(z);
+      return {e, e, e};
+    }
+    const double beyond = z - most_margin;
+    return {most_rate * (1.0 + beyond + 0.5 * beyond * beyond), most_rate * (1.0 + beyond), most_rate};
+  }
+};
+
+static_assert(ConvexLoss<LogisticLoss> && ConvexLoss<SquaredHingeLoss> && ConvexLoss<HuberLoss> &&
+              ConvexLoss<PoissonLoss>);
 static_assert(AffineLoss<SquaredLoss> && AffineLoss<LeastSquaresSvm>);
 static_assert(CorrectableLoss<LogisticLoss> && CorrectableLoss<SquaredHingeLoss> &&
-              CorrectableLoss<HingeLoss> && CorrectableLoss<HuberLoss>);
+              CorrectableLoss<HingeLoss> && CorrectableLoss<HuberLoss> && CorrectableLoss<PoissonLoss>);
 
 namespace detail {
 

@@ -21,6 +21,14 @@ inline constexpr Index most_classes = 1000;
 /// The values of the labels of a model, ascending; nothing where there are more than most_classes. O(n log classes).
 List<float> class_values(std::span<const float> labels);
 
+/// Weights of the classes with which all of them count the same in sum: n / (k n_c), n_c the rows of class c, or the sum of
+/// their weights; `values` ascending, as class_values gives them. Times these is what a row counts. Throws Error for a class
+/// of no weight. O(n log classes).
+///
+///     const auto per_class = zipml::balanced_class_weights(data.labels.span(), data.weights.span(), values);
+List<double> balanced_class_weights(std::span<const float> labels, std::span<const float> weights,
+                                    const List<float>& values);
+
 /// Targets of a model for each value: 1 for the rows of the class, else -1, in store order. O(n classes), and 4 n classes
 /// bytes.
 Targets class_targets(std::span<const float> labels, const List<float>& values);
@@ -75,6 +83,25 @@ ZIPML_FUNCTION List<float> class_values(std::span<const float> labels) {
     values.insert(at, y);
   }
   return values;
+}
+
+ZIPML_FUNCTION List<double> balanced_class_weights(std::span<const float> labels,
+                                                   std::span<const float> weights,
+                                                   const List<float>& values) {
+  List<double> sums(values.size(), 0.0);
+  double total = 0.0;
+  for (std::size_t i = 0; i < labels.size(); ++i) {
+    const auto at = std::lower_bound(values.begin(), values.end(), labels[i]);
+    if (at == values.end() || *at != labels[i]) continue;
+    const double weight = weights.empty() ? 1.0 : static_cast<double>(weights[i]);
+    sums[static_cast<std::size_t>(at - values.begin())] += weight;
+    total += weight;
+  }
+  for (double& sum : sums) {
+    if (!(sum > 0.0)) throw Error("a class has no rows that count", "a weight above 0 of each class", "none");
+    sum = total / (static_cast<double>(values.size()) * sum);
+  }
+  return sums;
 }
 
 ZIPML_FUNCTION Targets class_targets(std::span<const float> labels, const List<float>& values) {

@@ -16,6 +16,8 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+class Refetcher;
+
 /// What to do when the quadratic form of an unbiased estimator, plus penalty, has a negative direction: few
 /// bits, or few rows for a column. Training still works while the step is small and the epochs are few, but
 /// there is no minimum to go to.
@@ -47,16 +49,21 @@ struct FitOptions {
   /// model, in standardised units; empty: none. The model store adds it, so that it travels through no
   /// channel.
   std::span<const double> linear_term = {};
+  /// Full-precision rows to decide by where a hinge loss has its kink; null: packed rows decide
+  /// (training/refetching.hpp). For estimators that read one draw; then without a pilot.
+  const Refetcher* refetcher = nullptr;
   /// Where the gradients of several workers meet, each of which runs this fit; null: there is one.
   Reducer* reducer = nullptr;
 };
 
 /// How a training run ended.
 enum class FitStatus {
-  completed,   ///< all epochs were used
-  converged,   ///< the weights stopped moving
-  stopped,     ///< by an observer
-  diverged,    ///< the weights ran away or are worse than none: no success
+  completed,  ///< all epochs were used
+  converged,  ///< the weights stopped moving
+  stopped,    ///< by an observer
+  diverged,   ///< the weights ran away or are worse than none: no success
+  out_of_range,  ///< trained, but more than 1 % of the margins are beyond the range of the polynomial that stands for the
+                 ///< loss: a warning
   indefinite,  ///< trained, but the quadratic form of the rounded samples has a negative direction, so that
                ///< the result depends on when it stopped, or rounding is more than a corrected loss undoes: a
                ///< warning
@@ -86,7 +93,8 @@ struct Fit {
   /// training (training/definiteness.hpp), for estimators whose matrix may be indefinite. Of double sampling,
   /// a negative one is a warning only: its test is sufficient, not necessary.
   std::optional<double> smallest_eigenvalue;
-  Index pilot_rows = 0;            ///< rows that the pilot was fitted to; 0: trained without one
+  List<double> refetched;  ///< share of the rows that were fetched in each epoch, where there is a refetcher
+  Index pilot_rows = 0;    ///< rows that the pilot was fitted to; 0: trained without one
   std::string without_pilot = {};  ///< why the pilot of the store was not used, where there is one
   double kept_correction = 1.0;    ///< share of the correction that Safety::shrink has left
   double added_ridge = 0.0;        ///< that Safety::ridge has added
@@ -98,6 +106,8 @@ namespace detail {
 
 /// What a user should do about how a fit ended; empty when all is well.
 std::string advice_for(const Fit& fit, bool indefinite);
+/// Where a share of the margins is beyond the range of a polynomial.
+std::string advice_for_range(double share, double range);
 /// And where rounding brings more noise into margins than a corrected loss can undo.
 std::string advice_for_noise(double variance);
 
@@ -115,6 +125,8 @@ ZIPML_FUNCTION const char* to_string(FitStatus status) {
       return "stopped";
     case FitStatus::diverged:
       return "diverged";
+    case FitStatus::out_of_range:
+      return "out-of-range";
     case FitStatus::indefinite:
       return "indefinite";
   }
@@ -143,6 +155,13 @@ ZIPML_FUNCTION std::string advice_for(const Fit& fit, bool indefinite) {
     return "a ridge of " + number_text(static_cast<float>(fit.added_ridge)) +
            " was added, to stay convex: a bias towards smaller weights remains";
   return {};
+}
+
+ZIPML_FUNCTION std::string advice_for_range(double share, double range) {
+  return number_text(static_cast<float>(100.0 * share)) + " % of the margins are beyond " +
+         number_text(range) +
+         ", where the polynomial is not near the loss: take a larger range, a higher degree, or a ridge "
+         "penalty";
 }
 
 ZIPML_FUNCTION std::string advice_for_noise(double variance) {

@@ -28,6 +28,8 @@
 #include <zipml/training/readers/packed_floats.hpp>
 #include <zipml/training/readers/packed_integers.hpp>
 #include <zipml/training/reducer.hpp>
+#include <zipml/training/refetching.hpp>
+#include <zipml/training/visiting_order.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -35,12 +37,14 @@ namespace zipml::inline ZIPML_ABI {
 class MappedTargets {
  public:
   MappedTargets() = default;
-  /// `maps` has an entry for each model.
-  MappedTargets(const Targets& targets, std::span<const LabelMap> maps);
-  /// n labels of 0 for m models.
-  MappedTargets(Index rows, int models) : rows_(rows), values_(rows * models) {}
+  /// `maps` has an entry for each target; model m has target `of_models[m]`, or the first where that is empty.
+  MappedTargets(const Targets& targets, std::span<const LabelMap> maps, std::span<const int> of_models = {});
+  /// n labels of 0, for any model.
+  explicit MappedTargets(Index rows) : rows_(rows), values_(rows) {}
 
-  const float* of(int model) const { return values_.data() + model * rows_; }
+  const float* of(int model) const {
+    return values_.data() + (of_models_.empty() ? 0 : of_models_[static_cast<std::size_t>(model)]) * rows_;
+  }
 
   /// The margins of a pilot in all rows, n of them, in store order.
   void set_anchors(Buffer<float> margins) { anchors_ = std::move(margins); }
@@ -50,6 +54,7 @@ class MappedTargets {
  private:
   Index rows_ = 0;
   Buffer<float> values_;
+  List<int> of_models_;  // empty: all have the first target
   Buffer<float> anchors_;
 };
 
@@ -60,6 +65,9 @@ struct DeviceOptions {
   std::uint64_t seed = 0;      ///< of the channels and of residuals
   ThreadTeam* team = nullptr;  ///< threads that share the work of a pass, or null
   Reducer* reducer = nullptr;  ///< other workers, or null
+  /// Rows that a model does not see, an entry for each; empty: every model sees all of them.
+  std::span<const RowRange> held_out = {};
+  const Refetcher* refetcher = nullptr;  ///< full-precision rows for add_refetched_pass, or null
 };
 
 /// See above. A batch: begin_batch, then while next_pass: margins, the estimator, accumulate (all three:
@@ -146,7 +154,12 @@ class GradientDevice {
   void add_pass(const Estimator& estimator, const L& loss) {
     margins(margin_draws<Estimator>());
     for (int m = 0; m < models_; ++m)
-      subtract(estimate(estimator, loss, margins_of(m), labels(m), residuals_of(m)), m);
+      of_seen_rows(m, sample_draws<Estimator>(), [&](Index first, Index count) {
+        const auto rows = static_cast<std::size_t>(count);
+        return estimate(estimator, loss, margins_of(m).part(first, count),
+                        labels(m).subspan(static_cast<std::size_t>(first), rows),
+                        residuals_of(m).part(first, count));
+      });
     if (!weights().empty()) weigh_residuals(sample_draws<Estimator>());
     accumulate(sample_draws<Estimator>());
   }
@@ -158,12 +171,42 @@ class GradientDevice {
     margins(1u);
     const float* const weight = samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr;
     for (int m = 0; m < models_ && pass_.count > 0; ++m)
-      subtract(loss_of(m).slopes(margins_of(m)[0].data(), labels(m).data(), anchors(), weight, pass_.count,
-                                 residuals_of(m)[0].data()),
-               m);
+      of_seen_rows(m, 1u, [&](Index first, Index count) {
+        return loss_of(m).slopes(margins_of(m)[0].data() + first, labels(m).data() + first,
+                                 anchors() != nullptr ? anchors() + first : nullptr,
+                                 weight != nullptr ? weight + first : nullptr, count,
+                                 residuals_of(m)[0].data() + first);
+      });
     if (weight != nullptr) weigh_residuals(1u);
     accumulate(1u);
   }
+
+  /// The same for a loss with a kink: rows whose side of it rounding leaves open are fetched, in full precision, from the
+  /// refetcher of the options.
+  template <KinkedLoss L>
+  void add_refetched_pass(const L& loss) {
+    margins(1u);
+    flags_.resize(static_cast<std::size_t>((std::max)(pass_.count, Index{1})));
+    const float* const weight = samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr;
+    for (int m = 0; m < models_ && pass_.count > 0; ++m) {
+      float* const z = margins_.of(m, 0) + pass_.lead;
+      fetched_ += detail::refetch(*refetcher_, reader_->model(batch_, m), intercepts_[m], pass_.first,
+                                  pass_.count, L::kink, labels(m).data(), z, flags_.data());
+      const detail::DecidedLoss<L> decided{loss, z, flags_.data()};
+      of_seen_rows(m, 1u, [&](Index first, Index count) {
+        return decided.slopes(z + first, labels(m).data() + first, nullptr,
+                              weight != nullptr ? weight + first : nullptr, count,
+                              residuals_of(m)[0].data() + first);
+      });
+    }
+    if (weight != nullptr) weigh_residuals(1u);
+    accumulate(1u);
+  }
+  /// Rows that were fetched since the last call, those of each model counted.
+  Index take_fetched() { return std::exchange(fetched_, 0); }
+
+  /// Rows of the batch that a model sees, those of all workers. A model that sees none stays as it is.
+  Index seen_rows(int m) const { return end_ - first_ - hidden_rows(m, first_, end_ - first_).count; }
 
   /// Variance of the rounding in the margins of a model of this batch, x'diag(correction) x. O(d) once a batch.
   double margin_variance(int m = 0);
@@ -207,6 +250,29 @@ class GradientDevice {
            model.levels == ChannelLevels::uniform;
   }
 
+  /// The part of [first, first + count) that a model does not see, from `first` on.
+  RowRange hidden_rows(int m, Index first, Index count) const {
+    if (held_out_.empty()) return {};
+    const RowRange& hidden = held_out_[static_cast<std::size_t>(m)];
+    const Index begin = (std::max)(hidden.first, first);
+    const Index end = (std::min)(hidden.first + hidden.count, first + count);
+    return end > begin ? RowRange{begin - first, end - begin} : RowRange{};
+  }
+
+  /// f(first, count), which writes residuals and returns what is subtracted, of the rows of the pass that a model sees;
+  /// residuals of the others are 0.
+  template <class F>
+  void of_seen_rows(int m, unsigned draws, const F& f) {
+    const RowRange hidden = hidden_rows(m, pass_.first, pass_.count);
+    if (hidden.count == 0) return subtract(f(Index{0}, pass_.count), m);
+    const DrawLists<float> lists = residuals_of(m);
+    for (int draw = 0; draw < samples_.draws; ++draw)
+      if ((draws >> draw & 1u) != 0) std::fill_n(lists[draw].data() + hidden.first, hidden.count, 0.0f);
+    const Index behind = hidden.first + hidden.count;
+    if (hidden.first > 0) subtract(f(Index{0}, hidden.first), m);
+    if (behind < pass_.count) subtract(f(behind, pass_.count - behind), m);
+  }
+
   void choose_readers(const Channel& model);
 
   void weigh_residuals(unsigned draws);
@@ -236,6 +302,10 @@ class GradientDevice {
   bool receives_codes_;  // of the model, else values
   PassTeam team_;
   int models_;
+  List<RowRange> held_out_;  // of each model, or empty
+  const Refetcher* refetcher_;
+  Index fetched_ = 0;
+  List<char> flags_;  // of the rows of a pass: fetched
   Index d_;
   Index padded_;
   List<ChannelEncoder> to_device_;    // of each model
@@ -247,9 +317,10 @@ class GradientDevice {
   std::unique_ptr<Reader> few_;  // for batches of fewer rows than a group
   Buffer<float> correction_;
   Buffer<float> scaled_correction_;
-  float factor_ = 1.0f;       // of scaled_correction_
-  Buffer<double> variances_;  // margin_variance() of each model, negative: not known yet
-  Buffer<float> scratch_;     // padded
+  float factor_ = 1.0f;        // of scaled_correction_
+  Buffer<double> variances_;   // margin_variance() of each model, negative: not known yet
+  Buffer<double> intercepts_;  // of each model
+  Buffer<float> scratch_;      // padded
 
   // of the batch
   Index first_ = 0;
@@ -271,8 +342,11 @@ class GradientDevice {
 
 #if ZIPML_DEFINES
 
-ZIPML_FUNCTION MappedTargets::MappedTargets(const Targets& targets, std::span<const LabelMap> maps)
-    : rows_(targets.rows()), values_(targets.values().size()) {
+ZIPML_FUNCTION MappedTargets::MappedTargets(const Targets& targets, std::span<const LabelMap> maps,
+                                            std::span<const int> of_models)
+    : rows_(targets.rows()),
+      values_(targets.values().size()),
+      of_models_(of_models.begin(), of_models.end()) {
   for (int m = 0; m < targets.models(); ++m) {
     const std::span<const float> from = targets.of(m);
     for (Index i = 0; i < rows_; ++i)
@@ -292,6 +366,8 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       // Integer passes pay from 128 KB of codes on; float ones are shorter, and wait for memory anyway.
       team_(options.team, integer_ ? static_cast<Index>(0x1p20 / samples.stored_bits) : Index{1} << 18),
       models_(options.models),
+      held_out_(options.held_out.begin(), options.held_out.end()),
+      refetcher_(options.refetcher),
       d_(samples.cols),
       padded_(padded(d_)),
       sums_(d_, models_, integer_ ? team_.size() : 1, integer_, !samples.outliers.empty()) {
@@ -307,6 +383,7 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
         decoders_.emplace_back(options.channels.gradient, d_, Stream::gradient);
   batch_.models.resize(static_cast<std::size_t>(models_));
   variances_ = Buffer<double>(models_);
+  intercepts_ = Buffer<double>(models_);
   scratch_ = Buffer<float>(padded_);
   choose_readers(options.channels.model);
 }
@@ -324,10 +401,10 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
   end_ = first + count;
   batch_.batch = batch;
   std::fill(variances_.begin(), variances_.end(), -1.0);
-  batch_.needs_model = !correction_.empty() || !samples_.outliers.empty();
+  batch_.needs_model = !correction_.empty() || !samples_.outliers.empty() || refetcher_ != nullptr;
   for (int m = 0; m < models_; ++m) {
     BatchModels::Model& model = batch_.models[static_cast<std::size_t>(m)];
-    model.base = static_cast<double>(intercepts[m]);
+    model.base = intercepts_[m] = static_cast<double>(intercepts[m]);
     model.x = x + m * padded_;
     ChannelEncoder& encoder = to_device_[static_cast<std::size_t>(m)];
     if (!received_.empty()) {
@@ -386,8 +463,12 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
 
 ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
   ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
+  if (!encoder.rounds() && m == 0) sums_.reduce(reducer_, integer_);
+  if (seen_rows(m) == 0) {
+    largest_ = 0.0f;
+    return 0.0f;
+  }
   if (!encoder.rounds()) {
-    if (m == 0) sums_.reduce(reducer_, integer_);
     encoder.count();
     return descend_exactly(m, step, x);
   }
@@ -440,7 +521,7 @@ ZIPML_FUNCTION void GradientDevice::weigh_residuals(unsigned draws) {
 
 ZIPML_FUNCTION float GradientDevice::descend_exactly(int m, float step, float* x) {
   const GradientSums::OfModel sums = sums_[m];
-  const auto count = static_cast<float>(end_ - first_);
+  const auto count = static_cast<float>(seen_rows(m));
   GradientFrame frame = reader_->frame(sums_, m);
   frame.outliers = reader_->reads_groups() ? sums_.outliers(m) : nullptr;
   frame.diagonal = correction_for(sums.subtracted / static_cast<double>(count));

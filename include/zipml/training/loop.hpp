@@ -29,10 +29,18 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+/// One of the models that are trained over one reading of the samples.
+struct ModelPlan {
+  int target = 0;                                  ///< whose labels
+  RowRange held_out = {};                          ///< rows of the store that it is not trained on
+  std::span<const double> held_out_gradient = {};  ///< Variant::held_out_gradient
+};
+
 /// Samples, targets and units of a fit. All of it must outlive the fit.
 struct Problem {
   SampleView samples;
   const Targets* targets;
+  std::span<const ModelPlan> plans;  ///< of each model
   const Standardization* standardization;
   std::uint64_t seed;             ///< of the store
   FreshSamples* fresh = nullptr;  ///< redraws `samples` for each epoch, or null
@@ -44,7 +52,7 @@ class TrainingLoop {
   using Clock = std::chrono::steady_clock;
 
  public:
-  /// `label_maps` has an entry for each model. Throws Error for options out of range.
+  /// `label_maps` has an entry for each target. Throws Error for options out of range.
   TrainingLoop(const KernelTable& kernels, const Problem& problem, const FitOptions& options,
                List<LabelMap> label_maps);
   virtual ~TrainingLoop() = default;
@@ -61,12 +69,14 @@ class TrainingLoop {
   virtual float step_of(int epoch, Index iteration) const = 0;
   /// Residuals of the estimator for a pass of a device, and their accumulation.
   virtual void add_pass(GradientDevice& device) = 0;
-  /// Applies the penalty to d weights after a step.
-  virtual void prox(std::span<float> x, float step) const = 0;
+  /// The same on the labels themselves, where differences from a pilot are trained: for the device's only model.
+  virtual void add_pass_without_anchor(GradientDevice& device) = 0;
+  /// Applies the penalty of a model to its d weights after a step.
+  virtual void prox(std::size_t m, std::span<float> x, float step) const = 0;
   /// Whether prox does anything.
   virtual bool has_penalty() const = 0;
-  /// The penalty of d weights.
-  virtual double penalty_of(std::span<const double> x) const = 0;
+  /// The penalty of a model, of d weights.
+  virtual double penalty_of(std::size_t m, std::span<const double> x) const = 0;
   /// Losses as the estimator tells them, see losses_on.
   virtual List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                               const float* intercepts) = 0;
@@ -78,9 +88,14 @@ class TrainingLoop {
   /// Variance of the rounding in the margins of a model, as it was when losses() was asked last, where it is more than
   /// a corrected loss can undo; else 0.
   virtual double noise_beyond(int /*m*/) const { return 0.0; }
+  /// Share of the margins of a model, as losses() was asked last, that its estimator does not hold for, and their bound.
+  virtual double share_out_of_range(int /*m*/) const { return 0.0; }
+  virtual double range() const { return 0.0; }
   virtual LinearModel in_original_units(const Fit& fit, int m) const = 0;
 
-  int models() const { return problem_.targets->models(); }
+  int models() const { return static_cast<int>(problem_.plans.size()); }
+  const ModelPlan& plan(int m) const { return problem_.plans[static_cast<std::size_t>(m)]; }
+  bool holds_out() const { return !held_out_.empty(); }
   bool trains(std::size_t m) const { return trains_[m] != 0; }
   /// Whether x_of() is a difference from a pilot. Labels are then 0, unless the anchor keeps them.
   bool trains_differences() const { return problem_.anchor.used(); }
@@ -107,7 +122,8 @@ class TrainingLoop {
   const SampleView& samples_;
   const FitOptions& options_;
   std::uint64_t seed_;
-  List<LabelMap> label_maps_;
+  List<LabelMap> label_maps_;  // of each target
+  List<RowRange> held_out_;    // of each model, or empty
   ThreadTeam team_;
   MappedTargets targets_;
   GradientDevice device_;
@@ -123,8 +139,13 @@ class TrainingLoop {
 
  private:
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
-  static void check_vector(const char* name, std::span<const double> vector, const Problem& problem);
+  static void check_vector(const char* name, std::span<const double> vector, Index size);
+  MappedTargets mapped_targets() const;
+  List<RowRange> held_out_rows() const;
   void set_anchor();
+  /// Takes the gradient that the rows of a model's `held_out` have at the pilot, as they are packed, out of that of all
+  /// rows.
+  void take_held_out_terms();
   /// The margins of the pilot in all rows as they are packed, in one reading.
   void take_anchor_margins();
   void take(std::span<const double> vector, int m, float* out) const {
@@ -188,6 +209,7 @@ class TrainingLoop {
   List<char> trains_;  // of each model: whether it still does
   List<std::size_t> diverged_;
   bool has_single_rows_ = false;
+  List<double> refetched_;
   SafeCorrection safe_;
 };
 
@@ -201,16 +223,18 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
       options_(checked(options, problem)),
       seed_(options.seed.value_or(problem.seed)),
       label_maps_(std::move(label_maps)),
+      held_out_(held_out_rows()),
       team_(thread_count(options.threads)),
-      targets_(problem.anchor.used() && !problem.anchor.keeps_labels
-                   ? MappedTargets(problem.samples.rows, problem.targets->models())
-                   : MappedTargets(*problem.targets, label_maps_)),
+      targets_(problem.anchor.used() && !problem.anchor.keeps_labels ? MappedTargets(problem.samples.rows)
+                                                                     : mapped_targets()),
       device_(kernels, samples_, targets_,
               {.models = models(),
                .channels = {options.model, options.gradient},
                .seed = seed_,
                .team = &team_,
-               .reducer = options.reducer}),
+               .reducer = options.reducer,
+               .held_out = held_out_,
+               .refetcher = options.refetcher}),
       measuring_(kernels, samples_, targets_, {.models = models(), .team = &team_}),
       batch_((std::min)(options.batch, samples_.rows)),
       order_(samples_.rows, batch_, seed_),
@@ -234,31 +258,81 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
   if (problem.anchor.used()) set_anchor();
 }
 
+ZIPML_FUNCTION MappedTargets TrainingLoop::mapped_targets() const {
+  List<int> of_models;
+  for (const ModelPlan& plan : problem_.plans) of_models.push_back(plan.target);
+  return MappedTargets(*problem_.targets, label_maps_, of_models);
+}
+
+ZIPML_FUNCTION List<RowRange> TrainingLoop::held_out_rows() const {
+  List<RowRange> rows;
+  bool any = false;
+  for (const ModelPlan& plan : problem_.plans) {
+    rows.push_back(plan.held_out);
+    any = any || plan.held_out.count > 0;
+  }
+  return any ? rows : List<RowRange>();
+}
+
 ZIPML_FUNCTION void TrainingLoop::set_anchor() {
   const Anchor& anchor = problem_.anchor;
   const Index d = samples_.cols;
   anchor_ = Buffer<float>(padded_);
-  for (Index j = 0; j < d; ++j) {
-    anchor_[j] = static_cast<float>(anchor.weight(j));
-    linear_[j] += static_cast<float>(anchor.gradient(j));
-  }
   anchor_of_c_ = anchor.intercept();
-  linear_of_c_[0] += anchor.gradient(d);
-  if (options_.start.empty()) return;  // begins at the pilot
-  for (Index j = 0; j < d; ++j) x_[j] -= anchor_[j];
-  c_[0] = static_cast<float>(intercept_of(options_.start, 0) - anchor_of_c_);
+  for (Index j = 0; j < d; ++j) anchor_[j] = static_cast<float>(anchor.weight(j));
+  for (int m = 0; m < models(); ++m) {
+    float* const linear = linear_.data() + m * padded_;
+    for (Index j = 0; j < d; ++j) linear[j] += static_cast<float>(anchor.gradient(j));
+    linear_of_c_[m] += anchor.gradient(d);
+    if (options_.start.empty()) continue;  // begins at the pilot
+    for (Index j = 0; j < d; ++j) x_of(static_cast<std::size_t>(m))[j] -= anchor_[j];
+    c_[m] = static_cast<float>(intercept_of(options_.start, m) - anchor_of_c_);
+  }
+}
+
+ZIPML_FUNCTION void TrainingLoop::take_held_out_terms() {
+  const MappedTargets labels = mapped_targets();
+  GradientDevice device(kernels_, samples_, labels, {.team = &team_});
+  Buffer<float> correction(samples_.bias != nullptr ? samples_.cols : 0);
+  std::copy_n(samples_.bias, correction.size(), correction.data());
+  device.set_correction(correction);
+  Buffer<float> gradient(padded_);
+  double of_c = 0.0;
+  RowRange known;  // models of one fold stand side by side
+  for (int m = 0; m < models(); ++m) {
+    const RowRange rows = held_out_[static_cast<std::size_t>(m)];
+    if (rows.count == 0) continue;
+    const std::span<const double> exact = plan(m).held_out_gradient;
+    if (exact.empty() && (rows.first != known.first || rows.count != known.count)) {
+      device.begin_batch(rows.first, rows.count, anchor_.data(), static_cast<float>(anchor_of_c_), 0);
+      while (device.next_pass()) add_pass_without_anchor(device);
+      of_c = static_cast<double>(device.end_batch(gradient.data()));
+      known = rows;
+    }
+    const double share = static_cast<double>(rows.count) / static_cast<double>(samples_.rows);
+    float* const linear = linear_.data() + m * padded_;
+    const auto without = [&](double all, double held_out) {
+      return (all - share * held_out) / (1.0 - share);
+    };
+    for (Index j = 0; j < samples_.cols; ++j)
+      linear[j] = static_cast<float>(
+          without(static_cast<double>(linear[j]),
+                  exact.empty() ? static_cast<double>(gradient[j]) : exact[static_cast<std::size_t>(j)]));
+    linear_of_c_[m] = without(linear_of_c_[m], exact.empty() ? of_c : exact.back());
+  }
 }
 
 ZIPML_FUNCTION void TrainingLoop::take_anchor_margins() {
   Buffer<float> margins(samples_.rows);
+  GradientDevice device(kernels_, samples_, targets_, {.team = &team_});  // for one model
   const auto intercept = static_cast<float>(anchor_of_c_);
   constexpr Index piece = 4096;
   for (Index first = 0; first < samples_.rows; first += piece) {
     const Index count = (std::min)(piece, samples_.rows - first);
-    measuring_.begin_batch(first, count, anchor_.data(), intercept, 0);
-    for (Index at = first; measuring_.next_pass(); at += measuring_.rows()) {
-      measuring_.margins(1u);
-      std::copy_n(measuring_.margins_of()[0].data(), measuring_.rows(), margins.data() + at);
+    device.begin_batch(first, count, anchor_.data(), intercept, 0);
+    for (Index at = first; device.next_pass(); at += device.rows()) {
+      device.margins(1u);
+      std::copy_n(device.margins_of()[0].data(), device.rows(), margins.data() + at);
     }
   }
   targets_.set_anchors(std::move(margins));
@@ -270,22 +344,26 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   Clock::duration watching{};
   begin_epoch(0);
   if (keeps_labels()) take_anchor_margins();
+  if (trains_differences() && holds_out()) take_held_out_terms();
   safe_ = make_safe(measuring_);
   device_.set_correction(safe_.correction);
-  has_single_rows_ =
-      batch_ == 1 && device_.is_exact() && options_.reducer == nullptr && use_single_rows(safe_.correction);
+  has_single_rows_ = batch_ == 1 && device_.is_exact() && options_.reducer == nullptr && !holds_out() &&
+                     use_single_rows(safe_.correction);
   resolve_step(safe_.noise_gain);
   const auto ready = Clock::now();
   Buffer<float> zero(x_.size()), zero_of_c(c_.size());
-  if (trains_differences()) {
-    for (Index j = 0; j < samples_.cols; ++j) zero[j] = -anchor_[j];
-    zero_of_c[0] = static_cast<float>(-anchor_of_c_);
+  for (int m = 0; m < models() && trains_differences(); ++m) {
+    for (Index j = 0; j < samples_.cols; ++j) zero[m * padded_ + j] = -anchor_[j];
+    zero_of_c[m] = static_cast<float>(-anchor_of_c_);
   }
   const List<double> losses_of_zero = losses_with_term(zero, zero_of_c);
   watching += Clock::now() - ready;
   List<Buffer<double>> before(fits.size(), Buffer<double>(samples_.cols));
   for (int epoch = 0; epoch < options_.epochs && any_trains(); ++epoch) {
     run_epoch(epoch);
+    if (options_.refetcher != nullptr)
+      refetched_.push_back(static_cast<double>(device_.take_fetched()) /
+                           static_cast<double>(samples_.rows * models()));
     for (std::size_t m = 0; m < fits.size(); ++m)
       if (trains(m)) close_epoch(fits[m], m, epoch, before[m]);
     const auto pause = Clock::now();
@@ -310,6 +388,7 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
     fit.smallest_eigenvalue = safe_.smallest_eigenvalue;
     fit.kept_correction = safe_.kept;
     fit.added_ridge = safe_.added_ridge;
+    fit.refetched = refetched_;
     fit.pilot_rows = trains_differences() ? problem_.anchor.pilot->rows : 0;
     fit.without_pilot = problem_.anchor.reason;
     if (fit.epochs == 0) take_start(fit, static_cast<int>(m));
@@ -333,7 +412,7 @@ ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s)
     const auto d = static_cast<std::size_t>(samples_.cols);
     if (trains_differences())
       for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] += anchor_[j];
-    prox(std::span(x_of(m), d), s);
+    prox(m, std::span(x_of(m), d), s);
     if (trains_differences())
       for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] -= anchor_[j];
   }
@@ -349,18 +428,29 @@ ZIPML_FUNCTION const FitOptions& TrainingLoop::checked(const FitOptions& options
   if (!(options.tolerance >= 0.0))
     throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
   const Targets& targets = *problem.targets;
-  if (targets.models() < 1 || targets.rows() != problem.samples.rows)
+  for (const ModelPlan& plan : problem.plans) {
+    const RowRange& rows = plan.held_out;
+    if (rows.first < 0 || rows.count < 0 || rows.first > targets.rows() - rows.count ||
+        rows.count == targets.rows())
+      throw Error("rows that a model is not trained on are out of range",
+                  "a part of " + std::to_string(targets.rows()) + " rows",
+                  std::to_string(rows.count) + " rows from " + std::to_string(rows.first) + " on");
+    check_vector("gradient of held-out rows", plan.held_out_gradient, problem.samples.cols + 1);
+    if (plan.target < 0 || plan.target >= targets.models())
+      throw Error("there is no such target", "one of " + std::to_string(targets.models()),
+                  std::to_string(plan.target));
+  }
+  if (problem.plans.empty() || targets.models() < 1 || targets.rows() != problem.samples.rows)
     throw Error("samples and targets differ in number",
                 std::to_string(problem.samples.rows) + " targets of each model",
                 std::to_string(targets.rows()) + " of " + std::to_string(targets.models()));
-  check_vector("start", options.start, problem);
-  check_vector("linear term", options.linear_term, problem);
+  const Index of_all = (problem.samples.cols + 1) * static_cast<Index>(problem.plans.size());
+  check_vector("start", options.start, of_all);
+  check_vector("linear term", options.linear_term, of_all);
   return options;
 }
 
-ZIPML_FUNCTION void TrainingLoop::check_vector(const char* name, std::span<const double> vector,
-                                               const Problem& problem) {
-  const Index size = (problem.samples.cols + 1) * problem.targets->models();
+ZIPML_FUNCTION void TrainingLoop::check_vector(const char* name, std::span<const double> vector, Index size) {
   if (vector.empty()) return;
   if (static_cast<Index>(vector.size()) != size)
     throw Error(std::string("the ") + name + " has another number of entries",
@@ -397,11 +487,13 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
     while (device_.next_pass()) add_pass(device_);
     // The last batch may be short: its rows weigh what other rows weigh, or a single one could break the
     // step's bound.
-    const float s = step_of(epoch, iteration_) * (static_cast<float>(count) / static_cast<float>(batch_));
+    const float step = step_of(epoch, iteration_);
     for (std::size_t m = 0; m < trains_.size(); ++m) {
+      const Index seen = device_.seen_rows(static_cast<int>(m));
+      const float s = step * (static_cast<float>(seen) / static_cast<float>(batch_));
       const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
       if (has_diverged(residual, device_.largest())) diverge(m);
-      follow(m, residual, s);
+      if (seen > 0) follow(m, residual, s);
     }
     ++iteration_;
     if (!any_trains()) return;
@@ -454,7 +546,8 @@ ZIPML_FUNCTION List<double> TrainingLoop::losses_with_term(const Buffer<float>& 
       result[m] += static_cast<double>(linear_[at + j]) * static_cast<double>(x[at + j]);
     result[m] += linear_of_c_[static_cast<Index>(m)] * static_cast<double>(c[static_cast<Index>(m)]);
   }
-  if (trains_differences()) result[0] += problem_.anchor.loss();
+  for (double& loss : result)
+    if (trains_differences()) loss += problem_.anchor.loss();
   return result;
 }
 
@@ -462,13 +555,10 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
   Buffer<float> x(x_.size()), c(c_.size());
   for (std::size_t m = 0; m < fits.size(); ++m) {
     const Index at = static_cast<Index>(m) * padded_;
-    for (Index j = 0; j < samples_.cols; ++j) x[at + j] = static_cast<float>(fits[m].weights[j]);
-    c[static_cast<Index>(m)] = static_cast<float>(fits[m].intercept);
-  }
-  if (trains_differences()) {
-    for (Index j = 0; j < samples_.cols; ++j)
-      x[j] = static_cast<float>(fits[0].weights[j] - static_cast<double>(anchor_[j]));
-    c[0] = static_cast<float>(fits[0].intercept - anchor_of_c_);
+    const auto anchor = [&](Index j) { return trains_differences() ? static_cast<double>(anchor_[j]) : 0.0; };
+    for (Index j = 0; j < samples_.cols; ++j) x[at + j] = static_cast<float>(fits[m].weights[j] - anchor(j));
+    c[static_cast<Index>(m)] =
+        static_cast<float>(fits[m].intercept - (trains_differences() ? anchor_of_c_ : 0.0));
   }
   const List<double> values = losses_with_term(x, c);
   for (const std::size_t m : diverged_) fits[m].status = FitStatus::diverged;
@@ -476,11 +566,16 @@ ZIPML_FUNCTION void TrainingLoop::give_verdicts(List<Fit>& fits, const List<doub
     Fit& fit = fits[m];
     fit.quantized_loss = values[m];
     const Buffer<double> none(samples_.cols);
-    judge(fit, values[m] + penalty_of(fit.weights.span()), losses_of_zero[m] + penalty_of(none.span()),
+    judge(fit, values[m] + penalty_of(m, fit.weights.span()), losses_of_zero[m] + penalty_of(m, none.span()),
           !options_.linear_term.empty(), safe_.indefinite);
     if (const double noise = noise_beyond(static_cast<int>(m)); noise > 0.0 && fit.success()) {
       fit.status = FitStatus::indefinite;
       fit.advice = detail::advice_for_noise(noise);
+    }
+    constexpr double most_outside = 0.01;
+    if (const double share = share_out_of_range(static_cast<int>(m)); share > most_outside && fit.success()) {
+      fit.status = FitStatus::out_of_range;
+      fit.advice = detail::advice_for_range(share, range());
     }
     fit.model = in_original_units(fit, static_cast<int>(m));
   }

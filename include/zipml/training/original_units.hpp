@@ -2,6 +2,7 @@
 /// \file
 /// Room training: the ways between standardised weights and a model in the user's units.
 
+#include <cmath>
 #include <span>
 
 #include <zipml/analysis/objective.hpp>
@@ -16,17 +17,19 @@ namespace zipml::inline ZIPML_ABI {
 
 /// The model that predicts in the user's units what (weights, intercept) predicts in those of the store: with
 /// columns (a - mean) / scale and labels (y - offset) / s, w_j = s x_j / scale_j and c' = s c + offset -
-/// sum_j w_j mean_j. A classifier keeps its margin, whose units are labels of -1 and 1.
+/// sum_j w_j mean_j. A classifier keeps its margin, whose units are labels of -1 and 1, and so does a loss with a log link,
+/// whose intercept takes the logarithm of s.
 template <Loss L>
 LinearModel in_original_units(std::span<const double> weights, double intercept, const Standardization& map,
                               const LabelStatistics& statistics, const LabelMap& labels) {
-  const LabelMap units = L::classifies ? LabelMap{} : labels;
+  LabelMap units = L::classifies ? LabelMap{} : labels;
+  if (has_log_link<L>()) units = {std::log(labels.scale), 1.0};
   LinearModel model;
   model.weights = Buffer<double>(map.cols());
   model.means = Buffer<double>(map.cols());
   model.deviations = map.scale;
   model.intercept = intercept * units.scale + units.offset;
-  if (!L::classifies) model.intercept += statistics.offset;
+  if (!L::classifies && !has_log_link<L>()) model.intercept += statistics.offset;
   for (Index j = 0; j < map.cols(); ++j) {
     model.weights[j] = weights[static_cast<std::size_t>(j)] * units.scale / map.scale[j];
     model.means[j] = map.user_mean(j);
@@ -78,7 +81,10 @@ Buffer<double> in_standardised_units(const LinearModel& model, const Store& stor
                 model.classifies ? "a classifier" : "regression");
   const LabelStatistics& statistics = store.targets().statistics(0);
   LabelMap units = L::classifies ? LabelMap{} : loss.label_map(statistics);
-  if (!L::classifies) units.offset += statistics.offset;
+  if (has_log_link<L>())
+    units = {std::log(units.scale), 1.0};
+  else if (!L::classifies)
+    units.offset += statistics.offset;
   Buffer<double> start(map.cols() + 1);
   double margin = model.intercept;  // at the means
   for (Index j = 0; j < model.cols(); ++j) {

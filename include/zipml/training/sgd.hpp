@@ -6,14 +6,17 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <limits>
 #include <memory>
 #include <optional>
 #include <span>
+#include <type_traits>
 #include <utility>
 
 #include <zipml/base/rounded.hpp>
 #include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/corrected_loss.hpp>
+#include <zipml/estimators/polynomial.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/kernels/isa.hpp>
 #include <zipml/model/losses.hpp>
@@ -89,6 +92,20 @@ inline Curvature curvature_for(Curvature curvature, const KernelTable& kernels, 
 
 }  // namespace detail
 
+/// One of several models that are trained over one reading of the samples: its penalty, whose labels, and which rows of
+/// the store it does not see.
+///
+///     const zipml::Variant<zipml::L2> variant{zipml::L2{1e-3f}};
+template <Regularizer R>
+struct Variant {
+  R regularizer{};
+  int target = 0;
+  RowRange held_out = {};
+  /// The mean gradient of the held-out rows at the pilot of the store, d + 1 entries in standardised units, which is taken
+  /// from the pilot's; empty: of these rows as they are packed, whose labels a model then sees a little of.
+  std::span<const double> held_out_gradient = {};
+};
+
 /// x <- prox(x - step * (g + l)), c <- c - step * (mean residual + l_c), g the estimator's gradient of a
 /// batch, l the linear term. The model store keeps x in float32 (ZipML 2017, section 2); batches are ranges
 /// of store rows, visited in a fresh random order each epoch. One epoch costs one reading of the samples and
@@ -103,6 +120,11 @@ class Sgd {
  public:
   explicit Sgd(L loss = {}, R regularizer = R{}, Step step = Step{})
       : loss_(std::move(loss)), regularizer_(std::move(regularizer)), step_(std::move(step)) {}
+
+  const L& loss() const { return loss_; }
+  const R& regularizer() const { return regularizer_; }
+  /// The same with another penalty.
+  Sgd with(R regularizer) const { return Sgd(loss_, std::move(regularizer), step_); }
 
   /// Trains with the estimator that the store was quantized for. Same seed, same bits, for any number of
   /// threads and, on the integer path, any instruction set. Throws Error for options out of range.
@@ -131,7 +153,9 @@ class Sgd {
   template <SampleStore Store, GradientEstimator Estimator, class... Observers>
   Fit fit_on(const KernelTable& kernels, const Store& store, Estimator estimator, const FitOptions& options,
              Observers&&... observers) const {
-    return std::move(train(kernels, store, store.targets(), estimator, options, observers...)[0]);
+    const Variant<R> variant{regularizer_};
+    return std::move(
+        train(kernels, store, store.targets(), std::span(&variant, 1), estimator, options, observers...)[0]);
   }
 
   /// Trains a model for each target over one reading of the samples an epoch. Every model has the bits that
@@ -142,8 +166,20 @@ class Sgd {
   template <SampleStore Store, GradientEstimator Estimator, class... Observers>
   List<Fit> fit_models(const Store& store, const Targets& targets, Estimator estimator,
                        const FitOptions& options = {}, Observers&&... observers) const {
-    return train(detail::kernels_for_store(store, active_isa(options.isa)), store, targets, estimator,
-                 options, observers...);
+    List<Variant<R>> variants;
+    for (int m = 0; m < targets.models(); ++m) variants.push_back({regularizer_, m});
+    return fit_variants(store, targets, variants, estimator, options, observers...);
+  }
+
+  /// Trains a model for each variant over one reading of the samples an epoch: penalties, targets, rows that are held
+  /// out. Step and correction are those that are safe for the weakest penalty. The pilot of the store serves all of them
+  /// where all have the labels that it was fitted to. `start` and `linear_term` have d + 1 entries for each variant.
+  template <SampleStore Store, GradientEstimator Estimator, class... Observers>
+  List<Fit> fit_variants(const Store& store, const Targets& targets,
+                         std::type_identity_t<std::span<const Variant<R>>> variants, Estimator estimator,
+                         const FitOptions& options = {}, Observers&&... observers) const {
+    return train(detail::kernels_for_store(store, active_isa(options.isa)), store, targets, variants,
+                 estimator, options, observers...);
   }
 
  private:
@@ -166,10 +202,14 @@ class Sgd {
   /// Below here stores are views, and what trains on them is compiled once for all.
   template <class Store, class Estimator, class... Observers>
   List<Fit> train(const KernelTable& kernels, const Store& store, const Targets& targets,
-                  const Estimator& estimator, const FitOptions& options, Observers&&... observers) const {
+                  std::span<const Variant<R>> variants, const Estimator& estimator, const FitOptions& options,
+                  Observers&&... observers) const {
     check<Store, Estimator, Observers...>();
     const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-    Problem problem{store.samples(), &targets, &store.standardization(), store.seed()};
+    List<ModelPlan> plans;
+    for (const Variant<R>& variant : variants)
+      plans.push_back({variant.target, variant.held_out, variant.held_out_gradient});
+    Problem problem{store.samples(), &targets, plans, &store.standardization(), store.seed()};
     // Of samples in a file: what was read of a part that was lost is no result.
     const auto checked = [&](List<Fit> fits) {
       if constexpr (requires { store.require_intact(); }) store.require_intact();
@@ -180,17 +220,18 @@ class Sgd {
         Problem drawn = problem;
         drawn.samples = fresh->samples();
         drawn.fresh = fresh.get();
-        return checked(Run<Estimator>(*this, kernels, drawn, estimator, options).train(watching));
+        return checked(Run<Estimator>(*this, variants, kernels, drawn, estimator, options).train(watching));
       }
     }
-    if (options.pilot) problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
-    refuse_far_pilot(problem);
-    return checked(Run<Estimator>(*this, kernels, problem, estimator, options).train(watching));
+    if (options.pilot && options.refetcher == nullptr)
+      problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
+    refuse_far_pilot(problem, variants);
+    return checked(Run<Estimator>(*this, variants, kernels, problem, estimator, options).train(watching));
   }
 
   /// A pilot of a loss that is not affine helps where second derivatives are those of the optimum, about. One that is
-  /// worse than no weights, since the penalty is not in it, is far from there: no anchor then.
-  void refuse_far_pilot(Problem& problem) const {
+  /// worse than no weights with the least of the penalties, since none is in it, is far from there: no anchor then.
+  void refuse_far_pilot(Problem& problem, std::span<const Variant<R>> variants) const {
     if (!problem.anchor.keeps_labels) return;
     const Index d = problem.samples.cols;
     Buffer<double> weights(d), none(d);
@@ -200,8 +241,10 @@ class Sgd {
     const double of_rows = detail::mean_over_rows(problem.samples, [&](Index i) {
       return loss_.value(0.0, static_cast<double>(map.apply(labels[static_cast<std::size_t>(i)])));
     });
-    const double at_zero = of_rows + regularizer_.value(none.span());
-    if (problem.anchor.loss() + regularizer_.value(weights.span()) < at_zero) return;
+    for (const Variant<R>& variant : variants)
+      if (problem.anchor.loss() + variant.regularizer.value(weights.span()) <
+          of_rows + variant.regularizer.value(none.span()))
+        return;
     problem.anchor = Anchor{.reason = "the pilot, with the penalty, is worse than no weights"};
   }
 
@@ -217,13 +260,25 @@ template <Loss L, Regularizer R, class Step>
 template <class Estimator>
 class Sgd<L, R, Step>::Run final : public TrainingLoop {
  public:
-  Run(const Sgd& sgd, const KernelTable& kernels, const Problem& problem, const Estimator& estimator,
-      const FitOptions& options)
+  Run(const Sgd& sgd, std::span<const Variant<R>> variants, const KernelTable& kernels,
+      const Problem& problem, const Estimator& estimator, const FitOptions& options)
       : TrainingLoop(kernels, problem, options, maps_of(sgd.loss_, *problem.targets)),
         sgd_(sgd),
+        variants_(variants),
         estimator_(estimator),
-        noise_(static_cast<std::size_t>(problem.targets->models())) {
+        noise_(variants.size()) {
     require_samples_for(estimator, problem.samples);
+    if (options.refetcher == nullptr) return;
+    if (!refetches)
+      throw Error("refetching decides at the kink of a loss, for estimators that read one draw",
+                  "hinge or squared-hinge, with naive or variance-corrected",
+                  std::string(L::name) + " with " + Estimator::name);
+    if (options.refetcher->rows() != problem.samples.rows ||
+        options.refetcher->cols() != problem.samples.cols)
+      throw Error(
+          "the refetcher is of other samples",
+          std::to_string(problem.samples.rows) + " x " + std::to_string(problem.samples.cols),
+          std::to_string(options.refetcher->rows()) + " x " + std::to_string(options.refetcher->cols()));
   }
 
  private:
@@ -237,13 +292,15 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return 1.0;
   }
   /// Whether the variance of rounding is subtracted from a loss that is not affine.
-  static constexpr bool corrects_loss =
-      !AffineLoss<L> && CorrectableLoss<L> && OneDrawEstimator<Estimator> && Estimator::corrected;
+  static constexpr bool corrects_loss = CorrectsLoss<Estimator, L>;
   /// Whether differences from a pilot of such a loss can be trained.
   static constexpr bool anchors_loss = !AffineLoss<L> && ConvexLoss<L> && OneDrawEstimator<Estimator>;
 
+  /// Whether rows may be fetched in full precision.
+  static constexpr bool refetches = KinkedLoss<L> && OneDrawEstimator<Estimator>;
+
   SafeCorrection make_safe(GradientDevice& measuring) override {
-    const double penalty = strengths_of(sgd_.regularizer_).value_or(PenaltyStrengths{}).l2;
+    const double penalty = least_ridge();
     const Safety safety = this->trains_differences() ? Safety::shrink : options_.safety;
     if constexpr (anchors_loss)
       if (this->keeps_labels()) return correction_of_differences();
@@ -252,6 +309,14 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       return zipml::make_safe(measuring, samples_, estimator_, safety, penalty,
                               static_cast<double>(curvature_bound<L>()), problem_.seed);
     return zipml::make_safe(measuring, samples_, estimator_, safety, penalty, slope(), problem_.seed);
+  }
+
+  /// The weakest of the quadratic penalties.
+  double least_ridge() const {
+    double least = (std::numeric_limits<double>::max)();
+    for (const Variant<R>& variant : variants_)
+      least = (std::min)(least, strengths_of(variant.regularizer).value_or(PenaltyStrengths{}).l2);
+    return least;
   }
 
   const Curvature& measured() {
@@ -275,6 +340,8 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       Curvature curvature =
           detail::curvature_for(measured(), kernels_, samples_, options_, problem_.seed, batch_);
       curvature.loss = static_cast<double>(curvature_bound<L>());
+      if constexpr (RangedEstimator<Estimator>)
+        curvature.loss = (std::max)(curvature.loss, estimator_.steepest(sgd_.loss_));
       curvature.noise_gain = noise_gain;
       if constexpr (!AffineLoss<L>) curvature.falling_epochs = options_.epochs;
       curvature.has_pilot = this->trains_differences();
@@ -295,12 +362,10 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return f(sgd_.loss_);
   }
 
-  /// l_v of a model for the batch of a device. Noise beyond what can be undone is undone in part.
+  /// l_v of a model for the batch of a device.
   auto corrected_loss(GradientDevice& device, int m) {
-    const double variance = device.margin_variance(m);
-    noise_[static_cast<std::size_t>(m)] = variance;
-    return detail::CorrectedLoss<L>{sgd_.loss_, variance,
-                                    variance > L::most_noise ? L::most_noise / variance : 1.0};
+    const double variance = noise_[static_cast<std::size_t>(m)] = device.margin_variance(m);
+    return detail::corrected_loss(sgd_.loss_, variance);
   }
   double noise_beyond(int m) const override {
     if constexpr (corrects_loss) {
@@ -311,7 +376,19 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     return 0.0;
   }
 
+  double share_out_of_range(int m) const override {
+    if constexpr (RangedEstimator<Estimator>) return outside_[static_cast<std::size_t>(m)];
+    (void)m;
+    return 0.0;
+  }
+  double range() const override {
+    if constexpr (RangedEstimator<Estimator>) return estimator_.range;
+    return 0.0;
+  }
+
   void add_pass(GradientDevice& device) override {
+    if constexpr (refetches)
+      if (options_.refetcher != nullptr) return device.add_refetched_pass(sgd_.loss_);
     if constexpr (anchors_loss)
       if (this->keeps_labels())
         return device.add_rowwise_pass([&](int) {
@@ -322,36 +399,56 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     } else
       with_loss([&](const auto& loss) { device.add_pass(estimator_, loss); });
   }
+  void add_pass_without_anchor(GradientDevice& device) override {
+    if constexpr (corrects_loss)
+      device.add_rowwise_pass([&](int m) { return corrected_loss(device, m); });
+    else
+      device.add_pass(estimator_, sgd_.loss_);
+  }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
-  double penalty_of(std::span<const double> x) const override { return sgd_.regularizer_.value(x); }
-  void prox(std::span<float> x, float step) const override { sgd_.regularizer_.prox(x, step); }
+  double penalty_of(std::size_t m, std::span<const double> x) const override {
+    return variants_[m].regularizer.value(x);
+  }
+  void prox(std::size_t m, std::span<float> x, float step) const override {
+    variants_[m].regularizer.prox(x, step);
+  }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
+    if constexpr (RangedEstimator<Estimator>)
+      outside_ = detail::mean_losses(
+          measuring, samples_.cols, {0, samples_.rows}, 1u, 0.0, Buffer<float>(), x, intercepts, [&](int m) {
+            const std::span<const float> z = measuring.margins_of(m)[0];
+            return static_cast<double>(std::count_if(z.begin(), z.end(), [&](float v) {
+              return std::fabs(static_cast<double>(v)) > estimator_.range;
+            }));
+          });
     if constexpr (anchors_loss)
       if (this->keeps_labels())
-        return rowwise_losses_on(measuring, samples_, mean_curvature_, correction, x, intercepts, [&](int) {
-          return detail::AnchoredLoss<L>{sgd_.loss_, mean_curvature_};
-        });
+        return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, mean_curvature_, correction, x,
+                                 intercepts, [&](int) {
+                                   return detail::AnchoredLoss<L>{sgd_.loss_, mean_curvature_};
+                                 });
     if constexpr (corrects_loss) {
       measuring.set_correction(correction);
-      return rowwise_losses_on(measuring, samples_, 0.0, Buffer<float>(), x, intercepts,
-                               [&](int m) { return corrected_loss(measuring, m); });
+      return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, 0.0, Buffer<float>(), x,
+                               intercepts, [&](int m) { return corrected_loss(measuring, m); });
     } else
       return with_loss([&](const auto& loss) {
-        return losses_on(measuring, samples_, estimator_, loss, slope(), correction, x, intercepts);
+        return losses_on(measuring, samples_.cols, {0, samples_.rows}, estimator_, loss, slope(), correction,
+                         x, intercepts);
       });
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {
     LinearModel model = zipml::in_original_units<L>(
-        fit.weights.span(), fit.intercept, *problem_.standardization, problem_.targets->statistics(m),
-        label_maps_[static_cast<std::size_t>(m)]);
-    model.rows = samples_.rows;
+        fit.weights.span(), fit.intercept, *problem_.standardization,
+        problem_.targets->statistics(plan(m).target), label_maps_[static_cast<std::size_t>(plan(m).target)]);
+    model.rows = samples_.rows - plan(m).held_out.count;
     model.representation = std::string(Estimator::name) + ":" + std::to_string(samples_.bits);
     return model;
   }
 
   bool use_single_rows(const Buffer<float>& correction) override {
-    if (this->keeps_labels() || corrects_loss) return false;
+    if (this->keeps_labels() || corrects_loss || options_.refetcher != nullptr) return false;
     if constexpr (BilinearEstimator<Estimator>) {
       Buffer<float> scaled = correction;
       for (float& v : scaled) v *= static_cast<float>(slope());
@@ -396,11 +493,13 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   using ResolvedStep = typename detail::StepRule<Step>::type;
 
   const Sgd& sgd_;
+  std::span<const Variant<R>> variants_;
   const Estimator& estimator_;
   std::optional<ResolvedStep> step_;
   std::optional<Curvature> measured_;
   Buffer<double> mean_squares_;  // of the columns as they are stored, once measured
   double mean_curvature_ = 0.0;  // of the loss at a pilot
+  List<double> outside_;         // share of margins out of the estimator's range, of each model
   List<double> noise_;           // variance of rounding in the margins of each model, of a corrected loss
   List<std::unique_ptr<detail::SingleRowsOf<Estimator>>> single_rows_;  // where batches are single rows
 };

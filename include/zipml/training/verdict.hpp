@@ -23,54 +23,55 @@ inline bool has_diverged(float residual, float largest_gradient) {
 
 namespace detail {
 
-/// Mean loss of each model over the samples of `device`, which has exact channels: what `loss_of(m)` makes of the
+/// Mean loss of each model over rows of the samples of `device`, which has exact channels: what `loss_of(m)` makes of the
 /// margins of a pass, less slope/2 x'diag(correction) x. Models padded, one behind the other. One reading.
 template <class LossOf>
-List<double> mean_losses(GradientDevice& device, const SampleView& samples, unsigned draws, double slope,
+List<double> mean_losses(GradientDevice& device, Index cols, RowRange rows, unsigned draws, double slope,
                          const Buffer<float>& correction, const float* x, const float* intercepts,
                          const LossOf& loss_of) {
   const auto models = static_cast<std::size_t>(device.models());
   List<double> total(models);
   constexpr Index piece = 4096;
-  for (Index first = 0; first < samples.rows; first += piece) {
-    device.begin_batch(first, (std::min)(piece, samples.rows - first), x, intercepts, 0);
+  const Index end = rows.first + rows.count;
+  for (Index first = rows.first; first < end; first += piece) {
+    device.begin_batch(first, (std::min)(piece, end - first), x, intercepts, 0);
     while (device.next_pass()) {
       device.margins(draws);
       for (std::size_t m = 0; m < models; ++m) total[m] += loss_of(static_cast<int>(m));
     }
   }
   for (std::size_t m = 0; m < models; ++m) {
-    const float* of_model = x + static_cast<Index>(m) * padded(samples.cols);
+    const float* of_model = x + static_cast<Index>(m) * padded(cols);
     double surplus = 0.0;
     for (Index j = 0; j < correction.size(); ++j)
       surplus += static_cast<double>(correction[j]) * static_cast<double>(of_model[j]) *
                  static_cast<double>(of_model[j]);
-    total[m] = total[m] / static_cast<double>(samples.rows) - 0.5 * slope * surplus;
+    total[m] = total[m] / static_cast<double>(rows.count) - 0.5 * slope * surplus;
   }
   return total;
 }
 
 }  // namespace detail
 
-/// Mean loss of each model as the estimator tells it from the samples of `device`, which has exact channels;
-/// models padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One
+/// Mean loss of each model as the estimator tells it from rows of the samples of `device`, which has exact channels and d
+/// columns; models padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One
 /// reading.
 template <GradientEstimator Estimator, class L>
-List<double> losses_on(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
+List<double> losses_on(GradientDevice& device, Index d, RowRange rows, const Estimator& estimator,
                        const L& loss, double slope, const Buffer<float>& correction, const float* x,
                        const float* intercepts) {
   return detail::mean_losses(
-      device, samples, loss_draws<Estimator>(), slope, correction, x, intercepts, [&](int m) {
+      device, d, rows, loss_draws<Estimator>(), slope, correction, x, intercepts, [&](int m) {
         return estimated_loss(estimator, loss, device.margins_of(m), device.labels(m), device.weights());
       });
 }
 
 /// The same for an estimator that reads one draw, and a RowwiseLoss: `loss_of(m)` is that of a model.
 template <class LossOf>
-List<double> rowwise_losses_on(GradientDevice& device, const SampleView& samples, double slope,
+List<double> rowwise_losses_on(GradientDevice& device, Index d, RowRange rows, double slope,
                                const Buffer<float>& correction, const float* x, const float* intercepts,
                                const LossOf& loss_of) {
-  return detail::mean_losses(device, samples, 1u, slope, correction, x, intercepts, [&](int m) {
+  return detail::mean_losses(device, d, rows, 1u, slope, correction, x, intercepts, [&](int m) {
     const std::span<const float> weights = device.weights();
     return loss_of(m).total(device.margins_of(m)[0].data(), device.labels(m).data(), device.anchors(),
                             weights.empty() ? nullptr : weights.data(), device.rows());

@@ -1,0 +1,123 @@
+#pragma once
+// --cv and --l2 FROM:TO:COUNT: which penalty the rows held out want, all candidates over one reading an epoch; then the fit
+// with it.
+
+#include <cstdio>
+#include <vector>
+#include <zipml/training/cross_validation.hpp>
+#include <zipml/training/penalty_path.hpp>
+
+#include "experiment_of.hpp"
+#include "packed_of.hpp"
+
+template <class Loss>
+class PathExperiment {
+ public:
+  PathExperiment(const Options& options, const Samples& samples) : options_(options), samples_(samples) {}
+
+  std::vector<Result> run() const {
+    if (samples_.store) return {choose_and_train(*samples_.store, 0.0)};
+    return {train_as_asked<Loss>(options_, samples_.sets.train, [&](const zipml::Representation& how) {
+      double seconds = 0.0;
+      const zipml::AnyStore store = pack_rows<Loss>(options_, samples_.sets.train, how, seconds);
+      return choose_and_train(store, seconds);
+    })};
+  }
+
+ private:
+  Result choose_and_train(const zipml::AnyStore& store, double seconds_quantize) const {
+    return zipml::visit_estimator_for<Loss>(store.representation().estimator, [&](auto estimator) {
+      const auto start = Clock::now();
+      std::vector<PathPoint> points =
+          options_.folds > 0 ? by_folds(store, estimator) : by_validation(store, estimator);
+      const double seconds = seconds_since(start);
+      const PathPoint* chosen = &points[0];
+      for (PathPoint& point : points)
+        if (point.chosen) chosen = &point;
+      Options one = options_;
+      one.l2 = chosen->l2;
+      if (!options_.json) show(points);
+      Result result = samples_.store
+                          ? PackedExperiment<Loss>(one, samples_).train(estimator)
+                          : Experiment<Loss>(one, samples_).train(store, estimator, seconds_quantize);
+      result.path = std::move(points);
+      result.seconds_path = seconds;
+      return result;
+    });
+  }
+
+  std::vector<zipml::ElasticNet> penalties() const {
+    std::vector<zipml::ElasticNet> all;
+    for (const float l2 : options_.l2_path) all.emplace_back(l2, options_.l1);
+    return all;
+  }
+  zipml::Sgd<Loss, zipml::ElasticNet, StepChoice> sgd() const {
+    return zipml::Sgd<Loss, zipml::ElasticNet, StepChoice>(
+        Loss{}, zipml::ElasticNet(options_.l2, options_.l1), StepChoice{options_.step});
+  }
+  /// What all candidates are trained with: an interrupt ends them.
+  zipml::FitOptions how(const zipml::AnyStore& store) const {
+    const zipml::SampleView samples = store.samples();
+    return fit_options_of(options_, samples.cols, samples.has_integer_path());
+  }
+  static auto watch() {
+    return [](const zipml::EpochEvent& event) {
+      if (event.model == 0) zipml::progress_bar()(event);
+      return interrupt::asked != 0 ? zipml::Flow::stop : zipml::Flow::go_on;
+    };
+  }
+
+  template <class Estimator>
+  std::vector<PathPoint> by_folds(const zipml::AnyStore& store, Estimator estimator) const {
+    zipml::FoldOptions folds{.folds = options_.folds};
+    if (!samples_.store) folds.exact = &samples_.sets.train;
+    const zipml::CrossValidation found = zipml::cross_validate(sgd(), store, as_asked(options_, estimator),
+                                                               penalties(), folds, how(store), watch());
+    std::vector<PathPoint> points;
+    for (std::size_t p = 0; p < found.losses.size(); ++p) {
+      PathPoint point{.l2 = options_.l2_path[p],
+                      .loss = found.losses[p],
+                      .standard_error = found.standard_errors[p],
+                      .chosen = p == (options_.simplest ? found.simplest : found.best)};
+      for (const zipml::Fit& fit : found.fits[p])
+        if (!fit.success()) ++point.failed;
+      points.push_back(point);
+    }
+    return points;
+  }
+
+  template <class Estimator>
+  std::vector<PathPoint> by_validation(const zipml::AnyStore& store, Estimator estimator) const {
+    const zipml::List<zipml::Fit> fits =
+        zipml::fit_path(sgd(), store, as_asked(options_, estimator), penalties(), how(store), watch());
+    const auto objective = zipml::objective_on(store, samples_.validation, Loss{});
+    std::vector<PathPoint> points;
+    std::size_t best = 0;
+    for (std::size_t p = 0; p < fits.size(); ++p) {
+      PathPoint point{.l2 = options_.l2_path[p], .loss = INFINITY, .standard_error = std::nullopt};
+      if (fits[p].success())
+        point.loss = objective(fits[p].weights.span(), fits[p].intercept);
+      else
+        point.failed = 1;
+      points.push_back(point);
+      if (points[p].loss < points[best].loss) best = p;
+    }
+    points[best].chosen = true;
+    return points;
+  }
+
+  void show(const std::vector<PathPoint>& points) const {
+    std::printf("%12s  %12s%s\n", "l2", "held out", options_.folds > 0 ? "   std. error" : "");
+    for (const PathPoint& point : points) {
+      std::printf("%12.4g  %12.6g", static_cast<double>(point.l2), point.loss);
+      if (point.standard_error) std::printf("  %11.2g", *point.standard_error);
+      if (point.failed > 0) std::printf("  diverged");
+      std::printf("%s\n", point.chosen ? "  <- taken" : "");
+    }
+    std::printf("\n");
+    std::fflush(stdout);
+  }
+
+  const Options& options_;
+  const Samples& samples_;
+};
