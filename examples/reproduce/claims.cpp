@@ -282,8 +282,10 @@ std::vector<Claim> nonlinear_claims_on(Study& logistic, Study& hinge,
     const Setting plain = nearest(stored).front(), cubic = polynomials(stored).front();
     const double polynomial_gap = logistic.measure(cubic).gap, gap = logistic.measure(plain).gap;
     char text[160];
-    std::snprintf(text, sizeof text, "%s; %s: %+.3g %%", plain.text().c_str(), cubic.text().c_str(),
-                  100.0 * polynomial_gap);
+    char gap_text[32] = "diverged";
+    if (std::isfinite(polynomial_gap))
+      std::snprintf(gap_text, sizeof gap_text, "%+.3g %%", 100.0 * polynomial_gap);
+    std::snprintf(text, sizeof text, "%s; %s: %s", plain.text().c_str(), cubic.text().c_str(), gap_text);
     of_logistic.add({.claim = nearest_claim,
                      .setting = text,
                      .paper = "yes, its negative result",

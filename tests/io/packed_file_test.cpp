@@ -350,6 +350,34 @@ TEST_CASE("files of version 1 are read for ever: golden files") {
   }
 }
 
+TEST_CASE("the pilot of a loss is read for ever, and made of the same bits everywhere: a golden file") {
+  Dataset data = golden_table();
+  for (Index i = 0; i < data.rows; ++i) data.labels[i] = data.labels[i] > 0.0f && i % 11 != 5 ? 1.0f : -1.0f;
+  const char* const representation = "naive:3,lloyd-max,nearest,outliers=0.02";
+  const AnyStore today = quantize(data, parse_representation(representation),
+                                  {.pilot = 60, .pilot_loss = pilot_loss_of(LogisticLoss{})});
+  const auto path = std::filesystem::path(__FILE__).parent_path() / "packed" / "logistic.zipml";
+  // ZIPML_WRITE_GOLDEN=1 writes the file, for a format of another version.
+  if (std::getenv("ZIPML_WRITE_GOLDEN") != nullptr) save_store(path.string(), today);
+  const AnyStore store = open_store(path.string());
+  CHECK(to_string(store.representation()) == representation);
+  const SampleView then = store.samples(), now = today.samples();
+  REQUIRE((then.pilot != nullptr && now.pilot != nullptr));
+  CHECK(then.pilot->loss == loss_fingerprint(LogisticLoss{}));
+  CHECK(then.pilot->rows == 60);
+  CHECK(then.pilot->squares == now.pilot->squares);
+  CHECK(then.pilot->intercept == now.pilot->intercept);
+  for (Index j = 0; j < data.cols; ++j) CHECK(then.pilot->weights[j] == now.pilot->weights[j]);
+  for (Index j = 0; j <= data.cols; ++j) CHECK(then.pilot->gradient[j] == now.pilot->gradient[j]);
+  CHECK(std::equal(now.codes, now.codes + now.codes_bytes, then.codes));
+  const auto fit_of = [](const AnyStore& samples) {
+    return Sgd{LogisticLoss{}, L2{1e-2f}}.fit(samples, naive, {.epochs = 5, .isa = "scalar"});
+  };
+  const Fit one = fit_of(store), other = fit_of(today);
+  CHECK(one.pilot_rows == 60);
+  for (Index j = 0; j < data.cols; ++j) CHECK(one.weights[j] == other.weights[j]);
+}
+
 TEST_CASE("what is no packed file is said to be none") {
   const Folder folder;
   write(folder / "text", "1,2,3\n4,5,6\n");

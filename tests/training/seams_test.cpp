@@ -372,8 +372,9 @@ class Meeting {
   int round_ = 0;
 };
 
-template <class Store>
-std::vector<Fit> fit_by_workers(const Store& store, FitOptions options, int workers) {
+/// What fit(options) makes in each of several workers.
+template <class F>
+std::vector<Fit> by_workers(const FitOptions& options, int workers, const F& fit) {
   Meeting meeting(workers);
   std::vector<Fit> fits(static_cast<std::size_t>(workers));
   std::vector<std::thread> threads;
@@ -382,10 +383,14 @@ std::vector<Fit> fit_by_workers(const Store& store, FitOptions options, int work
       Meeting::Worker worker(meeting, rank);
       FitOptions mine = options;
       mine.reducer = &worker;
-      fits[static_cast<std::size_t>(rank)] = Sgd{}.fit(store, mine);
+      fits[static_cast<std::size_t>(rank)] = fit(mine);
     });
   for (std::thread& thread : threads) thread.join();
   return fits;
+}
+template <class Store>
+std::vector<Fit> fit_by_workers(const Store& store, const FitOptions& options, int workers) {
+  return by_workers(options, workers, [&](const FitOptions& mine) { return Sgd{}.fit(store, mine); });
 }
 
 }  // namespace
@@ -430,6 +435,44 @@ TEST_CASE("workers whose sums are floats, or whose gradients travel in few bits,
   check(quantize<6>(train, variance_corrected, {.outliers = 0.003}));
   // Here the bias terms are large: a worker that left its share of them out would show.
   check(quantize<3>(train, variance_corrected, {.outliers = 0.003}));
+}
+
+TEST_CASE(
+    "workers end near one worker with losses that are corrected, rows that are held out, rows that are "
+    "fetched") {
+  Dataset train = small_skewed();
+  for (float& y : train.labels) y = y > 0.0f ? 1.0f : -1.0f;
+  const auto store = quantize<4>(train, variance_corrected, {.outliers = 0.003, .pilot = 0});
+  const auto check = [&](const auto& loss, const FitOptions& options, const auto& fit) {
+    const Objective objective(train, loss);
+    const Fit one = fit(options);
+    const double expected = objective(one.weights.span(), one.intercept);
+    for (const int workers : {2, 3}) {
+      const std::vector<Fit> fits = by_workers(options, workers, fit);
+      CHECK(same_bits(fits[0], fits[1]));
+      CHECK(objective(fits[0].weights.span(), fits[0].intercept) == Approx(expected).epsilon(0.005));
+      REQUIRE(fits[0].refetched.size() == one.refetched.size());
+      if (!one.refetched.empty())
+        CHECK(fits[0].refetched.back() == Approx(one.refetched.back()).margin(0.02));
+    }
+  };
+  const Refetcher refetcher(store, train);
+  const List<Variant<L2>> without_some{{L2{1e-3f}, 0, {100, 400}}};
+  for (const Channel& model : {Channel{}, Channel{8}}) {
+    const FitOptions how{.epochs = 5, .model = model};
+    check(LogisticLoss{}, how, [&](const FitOptions& mine) {
+      return Sgd{LogisticLoss{}, L2{1e-3f}}.fit(store, mine);
+    });
+    check(LogisticLoss{}, how, [&](const FitOptions& mine) {
+      return std::move(Sgd{LogisticLoss{}, L2{1e-3f}}.fit_variants(store, store.targets(), without_some,
+                                                                   variance_corrected, mine)[0]);
+    });
+    FitOptions fetching = how;
+    fetching.refetcher = &refetcher;
+    check(HingeLoss{}, fetching, [&](const FitOptions& mine) {
+      return Sgd{HingeLoss{}, L2{1e-3f}}.fit(store, mine);
+    });
+  }
 }
 
 TEST_CASE("the receiving end of a channel makes of its messages what the sending end has left") {

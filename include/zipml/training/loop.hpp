@@ -361,9 +361,11 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   List<Buffer<double>> before(fits.size(), Buffer<double>(samples_.cols));
   for (int epoch = 0; epoch < options_.epochs && any_trains(); ++epoch) {
     run_epoch(epoch);
-    if (options_.refetcher != nullptr)
-      refetched_.push_back(static_cast<double>(device_.take_fetched()) /
-                           static_cast<double>(samples_.rows * models()));
+    if (options_.refetcher != nullptr) {
+      auto fetched = static_cast<double>(device_.take_fetched());
+      if (options_.reducer != nullptr) options_.reducer->sum(std::span<double>(&fetched, 1));
+      refetched_.push_back(fetched / static_cast<double>(samples_.rows * models()));
+    }
     for (std::size_t m = 0; m < fits.size(); ++m)
       if (trains(m)) close_epoch(fits[m], m, epoch, before[m]);
     const auto pause = Clock::now();
