@@ -420,6 +420,10 @@ TEST_CASE("tail averaging averages the tail") {
   CHECK(average.intercept() == Approx(9 + 20));
 }
 
+namespace {
+Flow stop_after_two(const EpochEvent& event) { return event.epoch < 2 ? Flow::go_on : Flow::stop; }
+}  // namespace
+
 TEST_CASE("observers: history, early stopping, order of events, time apart") {
   const Dataset& train = small_skewed().train;
   const Objective objective(train);
@@ -432,6 +436,8 @@ TEST_CASE("observers: history, early stopping, order of events, time apart") {
   REQUIRE(history.values.size() == 5);
   CHECK(history.values.back() == objective(fit.weights.span(), fit.intercept));
   CHECK(history.values.back() < history.values.front());
+
+  CHECK(Sgd{}.fit(quantize<32>(train, full_precision), {.epochs = 5}, stop_after_two).epochs == 2);
 
   EarlyStopping stopping(objective, 2, 1e-3);
   const auto stopped = Sgd{}.fit(quantize<32>(train, full_precision), {.epochs = 100}, stopping);

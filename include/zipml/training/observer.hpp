@@ -56,7 +56,9 @@ class ObserverRef {
             return object(event);
           }
         }) {
-    if constexpr (std::is_const_v<O>)
+    if constexpr (std::is_function_v<O>)
+      function_ = reinterpret_cast<void (*)()>(&observer);
+    else if constexpr (std::is_const_v<O>)
       constant_ = &observer;
     else
       object_ = &observer;
@@ -66,7 +68,9 @@ class ObserverRef {
  private:
   template <class O>
   O* pointer_to() const {
-    if constexpr (std::is_const_v<O>)
+    if constexpr (std::is_function_v<O>)
+      return reinterpret_cast<O*>(function_);
+    else if constexpr (std::is_const_v<O>)
       return static_cast<O*>(constant_);
     else
       return static_cast<O*>(object_);
@@ -74,6 +78,7 @@ class ObserverRef {
 
   void* object_ = nullptr;
   const void* constant_ = nullptr;  // an observer that is const
+  void (*function_)() = nullptr;    // one that is a function
   Flow (*notify_)(const ObserverRef&, const EpochEvent&);
 };
 
