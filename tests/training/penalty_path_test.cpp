@@ -219,6 +219,49 @@ TEST_CASE("losses of cross-validation are those of the optima of the other folds
     CHECK(of_three.losses[p] == Approx(of_full.losses[p]).epsilon(0.03));
 }
 
+TEST_CASE("what the folds bring to a pilot's gradient adds up to it, weighted or not; a linear term stays") {
+  const TrainTest sets = two_classes(3000);
+  for (const bool weighted : {false, true}) {
+    Dataset data = sets.train;
+    if (weighted) {
+      data.weights = Buffer<float>(data.rows);
+      for (Index i = 0; i < data.rows; ++i) data.weights[i] = i % 7 == 0 ? 9.0f : 1.0f;
+    }
+    const auto check = [&](const auto& loss, const auto& store) {
+      const Anchor anchor = anchor_for<Naive>(store.samples().pilot, loss, store.targets());
+      REQUIRE(anchor.used());
+      std::vector<double> sum(static_cast<std::size_t>(data.cols) + 1);
+      for (int k = 0; k < 7; ++k) {
+        const RowRange fold = fold_of(data.rows, 7, k);
+        const Buffer<double> part = detail::gradient_of_fold(store, data, loss, fold, anchor);
+        for (Index j = 0; j <= data.cols; ++j)
+          sum[static_cast<std::size_t>(j)] += part[j] * static_cast<double>(fold.count) / 3000.0;
+      }
+      for (Index j = 0; j <= data.cols; ++j)
+        CHECK(sum[static_cast<std::size_t>(j)] == Approx(anchor.gradient(j)).margin(2e-6));
+    };
+    check(LogisticLoss{}, quantize<2>(data, naive, lloyd_max_levels, nearest,
+                                      {.pilot = 1000, .pilot_loss = pilot_loss_of(LogisticLoss{})}));
+    check(LeastSquaresSvm{}, quantize<4>(data, naive, {.pilot = 1000}));
+  }
+  // A user's linear term is the same for a model that sees all rows and for one that does not.
+  const auto store = quantize<8>(sets.train, variance_corrected, {.outliers = 0.003, .pilot = 1000});
+  const List<Variant<L2>> variants{{L2{1e-2f}}, {L2{1e-2f}, 0, {0, 1500}}};
+  const Sgd sgd{LeastSquaresSvm{}, L2{0.0f}};
+  // Of the intercept alone, which columns of mean 0 leave to itself: it moves by that much.
+  const auto size = static_cast<std::size_t>(store.cols()) + 1;
+  std::vector<double> term(2 * size);
+  term[size - 1] = term[2 * size - 1] = 0.05;
+  const FitOptions how{.epochs = 40};
+  FitOptions with_term = how;
+  with_term.linear_term = term;
+  const auto plain = sgd.fit_variants(store, store.targets(), variants, variance_corrected, how);
+  const auto moved = sgd.fit_variants(store, store.targets(), variants, variance_corrected, with_term);
+  const auto way = [&](std::size_t m) { return moved[m].intercept - plain[m].intercept; };
+  CHECK(way(0) == Approx(-0.05).margin(0.01));
+  CHECK(way(1) == Approx(way(0)).margin(0.01));
+}
+
 TEST_CASE("strengths of a path stand in equal ratios; what is out of range is an error") {
   const auto path = geometric_strengths(1e-6, 1.0, 4);
   REQUIRE(path.size() == 4);

@@ -106,9 +106,7 @@ TEST_CASE("sketches fail no more often than they say") {
                             {.bound = RefetchBound::sketch, .sketch_size = 400, .failure = 0.05});
   CHECK(refetcher.stored_bits() == Approx(32.0 * 401 / static_cast<double>(d)));
   const SampleView samples = store.samples();
-  const RowDecoder decoder(samples);
   Buffer<float> values(padded(d)), x(padded(d));
-  List<Outlier> outliers;
   Index failures = 0, pairs = 0;
   for (int model = 0; model < 5; ++model) {
     const Random random(static_cast<std::uint64_t>(100 + model));
@@ -121,9 +119,7 @@ TEST_CASE("sketches fail no more often than they say") {
     }
     const Refetcher::Model at(refetcher, x.data(), 0.0);
     for (Index i = 0; i < n; ++i) {
-      std::copy_n(decoder.read(kernels_of(Isa::scalar), i, 0, values.data()), d, values.data());
-      samples.outliers.find(i, 1, outliers);
-      for (const Outlier& outlier : outliers) values[outlier.column] += outlier.correction;
+      samples.decode_row(i, 0, values.data());
       const float* const a = sets.train.values.data() + store.row_id(i) * d;
       double product = 0.0, norm = 0.0;
       for (Index j = 0; j < d; ++j) {

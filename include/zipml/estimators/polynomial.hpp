@@ -1,7 +1,7 @@
 #pragma once
 /// \file
 /// Room estimators: gradients of losses whose derivative is not affine, without bias for a polynomial that is near the
-/// derivative (ZipML 2017, section 4.1, and its Algorithm "polynomial approximation"): p + 1 independent draws, of which p
+/// derivative (ZipML 2017, section 4.1): p + 1 independent draws, of which p
 /// make the powers of the margin and the last one is multiplied with the residual.
 
 #include <algorithm>
@@ -53,8 +53,8 @@ List<double> chebyshev_series(const F& f, int degree, double range) {
 /// phi' of degree p on [-range, range], and its power u^k the mean of all products of k of the p margins (Hoeffding 1948;
 /// the product of the first k, which ZipML takes, has more variance). E = P(y a'x) y a exactly, while all y z_i are in the
 /// range: beyond, where a polynomial runs away, they count as its ends. Samples take b + p + 1
-/// bits, and the variance grows quickly with p: some 20 to 700 times that of variance correction at equal stored bits. A fit
-/// whose margins leave the range says so (FitStatus::out_of_range).
+/// bits, and the variance grows quickly with p: at equal stored bits other estimators end nearer to the optimum
+/// (training/README.md). A fit of which more than 1 % of the margins leave the range says so (FitStatus::out_of_range).
 ///
 ///     const auto store = zipml::quantize<4>(data, zipml::polynomial<3>);
 ///     const auto fit = zipml::Sgd{zipml::LogisticLoss{}}.fit(store, zipml::PolynomialOf<3>{.range = 6.0});
@@ -104,6 +104,7 @@ struct PolynomialOf {
     return largest;
   }
 
+  /// As GradientEstimator asks: from p margins of a row to the residual of draw p + 1. O(p^2) a row.
   template <class L>
   double residuals(const L& loss, const DrawLists<const float>& z, std::span<const float> y,
                    const DrawLists<float>& r) const {
@@ -136,6 +137,7 @@ struct PolynomialOf {
   mutable const char* of_loss = nullptr;
   mutable double of_range = 0.0;
 };
+/// The polynomial of a degree on its default range: [-4, 4] up to degree 3, else [-8, 8].
 template <int Degree>
 inline const PolynomialOf<Degree> polynomial{};
 

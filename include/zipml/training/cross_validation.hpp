@@ -65,8 +65,7 @@ List<double> losses_of_fold(const Store& store, const Estimator& estimator, cons
                             std::span<const Fit> fits, RowRange rows, const FitOptions& options) {
   const SampleView samples = store.samples();
   const List<LabelMap> maps{loss.label_map(store.targets().statistics(0))};
-  const List<int> targets(fits.size(), 0);
-  const MappedTargets labels(store.targets(), maps, targets);
+  const MappedTargets labels(store.targets(), maps);
   ThreadTeam team(thread_count(options.threads));
   GradientDevice device(kernels_for_store(store, active_isa(options.isa)), samples, labels,
                         {.models = static_cast<int>(fits.size()), .team = &team});
@@ -103,7 +102,7 @@ Dataset exact_fold(const Store& store, const Dataset& data, RowRange rows) {
   return select_rows(data, ids);
 }
 
-/// The mean gradient of an objective without penalty at the weights of an anchor, d + 1 entries.
+/// The mean gradient of an objective without penalty at the weights of an anchor, d + 1 entries. O(n d).
 template <Loss L>
 Buffer<double> gradient_at(const Objective<L>& objective, const Anchor& anchor) {
   const Index n = objective.rows(), d = objective.cols();
@@ -128,7 +127,23 @@ Buffer<double> gradient_at(const Objective<L>& objective, const Anchor& anchor) 
   return gradient;
 }
 
-/// `losses` of the fold in which models of each penalty stand, folds innermost, to means and errors.
+/// What the rows of a fold bring to the gradient of a pilot, as a mean over them: weights of mean 1 over all rows are others
+/// over these, so that the mean gradient is multiplied with the mean weight.
+template <Loss L, SampleStore Store>
+Buffer<double> gradient_of_fold(const Store& store, const Dataset& data, const L& loss, RowRange rows,
+                                const Anchor& anchor) {
+  const Dataset held_out = exact_fold(store, data, rows);
+  Buffer<double> gradient = gradient_at(objective_on(store, held_out, loss), anchor);
+  const float* const weights = store.samples().weights;
+  if (weights == nullptr) return gradient;
+  double mean = 0.0;
+  for (Index i = rows.first; i < rows.first + rows.count; ++i)
+    mean += static_cast<double>(weights[i]) / static_cast<double>(rows.count);
+  for (double& v : gradient) v *= mean;
+  return gradient;
+}
+
+/// Means and errors from losses[fold][penalty] and fits[penalty][fold].
 CrossValidation summed_up(List<List<Fit>> fits, const List<List<double>>& losses,
                           const List<double>& strengths);
 
@@ -152,10 +167,7 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
   for (int k = 0; k < how.folds; ++k) {
     const RowRange fold = fold_of(rows, how.folds, k);
     Buffer<double>& gradient = gradients[static_cast<std::size_t>(k)];
-    if (anchor.used()) {
-      const Dataset held_out = detail::exact_fold(store, *how.exact, fold);
-      gradient = detail::gradient_at(objective_on(store, held_out, sgd.loss()), anchor);
-    }
+    if (anchor.used()) gradient = detail::gradient_of_fold(store, *how.exact, sgd.loss(), fold, anchor);
     for (const R& penalty : penalties) variants.push_back({penalty, 0, fold, std::as_const(gradient).span()});
   }
   List<Fit> all = sgd.fit_variants(store, store.targets(), variants, estimator, options, observers...);

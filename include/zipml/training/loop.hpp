@@ -311,14 +311,13 @@ ZIPML_FUNCTION void TrainingLoop::take_held_out_terms() {
     }
     const double share = static_cast<double>(rows.count) / static_cast<double>(samples_.rows);
     float* const linear = linear_.data() + m * padded_;
-    const auto without = [&](double all, double held_out) {
-      return (all - share * held_out) / (1.0 - share);
-    };
+    // (g - share h) / (1 - share) in the place of the pilot's g; a linear term of the user's stays.
+    const auto change = [&](double all, double held_out) { return share * (all - held_out) / (1.0 - share); };
     for (Index j = 0; j < samples_.cols; ++j)
-      linear[j] = static_cast<float>(
-          without(static_cast<double>(linear[j]),
-                  exact.empty() ? static_cast<double>(gradient[j]) : exact[static_cast<std::size_t>(j)]));
-    linear_of_c_[m] = without(linear_of_c_[m], exact.empty() ? of_c : exact.back());
+      linear[j] += static_cast<float>(
+          change(problem_.anchor.gradient(j),
+                 exact.empty() ? static_cast<double>(gradient[j]) : exact[static_cast<std::size_t>(j)]));
+    linear_of_c_[m] += change(problem_.anchor.gradient(samples_.cols), exact.empty() ? of_c : exact.back());
   }
 }
 

@@ -1,7 +1,7 @@
 #pragma once
 /// \file
 /// Room training: rows in full precision behind a packed store, fetched where rounding leaves open on which side of the
-/// kink of a hinge loss they lie (ZipML 2017, section 4.2, "refetching"). What rounding has taken from a margin is bounded by
+/// kink of a hinge loss they lie (ZipML 2017, section 4.2). What rounding has taken from a margin is bounded by
 /// one of
 ///
 ///     l1       sum_j |x_j| reach_j, reach_j the largest |q_ij - a_ij| of the column: d floats for all rows
@@ -23,12 +23,11 @@
 #include <zipml/base/random.hpp>
 #include <zipml/estimators/corrected_loss.hpp>
 #include <zipml/io/dataset.hpp>
-#include <zipml/kernels/isa.hpp>
 #include <zipml/storage/sample_store.hpp>
-#include <zipml/training/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
+/// What a Refetcher bounds the error of a margin by, see above.
 enum class RefetchBound { l1, norm, sketch };
 
 /// Named options of a Refetcher.
@@ -44,8 +43,10 @@ struct RefetchOptions {
 /// for |u + v| and |u - v|.)
 double sketch_error(int size, double failure);
 
-/// What is known of the rows of a store beside their codes, and the rows themselves. Building it reads both once, O(n d) or
-/// O(n d k). The rows must outlive it. Throws Error when they are not of the store's shape.
+/// What is known of the rows of a store beside their codes, and the rows themselves. Building it reads both once, the rows
+/// in the order of the store, O(n d) or O(n d k): rows that are not in memory are read one by one. They must outlive it.
+/// Throws Error when they are not of the store's shape, for sketches of less than 1 or more than 4096 signs, and a failure
+/// rate that is not between 0 and 1.
 ///
 ///     const auto store = zipml::quantize<8>(data, zipml::naive);
 ///     const zipml::Refetcher refetcher(store, data);
@@ -160,16 +161,10 @@ ZIPML_FUNCTION Refetcher::Refetcher(const SampleView& samples, const Standardiza
       signs_[i] = random.word(Stream::sketch, static_cast<std::uint32_t>(i / words),
                               static_cast<std::uint32_t>(i % words), 0);
   }
-  const RowDecoder decoder(samples);
-  const KernelTable kernels = kernels_of(Isa::scalar);
-  Buffer<float> decoded(padded(cols_)), error(cols_);
-  List<Outlier> outliers;
+  Buffer<float> decoded(cols_), error(cols_);
   MatrixRows exact(rows.features());
   for (Index i = 0; i < rows_; ++i) {
-    const float* const q = decoder.read(kernels, i, 0, decoded.data());
-    if (q != decoded.data()) std::copy_n(q, cols_, decoded.data());
-    samples.outliers.find(i, 1, outliers);
-    for (const Outlier& outlier : outliers) decoded[outlier.column] += outlier.correction;
+    samples.decode_row(i, 0, decoded.data());
     const float* const a = exact(placement_.row_id(i));
     double squares = 0.0;
     for (Index j = 0; j < cols_; ++j) {

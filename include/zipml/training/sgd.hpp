@@ -101,8 +101,8 @@ struct Variant {
   R regularizer{};
   int target = 0;
   RowRange held_out = {};
-  /// The mean gradient of the held-out rows at the pilot of the store, d + 1 entries in standardised units, which is taken
-  /// from the pilot's; empty: of these rows as they are packed, whose labels a model then sees a little of.
+  /// What the held-out rows bring to the gradient at the pilot of the store, as a mean over them, d + 1 entries in
+  /// standardised units, which is taken from the pilot's; empty: of these rows as they are packed, whose labels a model then sees a little of.
   std::span<const double> held_out_gradient = {};
 };
 
