@@ -181,20 +181,26 @@ class GradientDevice {
     accumulate(1u);
   }
 
-  /// The same for a loss with a kink: rows whose side of it rounding leaves open are fetched, in full precision, from the
-  /// refetcher of the options.
+  /// Fetches the rows of the pass whose side of the kink of a loss rounding leaves open, in full precision, from the
+  /// refetcher of the options: the margins of a model are then certain of their decisions, and the loss that is returned
+  /// knows which are exact, until the next call.
+  template <KinkedLoss L>
+  detail::DecidedLoss<L> decide(const L& loss, int m) {
+    flags_.resize(static_cast<std::size_t>((std::max)(pass_.count, Index{1})));
+    float* const z = margins_.of(m, 0) + pass_.lead;
+    fetched_ += detail::refetch(*refetcher_, reader_->model(batch_, m), intercepts_[m], pass_.first,
+                                pass_.count, L::kink, labels(m).data(), z, flags_.data());
+    return {loss, z, flags_.data()};
+  }
+  /// add_pass with decided margins.
   template <KinkedLoss L>
   void add_refetched_pass(const L& loss) {
     margins(1u);
-    flags_.resize(static_cast<std::size_t>((std::max)(pass_.count, Index{1})));
     const float* const weight = samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr;
     for (int m = 0; m < models_ && pass_.count > 0; ++m) {
-      float* const z = margins_.of(m, 0) + pass_.lead;
-      fetched_ += detail::refetch(*refetcher_, reader_->model(batch_, m), intercepts_[m], pass_.first,
-                                  pass_.count, L::kink, labels(m).data(), z, flags_.data());
-      const detail::DecidedLoss<L> decided{loss, z, flags_.data()};
+      const detail::DecidedLoss<L> decided = decide(loss, m);
       of_seen_rows(m, 1u, [&](Index first, Index count) {
-        return decided.slopes(z + first, labels(m).data() + first, nullptr,
+        return decided.slopes(margins_of(m)[0].data() + first, labels(m).data() + first, nullptr,
                               weight != nullptr ? weight + first : nullptr, count,
                               residuals_of(m)[0].data() + first);
       });

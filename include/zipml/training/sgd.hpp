@@ -300,6 +300,8 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   static constexpr bool refetches = KinkedLoss<L> && OneDrawEstimator<Estimator>;
 
   SafeCorrection make_safe(GradientDevice& measuring) override {
+    if constexpr (refetches && !ConvexLoss<L>)
+      if (options_.refetcher != nullptr) return {};  // a loss of lines has nothing to correct
     const double penalty = least_ridge();
     const Safety safety = this->trains_differences() ? Safety::shrink : options_.safety;
     if constexpr (anchors_loss)
@@ -414,6 +416,10 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
+    if constexpr (refetches)
+      if (options_.refetcher != nullptr)
+        return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, 0.0, Buffer<float>(), x,
+                                 intercepts, [&](int m) { return measuring.decide(sgd_.loss_, m); });
     if constexpr (RangedEstimator<Estimator>)
       outside_ = detail::mean_losses(
           measuring, samples_.cols, {0, samples_.rows}, 1u, 0.0, Buffer<float>(), x, intercepts, [&](int m) {
