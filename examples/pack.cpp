@@ -10,6 +10,7 @@
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/io/npy_table.hpp>
 #include <zipml/io/output_file.hpp>
+#include <zipml/training/classes.hpp>
 #include <zipml/training/recommend.hpp>
 
 #include "program.hpp"
@@ -69,16 +70,25 @@ class WatchedRows final : public zipml::RowReader {
   ProgressLine& line_;
 };
 
+/// Labels of more than two classes have a model for each, which no pilot serves.
+bool has_several_classes(const LossProgram& loss, const zipml::Dataset& data) {
+  if (!loss.classifies) return false;
+  const std::size_t values = zipml::class_values(data.labels.span()).size();
+  return values != 2 && values != 1;
+}
+
 zipml::Representation representation_of(const PackOptions& options, const zipml::Dataset& data) {
   if (!options.representation.empty()) return zipml::parse_representation(options.representation);
   if (options.bits == "32") return {.estimator = zipml::EstimatorKind::full, .bits = 32};
+  const LossProgram loss = loss_program(options.loss);
+  const bool several_classes = has_several_classes(loss, data);
   if (options.bits != "auto")
-    return loss_program(options.loss)
-        .representation(std::stoi(options.bits), zipml::pilot_rows(data.rows, data.cols, std::nullopt) > 0);
+    return loss.representation(std::stoi(options.bits),
+                               !several_classes && zipml::pilot_rows(data.rows, data.cols, std::nullopt) > 0);
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit.threads = options.table.threads;
   wanted.fit.isa = options.isa;
-  const auto best = loss_program(options.loss).recommend(data, zipml::ElasticNet(0.0f, 0.0f), wanted);
+  const auto best = loss.recommend(data, several_classes, zipml::ElasticNet(0.0f, 0.0f), wanted);
   std::fprintf(stderr,
                "pack: chose %s: %.3f stored bits, predicted excess of %s %.3g %% (%d representations "
                "trained on %td rows)\n",
@@ -112,13 +122,14 @@ void run(const PackOptions& options) {
   ProgressLine packing("packing", "B", 4.0 * static_cast<double>(data.cols));
   if (!data.in_memory()) samples_of_user.reader = std::make_shared<WatchedRows>(data.features(), packing);
   const LossProgram loss = loss_program(options.loss);
-  const zipml::AnyStore store =
-      zipml::quantize(samples_of_user, data.label_view(), representation,
-                      {.seed = options.seed,
-                       .pilot = loss.has_pilot ? std::optional<zipml::Index>() : zipml::Index{0},
-                       .pilot_loss = loss.pilot_loss,
-                       .threads = options.table.threads,
-                       .isa = options.isa});
+  const zipml::AnyStore store = zipml::quantize(
+      samples_of_user, data.label_view(), representation,
+      {.seed = options.seed,
+       .pilot = loss.has_pilot && !has_several_classes(loss, data) ? std::optional<zipml::Index>()
+                                                                   : zipml::Index{0},
+       .pilot_loss = loss.pilot_loss,
+       .threads = options.table.threads,
+       .isa = options.isa});
   packing.end();
   const double pack = seconds_since(loaded);
   const auto packed = Clock::now();

@@ -81,6 +81,11 @@ Samples load_samples(const Options& options) {
     samples.sets.train.schema = samples.store->standardization().schema;
     zipml::LoadOptions load = options.table.load_options();
     load.like = samples.sets.train.schema;
+    if (!options.full.empty()) {
+      zipml::LoadOptions rows = load;
+      rows.label = options.table.load_options().label;
+      samples.full = zipml::load(options.full, rows);
+    }
     if (!options.test_file.empty()) samples.sets.test = zipml::load(options.test_file, load);
     if (!options.validation.empty()) samples.validation = zipml::load(options.validation, load);
   } else if (options.file.empty()) {
@@ -122,7 +127,15 @@ Samples load_samples(const Options& options) {
       const double label = labels.offset + static_cast<double>(value);
       return label == std::floor(label);
     });
-    samples.several_classes = values.size() > 2 && whole;
+    const bool together = options.loss == "softmax";
+    if (together && (values.size() < 2 || !whole))
+      throw zipml::Error(zipml::Place{train.source}, "softmax is of classes",
+                         "labels of 2 to " + std::to_string(zipml::most_classes) +
+                             " whole numbers or texts, or another --loss",
+                         values.size() == 1 ? "one value"
+                         : values.empty()   ? "more values"
+                                            : "fractions");
+    samples.several_classes = (values.size() > 2 && whole) || together;
     // Else says what is wrong with labels that are not two classes.
     if (!samples.several_classes) (void)zipml::detail::two_classes(labels, options.loss.c_str());
     const auto name = [&](double label) {
@@ -134,8 +147,9 @@ Samples load_samples(const Options& options) {
       std::string list;
       for (std::size_t k = 0; k < values.size() && k < 12; ++k)
         list += (k > 0 ? ", " : "") + name(static_cast<double>(values[k]));
-      std::fprintf(stderr, "train: %zu classes, a model for each against the rest: %s%s\n", values.size(),
-                   list.c_str(), values.size() > 12 ? ", ..." : "");
+      std::fprintf(stderr, "train: %zu classes, %s: %s%s\n", values.size(),
+                   together ? "all models together" : "a model for each against the rest", list.c_str(),
+                   values.size() > 12 ? ", ..." : "");
     } else {
       std::fprintf(stderr, "train: classes: label %s is -1, label %s is +1\n",
                    name(static_cast<double>(labels.min)).c_str(),
@@ -243,13 +257,11 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
 
 void choose_representation(Options& options, const Samples& samples) {
   if (!options.choose) return;
-  if (samples.several_classes)
-    throw zipml::Error("--bits auto is for labels of two classes", "a number of bits, or two classes",
-                       "more classes");
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit = fit_options_of(options, samples.sets.train.cols, true);
   const auto best = loss_program(options.loss)
-                        .recommend(samples.sets.train, zipml::ElasticNet(options.l2, options.l1), wanted);
+                        .recommend(samples.sets.train, samples.several_classes,
+                                   zipml::ElasticNet(options.l2, options.l1), wanted);
   options.take(best.representation);
   std::fprintf(stderr,
                "train: chose %s: %.3f stored bits, predicted excess %.3g %% (%d representations trained on "
@@ -264,10 +276,22 @@ void choose_representation(Options& options, const Samples& samples) {
         100.0 * options.excess, 100.0 * best.full_excess.value_or(0.0));
 }
 
+void show_path(const Options& options, const std::vector<PathPoint>& points) {
+  std::printf("%12s  %12s%s\n", "l2", "held out", options.folds > 0 ? "   std. error" : "");
+  for (const PathPoint& point : points) {
+    std::printf("%12.4g  %12.6g", static_cast<double>(point.l2), point.loss);
+    if (point.standard_error) std::printf("  %11.2g", *point.standard_error);
+    if (point.failed > 0) std::printf("  diverged");
+    std::printf("%s\n", point.chosen ? "  <- taken" : "");
+  }
+  std::printf("\n");
+  std::fflush(stdout);
+}
+
 LossProgram loss_program(const std::string& name) {
   for (const LossProgram& program :
        {least_squares_program(), ls_svm_program(), logistic_program(), hinge_program(),
-        squared_hinge_program(), huber_program(), poisson_program()})
+        squared_hinge_program(), huber_program(), poisson_program(), softmax_program()})
     if (name == program.name) return program;
   throw zipml::Error("there is no such loss", "one that --help names", name);
 }

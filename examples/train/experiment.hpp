@@ -33,6 +33,18 @@ struct PathPoint {
   bool chosen = false;
 };
 
+/// What --refine took.
+struct Refinement {
+  int full_passes = 0;
+  int packed_passes = 0;
+  double full_bytes = 0.0;
+  double packed_bytes = 0.0;
+  double seconds_full = 0.0;
+  double seconds_packed = 0.0;
+  double value = 0.0;  // of the objective, with the penalty
+  double gap = 0.0;    // estimate of what is left
+};
+
 /// Everything that is known after a run; the keys of --json. Not a number where something does not apply.
 struct Result {
   int bits = 0;
@@ -72,6 +84,7 @@ struct Result {
   std::vector<double> refetched;  // share of the rows that were fetched in full precision, of each epoch
   double refetch_bits = 0.0;      // of what decides which, for each value
   std::optional<double> speedup;
+  std::optional<Refinement> refinement;
   float l2 = 0.0f;
   std::vector<PathPoint> path;  // of --cv and --l2 FROM:TO:COUNT
   double seconds_path = 0.0;
@@ -89,6 +102,7 @@ struct Result {
 struct Samples {
   zipml::TrainTest sets;
   zipml::Dataset validation;  // no rows: none
+  zipml::Dataset full;        // the rows of a packed file, for --refine
   /// Samples of a packed file: then the training set has names and shape, and no rows.
   std::optional<zipml::AnyStore> store;
   bool several_classes = false;  // more than two, for a loss that classifies
@@ -119,6 +133,9 @@ void check_outputs(const Options& options);
 /// Writes the history of a run as CSV, or as a picture.
 void write_history(const Options& options, const Result& result);
 
+/// Prints what held-out rows say of the penalties of a path.
+void show_path(const Options& options, const std::vector<PathPoint>& points);
+
 /// Trains once, or at every width of a sweep, 32 bits first. Prints a line per epoch of a single run unless
 /// --json.
 std::vector<Result> run(const Options& options, const Samples& samples);
@@ -127,11 +144,12 @@ std::vector<Result> run(const Options& options, const Samples& samples);
 struct LossProgram {
   const char* name;
   std::vector<Result> (*run)(const Options&, const Samples&);
-  zipml::Recommendation (*recommend)(const zipml::Dataset&, const zipml::ElasticNet&,
+  zipml::Recommendation (*recommend)(const zipml::Dataset&, bool several_classes, const zipml::ElasticNet&,
                                      const zipml::RecommendOptions&);
   zipml::Representation (*representation)(int bits, bool with_pilot);
   zipml::PilotLoss pilot_loss;
   bool has_pilot;
+  bool classifies;
 };
 LossProgram least_squares_program();
 LossProgram ls_svm_program();
@@ -140,5 +158,6 @@ LossProgram hinge_program();
 LossProgram squared_hinge_program();
 LossProgram huber_program();
 LossProgram poisson_program();
+LossProgram softmax_program();
 /// That of a --loss.
 LossProgram loss_program(const std::string& name);

@@ -12,6 +12,7 @@
 
 #include "../interrupt.hpp"
 #include "experiment.hpp"
+#include "refine_of.hpp"
 
 using Clock = std::chrono::steady_clock;
 inline double seconds_since(Clock::time_point start) {
@@ -126,12 +127,24 @@ inline bool has_pilot(const Options& options, const zipml::Dataset& rows) {
   return options.pilot != zipml::Index{0} && zipml::pilot_rows(rows.rows, rows.cols, options.pilot) > 0;
 }
 
+inline double rows_of_a_column(const zipml::Dataset& rows) {
+  return static_cast<double>(rows.rows) / static_cast<double>(std::max<zipml::Index>(rows.cols, 1));
+}
+
 /// What `train` makes of the representation that the user has asked for, or else of the loss's own; of nearest Lloyd-Max
 /// levels where rounding brings more into the margins than a corrected loss can undo.
 template <class Loss, class Train>
 Result train_as_asked(const Options& options, int bits, const std::string& estimator, bool with_pilot,
-                      const Train& train) {
-  if (!options.by_loss || bits == 32) return train(options.representation(bits, estimator));
+                      double rows_of_column, const Train& train) {
+  if (!options.by_loss || bits == 32) {
+    zipml::Representation asked = options.representation(bits, estimator);
+    // With few rows for a column the variance of rounding is worse than a bias, which refinement takes away.
+    if (options.refines && options.representation_is_free && rows_of_column < 50.0) {
+      asked.estimator = zipml::EstimatorKind::naive;
+      asked.rounding = zipml::RoundingKind::nearest;
+    }
+    return train(asked);
+  }
   zipml::Representation representation = zipml::default_representation<Loss>(bits, with_pilot);
   representation.outliers = options.outliers;
   Result result = train(representation);
@@ -149,7 +162,8 @@ Result train_as_asked(const Options& options, int bits, const std::string& estim
 
 template <class Loss, class Train>
 Result train_as_asked(const Options& options, const zipml::Dataset& rows, const Train& train) {
-  return train_as_asked<Loss>(options, options.bits, options.estimator, has_pilot(options, rows), train);
+  return train_as_asked<Loss>(options, options.bits, options.estimator, has_pilot(options, rows),
+                              rows_of_a_column(rows), train);
 }
 
 template <class Loss>
@@ -207,6 +221,12 @@ class Experiment {
       solve(store, estimator, labels, result);
       return result;
     }
+    if (options_.refines) {
+      const zipml::Refined refined = refine_as_asked<Loss>(options_, store, estimator, objective_, result);
+      if (refined.pilot_rows > 0) result.pilot_excess = pilot_excess(store, estimator);
+      judge(refined.weights.span(), refined.intercept, refined.model, result);
+      return result;
+    }
     const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
     std::optional<zipml::EarlyStopping<zipml::Objective<Loss>>> early;
     if (validation_) early.emplace(*validation_, patience, 0.0);
@@ -257,6 +277,7 @@ class Experiment {
 
   Result run_width(int bits, const std::string& estimator) {
     return train_as_asked<Loss>(options_, bits, estimator, has_pilot(options_, train_),
+                                rows_of_a_column(train_),
                                 [&](const zipml::Representation& how) { return run(how); });
   }
 

@@ -37,6 +37,9 @@ void take_penalties(Options& options, const std::string& text) {
 void reconcile(Options& options, const CLI::App& app, const std::string& representation) {
   const bool bits_given = app.count("--bits") > 0;
   const bool estimator_given = app.count("--estimator") > 0;
+  options.refines = app.count("--refine") > 0;
+  options.representation_is_free = !estimator_given && app.count("--levels") == 0 &&
+                                   app.count("--rounding") == 0 && representation.empty();
   const auto usage = [](const std::string& text) { throw CLI::ValidationError(text); };
 
   if (options.file.empty()) {
@@ -64,6 +67,23 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   } else if (app.count("--patience") > 0) {
     usage("--patience waits for the validation rows: add --validation");
   }
+  const auto reconcile_refinement = [&] {
+    if (!options.refines) {
+      for (const char* name : {"--tolerance", "--full"})
+        if (app.count(name) > 0) usage(std::string(name) + " is about --refine: add it");
+      return;
+    }
+    for (const char* name :
+         {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh", "--safety",
+          "--sweep", "--l1", "--start", "--patience", "--solver", "--history", "--cv"})
+      if (app.count(name) > 0) usage(std::string("--refine has no use for ") + name);
+    if (options.l2_path.size() > 1) usage("--refine is for one penalty");
+    if (options.loss == "hinge" || options.loss == "softmax")
+      usage("--refine is for --loss least-squares, ls-svm, huber, poisson, logistic and squared-hinge");
+    if (options.estimator == "full" || options.bits == 32 || options.estimator.starts_with("refetch") ||
+        options.estimator.starts_with("polynomial"))
+      usage("--refine takes packed samples to float32's optimum: choose --bits 1 to 8");
+  };
   options.packed = !options.file.empty() && options.file != "-" && zipml::is_packed_file(options.file);
   if (options.packed) {
     for (const char* name :
@@ -75,10 +95,15 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
               ", of which it says all (or needs the rows themselves)");
     if (options.held_out > 0.0 || options.validation == options.file)
       usage("FILE is packed: --validation takes a file of rows");
+    if (options.refines && options.full.empty())
+      usage("FILE is packed: --refine reads the rows that it was packed from: add --full ROWS");
+    reconcile_refinement();
     options.take(
         zipml::parse_representation(zipml::PackedFile(options.file, {.verify = false}).representation()));
     return;
   }
+  if (!options.full.empty()) usage("--full is about a packed FILE: leave it out");
+  reconcile_refinement();
   if (options.l2_path.size() > 1 && options.folds == 0 && options.validation.empty())
     usage("--l2 FROM:TO:COUNT is to choose from: add --cv FOLDS, or --validation");
   if (options.simplest && options.folds == 0) usage("--simplest is about --cv: add it");
@@ -88,7 +113,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--sweep", "--history", "--start", "--solver", "--fresh"})
       if (app.count(name) > 0) usage(std::string("a penalty is chosen among fits by SGD: leave out ") + name);
   if (!options.class_weights.empty() && !options.classifies())
-    usage("--class-weights are of classes: --loss logistic, hinge, squared-hinge or ls-svm");
+    usage("--class-weights are of classes: --loss softmax, logistic, hinge, squared-hinge or ls-svm");
   if (options.sweep)
     for (const char* name : {"--history", "--start"})
       if (app.count(name) > 0) usage(std::string(name) + " is of one run: leave out --sweep");
@@ -113,7 +138,8 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     options.bits = 0;  // until the samples are there
     return;
   }
-  if (options.estimator.starts_with("polynomial") && (options.is_affine() || !options.classifies()))
+  if (options.estimator.starts_with("polynomial") &&
+      (options.is_affine() || !options.classifies() || options.loss == "softmax"))
     usage("--estimator " + options.estimator + " is for --loss logistic, hinge and squared-hinge");
   if (options.estimator.starts_with("polynomial")) options.pilot = 0;  // it serves one draw
   if (app.count("--range") > 0 && !options.estimator.starts_with("polynomial"))
@@ -138,8 +164,7 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
       usage("--estimator " + options.estimator +
             " is unbiased for --loss least-squares and ls-svm: use naive or "
             "variance-corrected");
-    options.by_loss = !estimator_given && app.count("--levels") == 0 && app.count("--rounding") == 0 &&
-                      representation.empty();
+    options.by_loss = options.representation_is_free;
   }
   if (app.count("--excess") > 0) usage("--excess says what is acceptable to --bits auto");
   if (options.sweep && (bits_given || options.estimator == "full"))
@@ -239,7 +264,9 @@ Options parse_options(int argc, char** argv) {
          "--loss", options.loss,
          "numbers: least-squares, huber; counts: poisson (log link). Two classes, of which the lower label "
          "value is -1: logistic "
-         "(probabilities), hinge, squared-hinge, ls-svm. huber, poisson, logistic and the hinges are trained "
+         "(probabilities), hinge, squared-hinge, ls-svm; of more classes a model for each against the rest, "
+         "or with "
+         "softmax all of them together. huber, poisson, logistic and the hinges are trained "
          "on nearest "
          "Lloyd-Max levels unless --estimator, --levels or --representation say otherwise")
       ->check(CLI::IsMember(loss_names()));
@@ -341,6 +368,18 @@ Options parse_options(int argc, char** argv) {
                  "d^2); exact: "
                  "the optimum itself, in double precision")
       ->check(CLI::IsMember({"sgd", "direct", "exact"}));
+  app.add_option(
+         "--refine", options.passes,
+         "to the exact optimum: readings of the rows in full precision, at most PASSES, with the packed "
+         "samples as preconditioner; no epochs")
+      ->expected(0, 1)
+      ->check(CLI::Range(0, 1'000'000))
+      ->type_name("[PASSES]")
+      ->default_str("100");
+  app.add_option("--tolerance", options.tolerance,
+                 "of --refine: ends when the loss is within this share of the optimum's; 0: after PASSES")
+      ->check(CLI::NonNegativeNumber);
+  app.add_option("--full", options.full, "of --refine: the rows that a packed FILE was packed from");
   app.add_option("--start", options.start,
                  "model file to begin with; the exact gradient at the pilot is used all the same");
   app.add_option("--epochs", options.epochs, "passes over the samples")->check(CLI::Range(1, 1'000'000));

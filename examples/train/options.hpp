@@ -15,7 +15,7 @@
 
 /// What --loss takes.
 inline std::set<std::string> loss_names() {
-  return {"least-squares", "huber", "poisson", "logistic", "hinge", "squared-hinge", "ls-svm"};
+  return {"least-squares", "huber", "poisson", "logistic", "hinge", "squared-hinge", "ls-svm", "softmax"};
 }
 
 struct Options {
@@ -55,6 +55,10 @@ struct Options {
   float l1 = 0.0f;
   std::string class_weights;  // "balanced", or LABEL:WEIGHT,...
   std::string solver = "sgd";
+  bool refines = false;     // --refine: readings in full precision, with the packed samples as preconditioner
+  int passes = 100;         // of them
+  double tolerance = 1e-6;  // F - F* in shares of F that ends them; 0: after all passes
+  std::string full;         // the rows that a packed FILE was packed from
   int epochs = 20;
   zipml::Index batch = 64;
   std::optional<float> step;
@@ -82,6 +86,8 @@ struct Options {
 
   /// Whether the representation follows from loss and width, since the user has not said it.
   bool by_loss = false;
+  /// Whether estimator, levels and rounding are the program's choice.
+  bool representation_is_free = false;
 
   /// How samples are represented at a width. Fitted levels that integers are to multiply are one table for all columns.
   zipml::Representation representation(int width, const std::string& kind) const {

@@ -15,6 +15,7 @@ class PackedExperiment {
  public:
   PackedExperiment(const Options& options, const Samples& samples)
       : options_(options),
+        samples_(samples),
         store_(*samples.store),
         test_(samples.sets.test),
         validation_(samples.validation),
@@ -31,6 +32,19 @@ class PackedExperiment {
     describe_store(options_, store_, estimator, 0.0, result);
     result.loss_of_store = true;
     const zipml::LabelMap labels = Loss{}.label_map(store_.targets().statistics(0));
+    if (options_.refines) {
+      const auto objective =
+          zipml::objective_on(store_, samples_.full, Loss{}, zipml::ElasticNet(options_.l2, options_.l1));
+      const zipml::Refined refined = refine_as_asked<Loss>(options_, store_, estimator, objective, result);
+      result.loss_of_store = false;
+      result.train_loss = refined.value;
+      if (test_.rows > 0) {
+        result.test = zipml::evaluate(refined.model, test_);
+        result.test_metric = metric_of(*result.test);
+      }
+      if (result.success) result.model = refined.model;
+      return result;
+    }
     const int patience = options_.patience > 0 ? options_.patience : options_.epochs + 1;
     std::optional<zipml::Objective<Loss>> elsewhere;
     std::optional<zipml::EarlyStopping<zipml::Objective<Loss>>> early;
@@ -91,6 +105,7 @@ class PackedExperiment {
   }
 
   const Options& options_;
+  const Samples& samples_;
   const zipml::AnyStore& store_;
   const zipml::Dataset& test_;
   const zipml::Dataset& validation_;

@@ -36,7 +36,7 @@ class PathExperiment {
         if (point.chosen) chosen = &point;
       Options one = options_;
       one.l2 = chosen->l2;
-      if (!options_.json) show(points);
+      if (!options_.json) show_path(options_, points);
       Result result = samples_.store
                           ? PackedExperiment<Loss>(one, samples_).train(estimator)
                           : Experiment<Loss>(one, samples_).train(store, estimator, seconds_quantize);
@@ -104,18 +104,6 @@ class PathExperiment {
     }
     points[best].chosen = true;
     return points;
-  }
-
-  void show(const std::vector<PathPoint>& points) const {
-    std::printf("%12s  %12s%s\n", "l2", "held out", options_.folds > 0 ? "   std. error" : "");
-    for (const PathPoint& point : points) {
-      std::printf("%12.4g  %12.6g", static_cast<double>(point.l2), point.loss);
-      if (point.standard_error) std::printf("  %11.2g", *point.standard_error);
-      if (point.failed > 0) std::printf("  diverged");
-      std::printf("%s\n", point.chosen ? "  <- taken" : "");
-    }
-    std::printf("\n");
-    std::fflush(stdout);
   }
 
   const Options& options_;

@@ -60,6 +60,15 @@ Json path_of(const Options& options, const Result& result) {
           {"penalties", points}};
 }
 
+/// What --refine moved and took, and what it thinks is left.
+Json refinement_of(const Result& result) {
+  if (!result.refinement) return nullptr;
+  const Refinement& of = *result.refinement;
+  return {{"full_bytes", of.full_bytes},     {"packed_bytes", of.packed_bytes},
+          {"seconds_full", of.seconds_full}, {"seconds_packed", of.seconds_packed},
+          {"value", number(of.value)},       {"gap", number(of.gap)}};
+}
+
 Json warnings_of(const Samples& samples) {
   Json list = Json::array();
   for (const auto* data : {&samples.sets.train, &samples.sets.test, &samples.validation})
@@ -125,6 +134,10 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"refetched", result.refetched.empty()
                             ? Json(nullptr)
                             : Json{{"bits", result.refetch_bits}, {"shares", result.refetched}}},
+          {"full_passes", result.refinement ? Json(result.refinement->full_passes) : Json(nullptr)},
+          {"packed_passes", result.refinement ? Json(result.refinement->packed_passes) : Json(nullptr)},
+          {"tolerance", result.refinement ? Json(options.tolerance) : Json(nullptr)},
+          {"refinement", refinement_of(result)},
           {"path", path_of(options, result)},
           {"status", result.status},
           {"interrupted", result.interrupted},
@@ -194,6 +207,10 @@ void print_summary(const Options& options, const Samples& samples, const Result&
         "rows fetched in full precision: %.4g %% in the first epoch, %.4g %% in the last; %.3g bits a value "
         "say which\n",
         100.0 * r.refetched.front(), 100.0 * r.refetched.back(), r.refetch_bits);
+  if (r.refinement)
+    std::printf("%d readings in full precision, %.4g MB in %.3g s; of packed samples %d, %.4g MB in %.3g s\n",
+                r.refinement->full_passes, 1e-6 * r.refinement->full_bytes, r.refinement->seconds_full,
+                r.refinement->packed_passes, 1e-6 * r.refinement->packed_bytes, r.refinement->seconds_packed);
   if (r.kept_epoch > 0)
     std::printf("the weights are those of epoch %d, the best of the validation rows\n", r.kept_epoch);
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);

@@ -6,6 +6,7 @@
 #include <zipml/analysis/objective.hpp>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/analysis/predict_classes.hpp>
+#include <zipml/analysis/softmax_objective.hpp>
 #include <zipml/base/config.hpp>
 #include <zipml/base/visit_bits.hpp>
 #include <zipml/estimators/quantize.hpp>

@@ -24,6 +24,7 @@
 
 #include "catch.hpp"
 #include "examples/process.hpp"
+#include "examples/three_classes.hpp"
 
 using namespace zipml;
 using Json = nlohmann::json;
@@ -680,6 +681,45 @@ TEST_CASE("train --loss ls-svm: says which label is which, reports accuracy, wan
   const Run third = train({file, "--loss", "ls-svm", "--test", folder.write("third.csv", "1,2,3,5\n")});
   CHECK(third.code == 1);
   CHECK(holds(third.err, "a label is of neither class"));
+}
+
+TEST_CASE(
+    "train --loss softmax: several classes together, from text and packed, with penalties, bits and rows "
+    "held out") {
+  const Folder folder;
+  const std::string file = folder.write("colours.csv", three_classes(900, 1));
+  const std::string test = folder.write("test.csv", three_classes(600, 2));
+  const Arguments softmax{"--label", "colour", "--loss", "softmax", "--json"};
+  const auto colours = [&](const Arguments& more) { return json_of(Arguments{file} + softmax + more); };
+  const Json together = colours({"--test", test, "--bits", "3", "--l2", "1e-3"});
+  CHECK(together["loss"] == "softmax");
+  CHECK(together["excess"].get<double>() < 0.02);
+  CHECK(together["classes"]["labels"] == Json({"blue", "green", "red"}));
+  CHECK(together["test"]["accuracy"].get<double>() > 0.7);
+  const Json alone = json_of({file, "--label", "colour", "--loss", "logistic", "--bits", "3", "--l2", "1e-3",
+                              "--test", test, "--json"});
+  CHECK(together["test"]["log_loss"].get<double>() < alone["test"]["log_loss"].get<double>());
+  const Json folds = colours({"--cv", "3", "--l2", "1e-4:1:3"});
+  CHECK(folds["path"]["penalties"].size() == 3);
+  CHECK(folds["path"]["penalties"][2]["loss"].get<double>() >
+        folds["path"]["penalties"][0]["loss"].get<double>());
+  const Json held_out = colours({"--validation", "0.2", "--l2", "1e-4:1:3"});
+  CHECK(held_out["validation_rows"] == 180);
+  CHECK(held_out["validation"]["accuracy"].get<double>() > 0.7);
+  const Json chosen = colours({"--bits", "auto", "--excess", "0.02", "--l2", "1e-3"});
+  CHECK(chosen["excess"].get<double>() < 0.024);
+
+  // Two classes are classes too; numbers that are none are refused.
+  CHECK(json_of({folder.write("two.csv", Table(300, true).csv()), "--loss", "softmax",
+                 "--json"})["classes"]["labels"] == Json({"3", "7"}));
+  fails({folder.write("fractions.csv", "1,5\n2,6.5\n3,7\n"), "--loss", "softmax"}, "softmax is of classes");
+  const auto refused = [&](const Arguments& more, const char* reason) {
+    const Run run = train(Arguments{file} + softmax + more);
+    CHECK(run.code == 1);
+    CHECK(holds(run.err, reason));
+  };
+  refused({"--estimator", "variance-corrected"}, "naive or full");
+  refused({"--test", folder.write("odd.csv", "a,b,c,colour\n1,2,3,grey\n")}, "grey");
 }
 
 TEST_CASE(

@@ -3,6 +3,7 @@
 /// Room analysis: the objective on full-precision samples, which every comparison is made with.
 
 #include <optional>
+#include <utility>
 
 #include <zipml/base/error.hpp>
 #include <zipml/base/sample_weights.hpp>
@@ -51,7 +52,19 @@ class Objective {
   ///     const auto validation = objective.on(held_out);
   Objective<L> on(const Dataset& other) const { return on(other.features(), other.label_view()); }
   Objective<L> on(const MatrixView& features, const LabelView& labels) const {
-    return {features, labels, loss_, standardization_, label_statistics_, label_map_};
+    return {features, labels, loss_, NoRegularizer{}, standardization_, label_statistics_, label_map_};
+  }
+
+  /// The same rows and weights in the same units, with other labels, of which `statistics` are those of the training rows,
+  /// and another loss and penalty: a class among several, say.
+  template <Loss M, Regularizer S = NoRegularizer>
+  Objective<M, S> with_labels(std::span<const float> labels, const LabelStatistics& statistics, M loss,
+                              S regularizer = S{}) const {
+    Objective<M, S> other(features_, LabelView(labels), loss, regularizer, standardization_, statistics,
+                          loss.label_map(statistics));
+    other.standardization_ = standardization_;
+    other.weights_ = weights_;
+    return other;
   }
 
   Index rows() const { return features_.rows; }
@@ -68,6 +81,8 @@ class Objective {
   double label(Index i) const { return labels_[i]; }
   /// How much row i counts.
   double weight(Index i) const { return weights_.empty() ? 1.0 : static_cast<double>(weights_[i]); }
+  /// The same of all rows; empty: 1.
+  std::span<const float> weights() const { return std::as_const(weights_).span(); }
   /// A value of column j as the model sees it.
   double standardise(float value, Index j) const {
     return standardization_.apply(static_cast<double>(value), j);
@@ -101,15 +116,17 @@ class Objective {
  private:
   template <Loss, Regularizer>
   friend class Objective;
-  template <SampleStore Store, Loss Of>
-  friend Objective<Of> objective_on(const Store& store, const Dataset& other, Of loss);
+  template <SampleStore Store, Loss Of, Regularizer With>
+  friend Objective<Of, With> objective_on(const Store& store, const Dataset& other, Of loss,
+                                          With regularizer);
 
   /// In the units of other, training rows.
-  Objective(const MatrixView& features, const LabelView& labels, L loss, const Standardization& training,
-            const LabelStatistics& label_statistics, const LabelMap& label_map)
+  Objective(const MatrixView& features, const LabelView& labels, L loss, R regularizer,
+            const Standardization& training, const LabelStatistics& label_statistics,
+            const LabelMap& label_map)
       : features_(features),
         loss_(loss),
-        regularizer_(R{}),
+        regularizer_(regularizer),
         standardization_(training),
         label_statistics_(label_statistics),
         label_map_(label_map),
@@ -145,17 +162,18 @@ class Objective {
   Buffer<float> weights_;  // of mean 1, or empty
 };
 
-/// The mean loss, without penalty, of models that were trained on a store, on other rows, in the units of the
-/// store: Objective::on() where the training rows themselves are not at hand. `other` must outlive it. Throws
-/// Error when it has another number of columns than the store.
+/// The mean loss of models that were trained on a store, on other rows, in the units of the store: Objective::on() where the
+/// training rows themselves are not at hand; with a penalty on the rows that the store was packed from (refine(),
+/// training/refinement.hpp), without a reading for their statistics. `other` must outlive it. Throws Error when it has
+/// another number of columns than the store.
 ///
 ///     const auto validation = zipml::objective_on(store, held_out, zipml::SquaredLoss{});
-template <SampleStore Store, Loss L = SquaredLoss>
-Objective<L> objective_on(const Store& store, const Dataset& other, L loss = {}) {
+template <SampleStore Store, Loss L = SquaredLoss, Regularizer R = NoRegularizer>
+Objective<L, R> objective_on(const Store& store, const Dataset& other, L loss = {}, R regularizer = R{}) {
   const LabelStatistics& labels = store.targets().statistics(0);
   LabelMap map = loss.label_map(labels);
   map.offset += labels.offset;
-  return {other.features(), other.label_view(), loss, store.standardization(), labels, map};
+  return {other.features(), other.label_view(), loss, regularizer, store.standardization(), labels, map};
 }
 
 /// (f - f*) / f*, the relative distance from the optimum.

@@ -10,6 +10,7 @@
 #include <zipml/analysis/predict.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
+#include <zipml/base/exponential.hpp>
 #include <zipml/base/sample_weights.hpp>
 #include <zipml/eigen.hpp>
 #include <zipml/io/dataset.hpp>
@@ -35,8 +36,9 @@ struct ClassNumbers {
 /// (analysis/predict.hpp). O(n d k).
 ClassNumbers margins(const ClassModel& model, const MatrixRef& samples);
 
-/// The probabilities of every class: those that the models give, 1 / (1 + e^-margin), divided by their sum
-/// (one against the rest: Zadrozny, Elkan, KDD 2002, section 5). Throws Error for a model without probabilities.
+/// The probabilities of every class: e^margin over their sum where the models were trained together (ClassModel::is_joint),
+/// else those that the models give, 1 / (1 + e^-margin), divided by their sum (one against the rest: Zadrozny, Elkan, KDD
+/// 2002, section 5). Throws Error for a model without probabilities.
 ClassNumbers probabilities(const ClassModel& model, const MatrixRef& samples);
 
 /// The label of the class of the largest margin, for each sample.
@@ -94,13 +96,15 @@ ZIPML_FUNCTION ClassNumbers margins(const ClassModel& model, const MatrixRef& sa
 
 ZIPML_FUNCTION ClassNumbers probabilities(const ClassModel& model, const MatrixRef& samples) {
   if (!model.has_probabilities())
-    throw Error("the model gives no probabilities", "one of logistic regression",
+    throw Error("the model gives no probabilities", "one of softmax or logistic regression",
                 model.models.empty() ? "none" : model[0].loss);
   ClassNumbers result = margins(model, samples);
   for (Index i = 0; i < result.rows; ++i) {
     double* const of = result.values.data() + i * result.classes;
     double sum = 0.0;
-    for (Index c = 0; c < result.classes; ++c) sum += of[c] = LinearModel::probability_of(of[c]);
+    const double most = model.is_joint() ? *std::max_element(of, of + result.classes) : 0.0;
+    for (Index c = 0; c < result.classes; ++c)
+      sum += of[c] = model.is_joint() ? exponential(of[c] - most) : LinearModel::probability_of(of[c]);
     // All that are 0 leave a uniform distribution.
     for (Index c = 0; c < result.classes; ++c)
       of[c] = sum > 0.0 ? of[c] / sum : 1.0 / static_cast<double>(result.classes);

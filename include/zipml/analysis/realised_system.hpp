@@ -5,13 +5,13 @@
 /// zipml.hpp.
 
 #include <Eigen/Cholesky>
-#include <Eigen/Eigenvalues>
 #include <Eigen/QR>
 #include <algorithm>
 #include <cmath>
 #include <optional>
 #include <span>
 
+#include <zipml/analysis/clipped_inverse.hpp>
 #include <zipml/analysis/exact_solver.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/eigen.hpp>
@@ -30,9 +30,6 @@ struct RealisedSolution {
 
 namespace detail {
 
-/// Eigen::Success, whose name is a macro of X.h.
-inline bool has_solved(Eigen::ComputationInfo info) { return info == Eigen::ComputationInfo{}; }
-
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each, times the roots of their weights.
 void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
 
@@ -47,12 +44,6 @@ void realised_system(const SampleView& samples, Estimator, const Buffer<float>& 
                      Eigen::MatrixXd& matrix, Eigen::VectorXd& right) {
   realised_system(samples, Estimator::pairs, Estimator::corrected, labels, matrix, right);
 }
-
-/// The difference that solves P delta = -gradient, P the matrix of the packed samples, made safe as
-/// pilot_solution says: `matrix` is M without its correction, which `variance` holds, and `noise` is
-/// (d / n)^(1/2). d + 1 entries, the intercept last.
-Eigen::VectorXd solve_from_pilot(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& variance,
-                                 const Eigen::VectorXd& gradient, double noise);
 
 /// The solution of M x = right-hand side, of smallest norm where M is singular, without its value.
 RealisedSolution solve_realised(const Eigen::MatrixXd& matrix, const Eigen::VectorXd& right);
@@ -90,13 +81,9 @@ std::optional<RealisedSolution> realised_solution(const Store& store, Estimator 
 
 /// Where training with the pilot of a store ends (storage/pilot.hpp): solves P (x - w0) = -grad F(w0) with
 /// the penalty of `objective`, no epochs, no step. Any positive definite P will do: it is the realised matrix
-/// with its correction clipped relative to the variance. With S = E q q' + 10^-6 (mean diagonal) I = L L' and
-/// L^-1 diag(bias) L^-T = U diag(nu) U',
-///
-///     P = L U diag(max(1 - nu, q nu)) U' L',   q = 2 (d / n)^(1/2),
-///
-/// so that it is never indefinite, as few bits are otherwise. Of two draws P is the symmetric part of their
-/// matrix, with as much of the ridge as makes it definite. O(n d^2 + d^3). nullopt where the store has no
+/// with its correction clipped relative to the variance (detail::ClippedInverse), so that it is never indefinite, as few bits
+/// are otherwise. Of two draws P is the symmetric part of their
+/// matrix, with as much of a ridge as makes it definite. O(n d^2 + d^3). nullopt where the store has no
 /// pilot for these labels, or the penalty is not l2.
 ///
 ///     const auto solution = zipml::pilot_solution(store, zipml::variance_corrected, zipml::Objective(data));
@@ -127,8 +114,8 @@ std::optional<RealisedSolution> pilot_solution(const Store& store, Estimator est
     matrix(j, j) += lambda;
     gradient(j) += lambda * solution.weights[j];
   }
-  const double noise = std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
-  const Eigen::VectorXd delta = detail::solve_from_pilot(matrix, variance, gradient, noise);
+  const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
+  const Eigen::VectorXd delta = -detail::ClippedInverse(matrix, variance, clip)(gradient);
   for (Index j = 0; j < d; ++j) solution.weights[j] += delta(j);
   solution.intercept = anchor.intercept() + delta(d);
   solution.value = objective(solution.weights.span(), solution.intercept);
@@ -138,27 +125,6 @@ std::optional<RealisedSolution> pilot_solution(const Store& store, Estimator est
 #if ZIPML_DEFINES
 
 namespace detail {
-
-ZIPML_FUNCTION Eigen::VectorXd solve_from_pilot(const Eigen::MatrixXd& matrix,
-                                                const Eigen::VectorXd& variance,
-                                                const Eigen::VectorXd& gradient, double noise) {
-  const Index size = matrix.rows();
-  Eigen::MatrixXd sum = 0.5 * (matrix + matrix.transpose());
-  double ridge = 1e-6 * (std::max)(sum.trace() / static_cast<double>(size), 1e-300);
-  Eigen::LLT<Eigen::MatrixXd> factor;
-  do {  // of products of two draws the symmetric part may be indefinite
-    factor.compute(sum + ridge * Eigen::MatrixXd::Identity(size, size));
-    ridge *= 4.0;
-  } while (!detail::has_solved(factor.info()));
-  if (!(variance.maxCoeff() > 0.0)) return -factor.solve(gradient);
-  const Eigen::MatrixXd half =
-      factor.matrixL().solve(Eigen::MatrixXd(variance.cwiseMax(0.0).cwiseSqrt().asDiagonal()));
-  const Eigen::SelfAdjointEigenSolver<Eigen::MatrixXd> spectrum(half * half.transpose());
-  const Eigen::VectorXd nu = spectrum.eigenvalues();
-  const Eigen::VectorXd clipped = (1.0 - nu.array()).cwiseMax(2.0 * noise * nu.array()).matrix();
-  const Eigen::VectorXd reduced = spectrum.eigenvectors().transpose() * factor.matrixL().solve(gradient);
-  return -factor.matrixU().solve(spectrum.eigenvectors() * reduced.cwiseQuotient(clipped));
-}
 
 ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index first, Index count,
                                  RowMajorMatrix& block) {

@@ -158,21 +158,23 @@ template <class L, class F>
 auto visit_estimator_for(EstimatorKind kind, F&& f) {
   using Result = decltype(f(naive));
   return detail::visit_any_estimator(kind, [&](auto estimator) -> Result {
-    if constexpr (EstimatorSuitsLoss<decltype(estimator), L>)
+    if constexpr (EstimatorSuitsLoss<decltype(estimator), L> ||
+                  EstimatorSuitsJointLoss<decltype(estimator), L>)
       return f(estimator);
     else
-      throw Error(std::string("this estimator is not unbiased for ") + L::name,
-                  std::string(CorrectableLoss<L> ? "naive, variance-corrected, a sum code" : "naive") +
-                      (L::classifies && !AffineLoss<L> ? ", a polynomial or full" : " or full"),
-                  estimator.name);
+      throw Error(
+          std::string("this estimator is not unbiased for ") + L::name,
+          std::string(CorrectableLoss<L> ? "naive, variance-corrected, a sum code" : "naive") +
+              (L::classifies && !AffineLoss<L> && !JointLoss<L> ? ", a polynomial or full" : " or full"),
+          estimator.name);
   });
 }
 
 /// The representation that the programs take for a loss and a width, with 0.3 % outliers. Affine losses: variance
 /// correction on uniform levels. Others, whose pilots train without a correction: nearest rounding, on uniform levels
 /// from 4 bits on, whose sums are of integers, and below on Lloyd-Max levels; without a pilot the corrected loss from 4
-/// bits on. Measured: training/README.md.
-template <Loss L>
+/// bits on, where the loss has one. Measured: training/README.md.
+template <class L>
 Representation default_representation(int bits, bool with_pilot = true) {
   Representation chosen{.bits = bits, .outliers = 0.003};
   if constexpr (!AffineLoss<L>) {
@@ -180,7 +182,7 @@ Representation default_representation(int bits, bool with_pilot = true) {
     if (bits >= 4 && !has_pilot && ConvexLoss<L> && CorrectableLoss<L>) return chosen;
     chosen.estimator = EstimatorKind::naive;
     chosen.rounding = RoundingKind::nearest;
-    if (bits < 4 || !has_pilot) chosen.levels = LevelsKind::lloyd_max;
+    if (bits < 4 || (!has_pilot && !JointLoss<L>)) chosen.levels = LevelsKind::lloyd_max;
   }
   return chosen;
 }

@@ -39,6 +39,12 @@ template <class Estimator, class L>
 concept EstimatorSuitsLoss = GradientEstimator<Estimator> && Loss<L> && SuitsLabels<Estimator, L> &&
     (!Estimator::needs_affine_loss || AffineLoss<L> || CorrectsLoss<Estimator, L>);
 
+/// A JointLoss reads the margins of one draw, and nothing is subtracted from it: rounding brings noise into the margins of
+/// all classes at once, whose covariance no estimator here knows.
+template <class Estimator, class L>
+concept EstimatorSuitsJointLoss =
+    OneDrawEstimator<Estimator> && JointLoss<L> && !Estimator::corrected && !Estimator::needs_affine_loss;
+
 /// A store has to hold as many independent draws as the estimator reads. One that does not say how many at
 /// compile time is asked when training begins (require_samples_for).
 template <class Estimator, class Store>

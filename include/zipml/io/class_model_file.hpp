@@ -54,6 +54,7 @@ ZIPML_FUNCTION ClassModel load_class_model(const std::string& path) {
     result.models.push_back(detail::read_model_2(file, k + 1 == count));
     const LinearModel &first = result[0], &last = result[k];
     if (!last.classifies) file.fail("a classifier");
+    if (last.loss != first.loss) file.fail("the loss of the first model");
     if (last.cols() != first.cols() || last.schema->names != first.schema->names ||
         last.schema->classes != first.schema->classes)
       file.fail("the features of the first model");

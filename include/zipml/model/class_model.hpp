@@ -1,16 +1,17 @@
 #pragma once
 /// \file
-/// Room model: a classifier of several classes, one linear model for each against the rest.
+/// Room model: a classifier of several classes, a linear model for each.
 
 #include <string>
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/model/linear_model.hpp>
+#include <zipml/model/softmax.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
-/// A model for each class, trained to tell it from all others: its `high_label` is the class, its `low_label` -1 and of
+/// A model for each class, trained to tell it from all others, alone or together with theirs: its `high_label` is the class, its `low_label` -1 and of
 /// no meaning unless there are two classes. The class of the largest margin is predicted. To predict whole matrices and
 /// tables: analysis/predict_classes.hpp.
 struct ClassModel {
@@ -29,8 +30,12 @@ struct ClassModel {
       if (label(k) == label_value) return k;
     return -1;
   }
-  /// Whether margins are log-odds, so that they stand for probabilities.
-  bool has_probabilities() const { return !models.empty() && models.front().has_probabilities(); }
+  /// Whether the models were trained together, so that e^margin over their sum is the probability of a class.
+  bool is_joint() const { return !models.empty() && models.front().loss == SoftmaxLoss::name; }
+  /// Whether margins stand for probabilities: as logarithms of them, or as log-odds of one class against the rest.
+  bool has_probabilities() const {
+    return is_joint() || (!models.empty() && models.front().has_probabilities());
+  }
 };
 
 }  // namespace zipml::inline ZIPML_ABI

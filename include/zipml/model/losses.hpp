@@ -8,6 +8,7 @@
 
 #include <zipml/base/error.hpp>
 #include <zipml/base/exponential.hpp>
+#include <zipml/base/index.hpp>
 #include <zipml/base/rounded.hpp>
 #include <zipml/model/logistic_lanes.hpp>
 #include <zipml/quantization/statistics.hpp>
@@ -41,11 +42,28 @@ concept AffineLoss = Loss<L> && requires {
   { L::slope } -> std::convertible_to<float>;
 };
 
+/// A loss of the margins of several models together, one for each class: `z[k][i]` is the margin of row i for class k, and
+/// `y[k][i]` is above 0 where that is the row's class. Residuals r[k][i] = dl/dz_k may be written over the margins.
+/// `curvature` bounds the largest eigenvalue of the second derivatives in the k margins of a row.
+///
+///     void slopes(z, y, classes, n, r) const;
+///     double total(z, y, weights, classes, n) const;   // sum_i w_i l_i; null weights: 1
+template <class L>
+concept JointLoss = requires(const L loss, const float* const* in, float* const* out, const float* weights,
+                             Index n, const LabelStatistics& statistics) {
+  { L::name } -> std::convertible_to<const char*>;
+  loss.slopes(in, in, n, n, out);
+  { loss.total(in, in, weights, n, n) } -> std::convertible_to<double>;
+  { loss.label_map(statistics) } -> std::convertible_to<LabelMap>;
+  { L::classifies } -> std::convertible_to<bool>;
+  { L::curvature } -> std::convertible_to<float>;
+};
+
 /// A loss that says how large l'' gets: the slope of an affine one, else `curvature`. Steps that are derived
 /// from the samples follow it. One whose l' is bounded may say so as well, `bounded_slope`: steps can then begin larger
 /// (AutomaticStep).
 template <class L>
-concept BoundedCurvature = AffineLoss<L> ||(Loss<L>&& requires {
+concept BoundedCurvature = AffineLoss<L> || JointLoss<L> ||(Loss<L>&& requires {
   { L::curvature } -> std::convertible_to<float>;
 });
 

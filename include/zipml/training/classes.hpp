@@ -1,7 +1,7 @@
 #pragma once
 /// \file
-/// Room training: several classes by one model for each against the rest, all of them over one reading of the samples an
-/// epoch.
+/// Room training: several classes by a model for each, one against the rest or all of them together, over one reading of
+/// the samples an epoch.
 
 #include <algorithm>
 #include <string>
@@ -10,6 +10,7 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/model/class_model.hpp>
+#include <zipml/model/softmax.hpp>
 #include <zipml/storage/targets.hpp>
 #include <zipml/training/sgd.hpp>
 
@@ -33,6 +34,15 @@ List<double> balanced_class_weights(std::span<const float> labels, std::span<con
 /// bytes.
 Targets class_targets(std::span<const float> labels, const List<float>& values);
 
+/// class_values(). Throws Error unless they are 2 to most_classes.
+List<float> checked_classes(std::span<const float> labels);
+
+/// Weights and intercepts of fits, d + 1 entries of each, one behind the other.
+Buffer<double> class_point(std::span<const Fit> fits);
+
+/// The classifier of a fit for each class; `offset` is what the values have lost.
+ClassModel class_model(std::span<const Fit> fits, const List<float>& values, double offset);
+
 /// What fit_classes() returns.
 struct ClassesFit {
   ClassModel model;
@@ -43,32 +53,24 @@ struct ClassesFit {
   }
 };
 
-/// Trains a classifier of all values that the labels of a store have, one model against the rest for each, with a loss
-/// for two classes. An epoch reads the samples once for all of them. A pilot serves one model and is not used. Throws
+/// Trains a classifier of all values that the labels of a store have: one model against the rest for each, with a loss
+/// for two classes, or all of them together, with a JointLoss (SoftmaxLoss). An epoch reads the samples once for all of them. A pilot serves one model and is not used. Throws
 /// Error for labels of less than two or more than most_classes values, and as Sgd::fit.
 ///
 ///     const auto digits = zipml::fit_classes(zipml::Sgd{zipml::LogisticLoss{}}, store, zipml::naive);
 ///     const auto metrics = zipml::evaluate(digits.model, test);
-template <Loss L, Regularizer R, class Step, SampleStore Store, GradientEstimator Estimator,
+template <class L, Regularizer R, class Step, SampleStore Store, GradientEstimator Estimator,
           class... Observers>
 ClassesFit fit_classes(const Sgd<L, R, Step>& sgd, const Store& store, Estimator estimator,
                        const FitOptions& options = {}, Observers&&... observers) {
-  static_assert(L::classifies, "zipml: several classes need a loss for two classes: logistic, hinge, ls-svm");
+  static_assert(L::classifies,
+                "zipml: several classes need a loss that classifies: softmax, logistic, hinge, ls-svm");
   const std::span<const float> labels = store.targets().of(0);
-  const List<float> values = class_values(labels);
-  if (values.size() < 2)
-    throw Error("classes are 2 to " + std::to_string(most_classes) + " values of the label", "as many",
-                values.empty() ? "more" : "one");
+  const List<float> values = checked_classes(labels);
   const Targets targets = class_targets(labels, values);
   ClassesFit result;
   result.fits = sgd.fit_models(store, targets, estimator, options, observers...);
-  const double offset = store.targets().statistics(0).offset;
-  for (std::size_t k = 0; k < values.size(); ++k) {
-    LinearModel model = result.fits[k].model;
-    model.high_label = offset + static_cast<double>(values[k]);
-    model.low_label = values.size() == 2 ? offset + static_cast<double>(values[1 - k]) : -1.0;
-    result.model.models.push_back(std::move(model));
-  }
+  result.model = class_model(result.fits, values, store.targets().statistics(0).offset);
   return result;
 }
 
@@ -83,6 +85,36 @@ ZIPML_FUNCTION List<float> class_values(std::span<const float> labels) {
     values.insert(at, y);
   }
   return values;
+}
+
+ZIPML_FUNCTION List<float> checked_classes(std::span<const float> labels) {
+  List<float> values = class_values(labels);
+  if (values.size() < 2)
+    throw Error("classes are 2 to " + std::to_string(most_classes) + " values of the label", "as many",
+                values.empty() ? "more" : "one");
+  return values;
+}
+
+ZIPML_FUNCTION ClassModel class_model(std::span<const Fit> fits, const List<float>& values, double offset) {
+  ClassModel result;
+  for (std::size_t k = 0; k < values.size(); ++k) {
+    LinearModel model = fits[k].model;
+    model.high_label = offset + static_cast<double>(values[k]);
+    model.low_label = values.size() == 2 ? offset + static_cast<double>(values[1 - k]) : -1.0;
+    result.models.push_back(std::move(model));
+  }
+  return result;
+}
+
+ZIPML_FUNCTION Buffer<double> class_point(std::span<const Fit> fits) {
+  const Index width = fits.empty() ? 0 : fits[0].weights.size() + 1;
+  Buffer<double> point(width * static_cast<Index>(fits.size()));
+  for (std::size_t k = 0; k < fits.size(); ++k) {
+    double* const of = point.data() + static_cast<Index>(k) * width;
+    std::copy(fits[k].weights.begin(), fits[k].weights.end(), of);
+    of[width - 1] = fits[k].intercept;
+  }
+  return point;
 }
 
 ZIPML_FUNCTION List<double> balanced_class_weights(std::span<const float> labels,

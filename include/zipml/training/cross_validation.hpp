@@ -59,6 +59,23 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
 
 namespace detail {
 
+/// Losses of the models of a device on rows of its samples, as an estimator tells them: models padded, one behind the other.
+template <GradientEstimator Estimator, Loss L>
+List<double> losses_of_models(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
+                              const L& loss, RowRange rows, const float* x, const float* intercepts) {
+  Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
+  std::copy_n(samples.bias, correction.size(), correction.data());
+  if constexpr (CorrectsLoss<Estimator, L>) {
+    device.set_correction(correction);
+    return rowwise_losses_on(device, samples.cols, rows, 0.0, Buffer<float>(), x, intercepts,
+                             [&](int m) { return corrected_loss(loss, device.margin_variance(m)); });
+  } else {
+    double slope = 0.0;
+    if constexpr (AffineLoss<L>) slope = static_cast<double>(L::slope);
+    return losses_on(device, samples.cols, rows, estimator, loss, slope, correction, x, intercepts);
+  }
+}
+
 /// Losses of several models on a fold, as the estimator tells them from the store.
 template <GradientEstimator Estimator, Loss L, SampleStore Store>
 List<double> losses_of_fold(const Store& store, const Estimator& estimator, const L& loss,
@@ -76,17 +93,7 @@ List<double> losses_of_fold(const Store& store, const Estimator& estimator, cons
     for (Index j = 0; j < samples.cols; ++j) x[at * width + j] = static_cast<float>(fits[m].weights[j]);
     c[at] = static_cast<float>(fits[m].intercept);
   }
-  Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
-  std::copy_n(samples.bias, correction.size(), correction.data());
-  if constexpr (CorrectsLoss<Estimator, L>) {
-    device.set_correction(correction);
-    return rowwise_losses_on(device, samples.cols, rows, 0.0, Buffer<float>(), x.data(), c.data(),
-                             [&](int m) { return corrected_loss(loss, device.margin_variance(m)); });
-  } else {
-    double slope = 0.0;
-    if constexpr (AffineLoss<L>) slope = static_cast<double>(L::slope);
-    return losses_on(device, samples.cols, rows, estimator, loss, slope, correction, x.data(), c.data());
-  }
+  return losses_of_models(device, samples, estimator, loss, rows, x.data(), c.data());
 }
 
 /// A fold of the rows that a store was packed from, in ascending order.
@@ -143,7 +150,21 @@ Buffer<double> gradient_of_fold(const Store& store, const Dataset& data, const L
   return gradient;
 }
 
-/// Means and errors from losses[fold][penalty] and fits[penalty][fold].
+/// Throws Error for less than 2 folds, or more than rows.
+void check_folds(int folds, Index rows);
+
+/// l2 + l1 of each penalty; 0 of one that has neither.
+template <Regularizer R>
+List<double> strengths_of_all(std::span<const R> penalties) {
+  List<double> strengths;
+  for (const R& penalty : penalties) {
+    const PenaltyStrengths strength = strengths_of(penalty).value_or(PenaltyStrengths{});
+    strengths.push_back(strength.l2 + strength.l1);
+  }
+  return strengths;
+}
+
+/// Means and errors from losses[fold][penalty] and fits[penalty], as many of each fold.
 CrossValidation summed_up(List<List<Fit>> fits, const List<List<double>>& losses,
                           const List<double>& strengths);
 
@@ -155,9 +176,7 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
                                std::type_identity_t<std::span<const R>> penalties, const FoldOptions& how,
                                const FitOptions& options, Observers&&... observers) {
   const Index rows = store.targets().rows();
-  if (how.folds < 2 || how.folds > rows)
-    throw Error("the number of folds is out of range", "2 to " + std::to_string(rows),
-                std::to_string(how.folds));
+  detail::check_folds(how.folds, rows);
   detail::check_model_count(static_cast<Index>(penalties.size()) * how.folds, "models");
   Anchor anchor;
   if (options.pilot && how.exact != nullptr)
@@ -187,17 +206,18 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
     }
     for (std::size_t p = 0; p < penalties.size(); ++p) fits[p].push_back(std::move(of_fold[p]));
   }
-  List<double> strengths;
-  for (const R& penalty : penalties) {
-    const PenaltyStrengths strength = strengths_of(penalty).value_or(PenaltyStrengths{});
-    strengths.push_back(strength.l2 + strength.l1);
-  }
-  return detail::summed_up(std::move(fits), losses, strengths);
+  return detail::summed_up(std::move(fits), losses, detail::strengths_of_all(penalties));
 }
 
 #if ZIPML_DEFINES
 
 namespace detail {
+
+ZIPML_FUNCTION void check_folds(int folds, Index rows) {
+  if (rows < 2) throw Error("cross-validation holds out rows", "at least 2 rows", std::to_string(rows));
+  if (folds < 2 || folds > rows)
+    throw Error("the number of folds is out of range", "2 to " + std::to_string(rows), std::to_string(folds));
+}
 
 ZIPML_FUNCTION CrossValidation summed_up(List<List<Fit>> fits, const List<List<double>>& losses,
                                          const List<double>& strengths) {
@@ -205,8 +225,13 @@ ZIPML_FUNCTION CrossValidation summed_up(List<List<Fit>> fits, const List<List<d
   const auto folds = static_cast<double>(losses.size());
   for (std::size_t p = 0; p < fits.size(); ++p) {
     double mean = 0.0, squares = 0.0;
-    for (std::size_t k = 0; k < losses.size(); ++k)
-      mean += (fits[p][k].success() ? losses[k][p] : std::numeric_limits<double>::infinity()) / folds;
+    const std::size_t together = fits[p].size() / losses.size();
+    for (std::size_t k = 0; k < losses.size(); ++k) {
+      const auto first = fits[p].begin() + static_cast<std::ptrdiff_t>(k * together);
+      const bool good = std::all_of(first, first + static_cast<std::ptrdiff_t>(together),
+                                    [](const Fit& fit) { return fit.success(); });
+      mean += (good ? losses[k][p] : std::numeric_limits<double>::infinity()) / folds;
+    }
     for (const List<double>& of_fold : losses) squares += (of_fold[p] - mean) * (of_fold[p] - mean);
     result.losses.push_back(mean);
     result.standard_errors.push_back(std::isfinite(mean) ? std::sqrt(squares / (folds - 1.0) / folds) : 0.0);

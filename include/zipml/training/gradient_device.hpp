@@ -181,6 +181,32 @@ class GradientDevice {
     accumulate(1u);
   }
 
+  /// The same for a JointLoss: each `classes` models that stand side by side share a normaliser, and hold out the same rows.
+  template <JointLoss L>
+  void add_joint_pass(const L& loss, int classes) {
+    margins(1u);
+    for (int first = 0; first < models_ && pass_.count > 0; first += classes)
+      for (int k = 0; k < classes; ++k)
+        of_seen_rows(first + k, 1u, [&](Index begin, Index count) {
+          if (k == 0) {  // of all classes
+            const JointLists lists = joint_lists(first, classes, begin);
+            loss.slopes(lists.margins.data(), lists.labels.data(), classes, count, lists.residuals.data());
+          }
+          return 0.0;
+        });
+    if (!weights().empty()) weigh_residuals(1u);
+    accumulate(1u);
+  }
+  /// Sum over the rows of the pass of a JointLoss of `classes` models from `first` on, weights included.
+  template <JointLoss L>
+  double joint_total(const L& loss, int first, int classes) {
+    if (pass_.count == 0) return 0.0;
+    const JointLists lists = joint_lists(first, classes, 0);
+    return loss.total(lists.margins.data(), lists.labels.data(),
+                      samples_.weights != nullptr ? samples_.weights + pass_.first : nullptr, classes,
+                      pass_.count);
+  }
+
   /// Fetches the rows of the pass whose side of the kink of a loss rounding leaves open, in full precision, from the
   /// refetcher of the options: the margins of a model are then certain of their decisions, and the loss that is returned
   /// knows which are exact, until the next call.
@@ -277,6 +303,21 @@ class GradientDevice {
     const Index behind = hidden.first + hidden.count;
     if (hidden.first > 0) subtract(f(Index{0}, hidden.first), m);
     if (behind < pass_.count) subtract(f(behind, pass_.count - behind), m);
+  }
+
+  /// Margins, labels and residuals of models that share a loss, from a row of the pass on.
+  struct JointLists {
+    List<const float*> margins, labels;
+    List<float*> residuals;
+  };
+  JointLists joint_lists(int first, int classes, Index row) {
+    JointLists lists;
+    for (int m = first; m < first + classes; ++m) {
+      lists.margins.push_back(margins_of(m)[0].data() + row);
+      lists.labels.push_back(labels(m).data() + row);
+      lists.residuals.push_back(residuals_of(m)[0].data() + row);
+    }
+    return lists;
   }
 
   void choose_readers(const Channel& model);

@@ -92,6 +92,8 @@ class TrainingLoop {
   virtual double share_out_of_range(int /*m*/) const { return 0.0; }
   virtual double range() const { return 0.0; }
   virtual LinearModel in_original_units(const Fit& fit, int m) const = 0;
+  /// How many models that stand side by side share a loss: they converge, stop and diverge together.
+  virtual int models_together() const { return 1; }
 
   int models() const { return static_cast<int>(problem_.plans.size()); }
   const ModelPlan& plan(int m) const { return problem_.plans[static_cast<std::size_t>(m)]; }
@@ -107,9 +109,18 @@ class TrainingLoop {
 
   float* x_of(std::size_t m) { return x_.data() + static_cast<Index>(m) * padded_; }
   void diverge(std::size_t m) {
-    if (trains(m)) diverged_.push_back(m);
-    trains_[m] = 0;
-    if (trains_.size() > 1) forget(m);
+    for (const std::size_t other : sharing(m)) {
+      if (trains(other)) diverged_.push_back(other);
+      trains_[other] = 0;
+      if (trains_.size() > 1) forget(other);
+    }
+  }
+  /// The models that share a loss with model m, itself among them.
+  List<std::size_t> sharing(std::size_t m) const {
+    const auto together = static_cast<std::size_t>(models_together());
+    List<std::size_t> models(together);
+    for (std::size_t k = 0; k < together; ++k) models[k] = m / together * together + k;
+    return models;
   }
   /// A model that trains no more stays finite.
   void forget(std::size_t m) {
@@ -169,13 +180,17 @@ class TrainingLoop {
   /// The batches of a run; `next` is the run after it.
   void visit_batches(RowRange run, RowRange next, int epoch);
 
-  void close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before);
-  void end_model(Fit& fit, std::size_t m, FitStatus status) {
-    fit.status = status;
-    trains_[m] = 0;
+  /// Takes weights, and ends models that move no more.
+  void close_epoch(List<Fit>& fits, int epoch, List<Buffer<double>>& before);
+  /// With the models that share its loss.
+  void end_model(List<Fit>& fits, std::size_t m, FitStatus status) {
+    for (const std::size_t other : sharing(m)) {
+      fits[other].status = status;
+      trains_[other] = 0;
+    }
   }
 
-  void notify(std::span<const detail::ObserverRef> observers, Fit& fit, std::size_t m, int epoch,
+  void notify(std::span<const detail::ObserverRef> observers, List<Fit>& fits, std::size_t m, int epoch,
               double seconds);
 
   void take_weights(Fit& fit, std::size_t m);
@@ -366,11 +381,10 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
       if (options_.reducer != nullptr) options_.reducer->sum(std::span<double>(&fetched, 1));
       refetched_.push_back(fetched / static_cast<double>(samples_.rows * models()));
     }
-    for (std::size_t m = 0; m < fits.size(); ++m)
-      if (trains(m)) close_epoch(fits[m], m, epoch, before[m]);
+    close_epoch(fits, epoch, before);
     const auto pause = Clock::now();
     const double seconds = std::chrono::duration<double>(pause - start - watching).count();
-    for (std::size_t m = 0; m < fits.size(); ++m) notify(observers, fits[m], m, epoch, seconds);
+    for (std::size_t m = 0; m < fits.size(); ++m) notify(observers, fits, m, epoch, seconds);
     watching += Clock::now() - pause;
   }
   const auto end = Clock::now();
@@ -502,22 +516,30 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
   }
 }
 
-ZIPML_FUNCTION void TrainingLoop::close_epoch(Fit& fit, std::size_t m, int epoch, Buffer<double>& before) {
-  take_weights(fit, m);
-  fit.epochs = epoch + 1;
-  if (options_.tolerance > 0.0 && epoch > 0 && moved(before, fit.weights) <= options_.tolerance)
-    end_model(fit, m, FitStatus::converged);
-  before = fit.weights;
+ZIPML_FUNCTION void TrainingLoop::close_epoch(List<Fit>& fits, int epoch, List<Buffer<double>>& before) {
+  const bool may_end = options_.tolerance > 0.0 && epoch > 0;
+  for (std::size_t first = 0; first < fits.size(); first += static_cast<std::size_t>(models_together())) {
+    if (!trains(first)) continue;
+    double most = 0.0;
+    for (const std::size_t m : sharing(first)) {
+      take_weights(fits[m], m);
+      fits[m].epochs = epoch + 1;
+      if (may_end) most = (std::max)(most, moved(before[m], fits[m].weights));
+      before[m] = fits[m].weights;
+    }
+    if (may_end && most <= options_.tolerance) end_model(fits, first, FitStatus::converged);
+  }
 }
 
-ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> observers, Fit& fit,
+ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> observers, List<Fit>& fits,
                                          std::size_t m, int epoch, double seconds) {
+  const Fit& fit = fits[m];
   if (fit.epochs != epoch + 1) return;  // it trains no more
   const EpochEvent event{epoch + 1,     options_.epochs, fit.weights.span(),
                          fit.intercept, seconds,         static_cast<int>(m)};
   bool stop = false;
   for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
-  if (stop && fit.status == FitStatus::completed) end_model(fit, m, FitStatus::stopped);
+  if (stop && fit.status == FitStatus::completed) end_model(fits, m, FitStatus::stopped);
 }
 
 ZIPML_FUNCTION void TrainingLoop::take_weights(Fit& fit, std::size_t m) {

@@ -19,7 +19,7 @@ namespace zipml::inline ZIPML_ABI {
 /// columns (a - mean) / scale and labels (y - offset) / s, w_j = s x_j / scale_j and c' = s c + offset -
 /// sum_j w_j mean_j. A classifier keeps its margin, whose units are labels of -1 and 1, and so does a loss with a log link,
 /// whose intercept takes the logarithm of s.
-template <Loss L>
+template <class L>
 LinearModel in_original_units(std::span<const double> weights, double intercept, const Standardization& map,
                               const LabelStatistics& statistics, const LabelMap& labels) {
   LabelMap units = L::classifies ? LabelMap{} : labels;

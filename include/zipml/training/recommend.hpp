@@ -70,6 +70,85 @@ struct Tried {
 /// Of those, the fewest stored bits whose excess is within a tenth of the least.
 const Tried& best_of(const List<Tried>& tried, double reference);
 
+/// What a search for a representation rests on.
+struct SearchedProblem {
+  Index rows = 0, cols = 0;  ///< that are trained on
+  bool affine = false;       ///< the loss
+  double at_zero = 0.0;      ///< the objective without weights
+  std::optional<double> optimum;
+};
+
+/// The rows that are measured on: of the data, or of a random sample of them, which is kept in `sample`. Throws Error as
+/// recommend().
+const Dataset& rows_to_measure(const Dataset& data, const RecommendOptions& options, Dataset& sample);
+
+/// See recommend(): `train(representation, seed)` is a Tried.
+template <class Train>
+Recommendation search_representation(const SearchedProblem& problem, const RecommendOptions& options,
+                                     const Train& train) {
+  Recommendation best;
+  best.sample_rows = problem.rows;
+  best.has_optimum = problem.optimum.has_value();
+  List<Tried> tried;
+  double reference = problem.optimum.value_or(std::numeric_limits<double>::infinity());
+  const auto excess_of = [&](double value) {
+    return value <= reference ? 0.0
+                              : (value - reference) / (std::max)({reference, 1e-9 * problem.at_zero, 1e-300});
+  };
+  std::optional<double> of_full;
+  const auto full = [&] {
+    if (!of_full) of_full = train({EstimatorKind::full, 32}, options.seed).value;
+    return *of_full;
+  };
+  if (!problem.optimum) reference = full();
+
+  /// Trains a candidate unless it is beyond the budget; true when it is acceptable with another seed as well.
+  const auto meets = [&](const Representation& candidate) {
+    if (candidate.code_bits() > options.stored_bits) return false;
+    ++best.measured;
+    Tried result = train(candidate, options.seed);
+    if (result.stored_bits > options.stored_bits) return false;
+    if (excess_of(result.value) <= options.excess && candidate.rounding == RoundingKind::stochastic)
+      result.value = (std::max)(result.value, train(candidate, options.seed + 1).value);
+    tried.push_back(result);
+    return excess_of(result.value) <= options.excess;
+  };
+  const auto take = [&](const Tried& chosen) {
+    best.representation = chosen.representation;
+    best.stored_bits = chosen.stored_bits;
+    best.predicted_excess = excess_of(chosen.value);
+    best.met = best.predicted_excess <= options.excess;
+  };
+
+  double before = std::numeric_limits<double>::infinity();
+  for (int bits = 1; bits <= 8; ++bits) {
+    double least = std::numeric_limits<double>::infinity();
+    for (const Representation& candidate :
+         candidates_of(bits, problem.rows < 50 * problem.cols, problem.affine)) {
+      if (meets(candidate)) {
+        Tried chosen = tried.back();
+        for (const Representation& cheaper : with_fewer_outliers(candidate))
+          if (meets(cheaper) && tried.back().stored_bits < chosen.stored_bits) chosen = tried.back();
+        take(chosen);
+        return best;
+      }
+      if (!tried.empty()) least = (std::min)(least, excess_of(tried.back().value));
+    }
+    // What more bits do not mend, and float32 does not reach, is the optimizer's.
+    if (bits >= 2 && least > 0.9 * before && excess_of(full()) > options.excess) break;
+    before = (std::min)(before, least);
+  }
+  if (tried.empty())
+    throw Error("no representation is within the budget", "more stored bits",
+                number_text(options.stored_bits) + " stored bits");
+  (void)full();
+  if (!problem.optimum)
+    for (const Tried& one : tried) reference = (std::min)(reference, one.value);
+  take(best_of(tried, reference));
+  best.full_excess = excess_of(*of_full);
+  return best;
+}
+
 }  // namespace detail
 
 /// The representation of fewest stored bits that trains to an acceptable excess: from 1 to 8 bits variance
@@ -88,6 +167,50 @@ const Tried& best_of(const List<Tried>& tried, double reference);
 template <BoundedCurvature L = SquaredLoss, Regularizer R = NoRegularizer>
 Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
                          const RecommendOptions& options = {}) {
+  Dataset sample;
+  const Dataset& measured = detail::rows_to_measure(data, options, sample);
+  const Objective<L, R> objective(measured, loss, regularizer);
+  const auto penalty = strengths_of(regularizer);
+  const SolverCost cost = exact_solution_cost(measured.rows, data.cols, penalty && penalty->l1 > 0.0);
+  const Buffer<double> zero(data.cols);
+  detail::SearchedProblem problem{measured.rows, data.cols, AffineLoss<L>, objective(zero.span(), 0.0),
+                                  std::nullopt};
+  if constexpr (AffineLoss<L> || ConvexLoss<L>) {
+    constexpr double steps = AffineLoss<L> ? 1.0 : 10.0;  // Newton's
+    if (steps * cost.operations < 2e10 && cost.bytes < 1e9)
+      if (const auto exact = exact_solution(objective)) problem.optimum = exact->value;
+  }
+  const Sgd<L, R> sgd(loss, regularizer);
+  return detail::search_representation(
+      problem, options, [&](const Representation& candidate, std::uint64_t seed) {
+        const AnyStore store = quantize(measured, candidate,
+                                        {.seed = seed,
+                                         .pilot = PilotableLoss<L> ? std::optional<Index>() : Index{0},
+                                         .pilot_loss = pilot_loss_of(loss),
+                                         .threads = options.fit.threads,
+                                         .isa = options.fit.isa});
+        FitOptions how = options.fit;
+        if (!store.samples().has_integer_path()) how.model = {};
+        const Fit fit = visit_estimator_for<L>(candidate.estimator, [&](auto estimator) -> Fit {
+          using E = decltype(estimator);
+          if constexpr (std::is_same_v<E, FullPrecision> || std::is_same_v<E, Naive> ||
+                        std::is_same_v<E, VarianceCorrected>)
+            return sgd.fit(store, estimator, how);
+          else  // the others are none, and are not compiled
+            throw Error("no candidate");
+        });
+        detail::Tried result{candidate, store.samples().stored_bits};
+        if (fit.success()) result.value = objective(fit.weights.span(), fit.intercept);
+        return result;
+      });
+}
+
+#if ZIPML_DEFINES
+
+namespace detail {
+
+ZIPML_FUNCTION const Dataset& rows_to_measure(const Dataset& data, const RecommendOptions& options,
+                                              Dataset& sample) {
   if (!(options.excess > 0.0))
     throw Error("the acceptable excess is out of range", "above 0", number_text(options.excess));
   if (!(options.stored_bits >= 1.0))
@@ -98,107 +221,9 @@ Recommendation recommend(const Dataset& data, L loss = {}, R regularizer = R{},
       (std::max)((Index{1} << 23) / data.cols, (std::min)(100 * data.cols, (Index{1} << 25) / data.cols));
   const Index rows =
       (std::min)(data.rows, options.sample_rows > 0 ? options.sample_rows : std::max<Index>(enough, 1000));
-  const Dataset sample = rows < data.rows ? detail::random_rows(data, rows, options.seed) : Dataset{};
-  const Dataset& measured = rows < data.rows ? sample : data;
-  const Objective<L, R> objective(measured, loss, regularizer);
-  const auto penalty = strengths_of(regularizer);
-  const SolverCost cost = exact_solution_cost(rows, data.cols, penalty && penalty->l1 > 0.0);
-  std::optional<double> optimum;
-  if constexpr (AffineLoss<L> || ConvexLoss<L>) {
-    constexpr double steps = AffineLoss<L> ? 1.0 : 10.0;  // Newton's
-    if (steps * cost.operations < 2e10 && cost.bytes < 1e9)
-      if (const auto exact = exact_solution(objective)) optimum = exact->value;
-  }
-
-  Recommendation best;
-  best.sample_rows = rows;
-  best.has_optimum = optimum.has_value();
-  const Sgd<L, R> sgd(loss, regularizer);
-  List<detail::Tried> tried;
-  const auto train = [&](const Representation& candidate, std::uint64_t seed) {
-    const AnyStore store = quantize(measured, candidate,
-                                    {.seed = seed,
-                                     .pilot = PilotableLoss<L> ? std::optional<Index>() : Index{0},
-                                     .pilot_loss = pilot_loss_of(loss),
-                                     .threads = options.fit.threads,
-                                     .isa = options.fit.isa});
-    FitOptions how = options.fit;
-    if (!store.samples().has_integer_path()) how.model = {};
-    const Fit fit = visit_estimator_for<L>(candidate.estimator, [&](auto estimator) -> Fit {
-      using E = decltype(estimator);
-      if constexpr (std::is_same_v<E, FullPrecision> || std::is_same_v<E, Naive> ||
-                    std::is_same_v<E, VarianceCorrected>)
-        return sgd.fit(store, estimator, how);
-      else  // the others are none, and are not compiled
-        throw Error("no candidate");
-    });
-    detail::Tried result{candidate, store.samples().stored_bits};
-    if (fit.success()) result.value = objective(fit.weights.span(), fit.intercept);
-    return result;
-  };
-  const Buffer<double> zero(data.cols);
-  const double floor = 1e-9 * objective(zero.span(), 0.0);  // of labels that are fitted exactly
-  double reference = optimum.value_or(std::numeric_limits<double>::infinity());
-  const auto excess_of = [&](double value) {
-    return value <= reference ? 0.0 : (value - reference) / (std::max)({reference, floor, 1e-300});
-  };
-  std::optional<double> of_full;
-  const auto full = [&] {
-    if (!of_full) of_full = train({EstimatorKind::full, 32}, options.seed).value;
-    return *of_full;
-  };
-  if (!optimum) reference = full();
-
-  /// Trains a candidate unless it is beyond the budget; true when it is acceptable with another seed as well.
-  const auto meets = [&](const Representation& candidate) {
-    if (candidate.code_bits() > options.stored_bits) return false;
-    ++best.measured;
-    detail::Tried result = train(candidate, options.seed);
-    if (result.stored_bits > options.stored_bits) return false;
-    if (excess_of(result.value) <= options.excess && candidate.rounding == RoundingKind::stochastic)
-      result.value = (std::max)(result.value, train(candidate, options.seed + 1).value);
-    tried.push_back(result);
-    return excess_of(result.value) <= options.excess;
-  };
-  const auto take = [&](const detail::Tried& chosen) {
-    best.representation = chosen.representation;
-    best.stored_bits = chosen.stored_bits;
-    best.predicted_excess = excess_of(chosen.value);
-    best.met = best.predicted_excess <= options.excess;
-  };
-
-  double before = std::numeric_limits<double>::infinity();
-  for (int bits = 1; bits <= 8; ++bits) {
-    double least = std::numeric_limits<double>::infinity();
-    for (const Representation& candidate :
-         detail::candidates_of(bits, rows < 50 * data.cols, AffineLoss<L>)) {
-      if (meets(candidate)) {
-        detail::Tried chosen = tried.back();
-        for (const Representation& cheaper : detail::with_fewer_outliers(candidate))
-          if (meets(cheaper) && tried.back().stored_bits < chosen.stored_bits) chosen = tried.back();
-        take(chosen);
-        return best;
-      }
-      if (!tried.empty()) least = (std::min)(least, excess_of(tried.back().value));
-    }
-    // What more bits do not mend, and float32 does not reach, is the optimizer's.
-    if (bits >= 2 && least > 0.9 * before && excess_of(full()) > options.excess) break;
-    before = (std::min)(before, least);
-  }
-  if (tried.empty())
-    throw Error("no representation is within the budget", "more stored bits",
-                number_text(options.stored_bits) + " stored bits");
-  (void)full();
-  if (!optimum)
-    for (const detail::Tried& one : tried) reference = (std::min)(reference, one.value);
-  take(detail::best_of(tried, reference));
-  best.full_excess = excess_of(*of_full);
-  return best;
+  if (rows == data.rows) return data;
+  return sample = random_rows(data, rows, options.seed);
 }
-
-#if ZIPML_DEFINES
-
-namespace detail {
 
 ZIPML_FUNCTION List<Representation> candidates_of(int bits, bool few_rows, bool affine) {
   constexpr double outliers = 0.003;

@@ -112,8 +112,10 @@ struct Variant {
 /// O(d) float work per batch.
 ///
 ///     const auto fit = zipml::Sgd{zipml::SquaredLoss{}, zipml::L2{1e-4f}}.fit(store, {.epochs = 20});
-template <Loss L = SquaredLoss, Regularizer R = NoRegularizer, class Step = AutomaticStep>
+template <class L = SquaredLoss, Regularizer R = NoRegularizer, class Step = AutomaticStep>
 class Sgd {
+  static_assert(Loss<L> || JointLoss<L>,
+                "zipml: the first argument of Sgd is a Loss, or a JointLoss of classes");
   static_assert(StepSize<Step> || DerivedStepSize<Step>,
                 "zipml: a step size is callable with (epoch, iteration)");
 
@@ -187,7 +189,9 @@ class Sgd {
   static constexpr void check() {
     static_assert(pairs_name_draws<Estimator>(),
                   "zipml: a pair of the estimator's table names a draw beyond its `draws`");
-    static_assert(EstimatorSuitsLoss<Estimator, L>,
+    static_assert(!JointLoss<L> || EstimatorSuitsJointLoss<Estimator, L>,
+                  "zipml: a loss of several classes together reads one draw and corrects nothing: naive");
+    static_assert(JointLoss<L> || EstimatorSuitsLoss<Estimator, L>,
                   "zipml: this estimator is unbiased only for an AffineLoss (least squares, ls-svm)");
     static_assert(StoreHasEnoughDraws<Estimator, Store>,
                   "zipml: the store holds too few draws for this estimator: quantize for it");
@@ -223,9 +227,11 @@ class Sgd {
         return checked(Run<Estimator>(*this, variants, kernels, drawn, estimator, options).train(watching));
       }
     }
-    if (options.pilot && options.refetcher == nullptr)
-      problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
-    refuse_far_pilot(problem, variants);
+    if constexpr (!JointLoss<L>) {
+      if (options.pilot && options.refetcher == nullptr)
+        problem.anchor = anchor_for<Estimator>(problem.samples.pilot, loss_, targets);
+      refuse_far_pilot(problem, variants);
+    }
     return checked(Run<Estimator>(*this, variants, kernels, problem, estimator, options).train(watching));
   }
 
@@ -256,7 +262,7 @@ class Sgd {
   Step step_;
 };
 
-template <Loss L, Regularizer R, class Step>
+template <class L, Regularizer R, class Step>
 template <class Estimator>
 class Sgd<L, R, Step>::Run final : public TrainingLoop {
  public:
@@ -268,6 +274,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
         estimator_(estimator),
         noise_(variants.size()) {
     require_samples_for(estimator, problem.samples);
+    if constexpr (JointLoss<L>) require_all_classes();
     if (options.refetcher == nullptr) return;
     if (!refetches)
       throw Error("refetching decides at the kink of a loss, for estimators that read one draw",
@@ -295,6 +302,21 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   static constexpr bool corrects_loss = CorrectsLoss<Estimator, L>;
   /// Whether differences from a pilot of such a loss can be trained.
   static constexpr bool anchors_loss = !AffineLoss<L> && ConvexLoss<L> && OneDrawEstimator<Estimator>;
+
+  /// A JointLoss wants the models of all targets side by side, trained on the same rows.
+  void require_all_classes() const {
+    const auto classes = static_cast<std::size_t>(problem_.targets->models());
+    bool complete = variants_.size() % classes == 0;
+    for (std::size_t m = 0; m < variants_.size() && complete; ++m) {
+      const Variant<R>&here = variants_[m], &first = variants_[m / classes * classes];
+      complete = here.target == static_cast<int>(m % classes) &&
+                 here.held_out.first == first.held_out.first && here.held_out.count == first.held_out.count;
+    }
+    if (!complete)
+      throw Error(std::string(L::name) + " is of all classes together",
+                  "a model of each target, in their order, with the same rows held out", "others");
+  }
+  int models_together() const override { return JointLoss<L> ? problem_.targets->models() : 1; }
 
   /// Whether rows may be fetched in full precision.
   static constexpr bool refetches = KinkedLoss<L> && OneDrawEstimator<Estimator>;
@@ -389,6 +411,13 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
 
   void add_pass(GradientDevice& device) override {
+    if constexpr (JointLoss<L>)
+      return device.add_joint_pass(sgd_.loss_, models_together());
+    else
+      add_pass_of_margins(device);
+  }
+  /// The same of a loss of one margin.
+  void add_pass_of_margins(GradientDevice& device) {
     if constexpr (refetches)
       if (options_.refetcher != nullptr) return device.add_refetched_pass(sgd_.loss_);
     if constexpr (anchors_loss)
@@ -404,7 +433,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   void add_pass_without_anchor(GradientDevice& device) override {
     if constexpr (corrects_loss)
       device.add_rowwise_pass([&](int m) { return corrected_loss(device, m); });
-    else
+    else if constexpr (!JointLoss<L>)
       device.add_pass(estimator_, sgd_.loss_);
   }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
@@ -416,6 +445,23 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
+    if constexpr (JointLoss<L>)
+      return joint_losses(measuring, x, intercepts);
+    else
+      return losses_of_margins(measuring, correction, x, intercepts);
+  }
+  /// The loss of the models that share it, for each of them.
+  List<double> joint_losses(GradientDevice& measuring, const float* x, const float* intercepts) {
+    const int classes = models_together();
+    List<double> result = detail::mean_losses(
+        measuring, samples_.cols, {0, samples_.rows}, 1u, 0.0, Buffer<float>(), x, intercepts,
+        [&](int m) { return m % classes == 0 ? measuring.joint_total(sgd_.loss_, m, classes) : 0.0; });
+    for (std::size_t m = 0; m < result.size(); ++m)
+      result[m] = result[m - m % static_cast<std::size_t>(classes)];
+    return result;
+  }
+  List<double> losses_of_margins(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
+                                 const float* intercepts) {
     if constexpr (refetches)
       if (options_.refetcher != nullptr)
         return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, 0.0, Buffer<float>(), x,
@@ -455,7 +501,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
 
   bool use_single_rows(const Buffer<float>& correction) override {
     if (this->keeps_labels() || corrects_loss || options_.refetcher != nullptr) return false;
-    if constexpr (BilinearEstimator<Estimator>) {
+    if constexpr (BilinearEstimator<Estimator> && !JointLoss<L>) {
       Buffer<float> scaled = correction;
       for (float& v : scaled) v *= static_cast<float>(slope());
       for (int m = 0; m < models(); ++m)
@@ -466,7 +512,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   }
   /// Every model in turn, while the rows of the run are in cache.
   void visit_rows(RowRange run, RowRange next, int epoch) override {
-    if constexpr (BilinearEstimator<Estimator>) {
+    if constexpr (BilinearEstimator<Estimator> && !JointLoss<L>) {
       device_.count_batches(run.count);
       const Index before = iteration_;
       for (std::size_t m = 0; m < single_rows_.size(); ++m) {

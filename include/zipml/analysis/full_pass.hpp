@@ -1,0 +1,185 @@
+#pragma once
+/// \file
+/// Room analysis: one reading of the samples in full precision: value and gradient of a mean loss, or the product of its
+/// matrix of second derivatives and a vector, of rows in memory, in a file, or of any source.
+
+#include <algorithm>
+#include <cmath>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/centred_rows.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/base/rounded.hpp>
+#include <zipml/base/sample_weights.hpp>
+#include <zipml/base/thread_team.hpp>
+#include <zipml/base/views.hpp>
+#include <zipml/quantization/statistics.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// n rows of d columns in the units of a standardization, read as often as it is asked for. Margins and products are
+/// float32, in sixteen lanes, of values from which the mean was subtracted; sums over 256 rows are float32, all further ones
+/// double: the same bits on every instruction set and for any number of threads. Holds a view: the samples must outlive it.
+///
+///     zipml::FullPass pass(zipml::MatrixRef(a).view(), weights, store.standardization());
+///     const double value = pass.add(x, [&](zipml::Index i, double z) { ... }, gradient);
+class FullPass {
+ public:
+  /// A row's part of a mean: its value, and the derivative in its margin.
+  struct Slope {
+    double value = 0.0;
+    double first = 0.0;
+  };
+
+  /// `weights` of the rows are of mean 1, or empty; `units` belong to the user's values, that is with the offsets which the
+  /// matrix has lost. Throws Error for another number of columns, and for weights of another number.
+  FullPass(const MatrixView& samples, std::span<const float> weights, const Standardization& units,
+           int threads = 1, Isa isa = active_isa());
+
+  Index rows() const { return samples_.rows; }
+  Index cols() const { return samples_.cols; }
+  /// How often the samples were read.
+  int readings() const { return readings_; }
+
+  /// One reading: with margins z_i = a_i'x + c of the point (x, c), d + 1 entries, and {value_i, r_i} = slope(i, z_i), returns
+  /// 1/n sum_i w_i value_i and writes 1/n sum_i w_i r_i (a_i, 1), d + 1 entries. O(n d).
+  template <class SlopeOf>
+  double operator()(std::span<const double> point, const SlopeOf& slope, double* gradient);
+
+ private:
+  /// What a thread works with.
+  struct Part {
+    Buffer<float> sums, rows;
+  };
+  static constexpr Index block_rows = 256;
+  static constexpr Index most_chunks = 64;
+
+  /// The point as the rows see it: weights over scales, and what margins have besides.
+  double fold(std::span<const double> point);
+  /// Rows [first, first + count) of a block, side by side or where they are.
+  const float* block(Index first, Index count, Part& part, Index& stride) const;
+  /// From sums over chunks, d of r (a - mean), that of r, and that of the values.
+  double finish(std::span<const double> sums, double* gradient) const;
+
+  MatrixView samples_;
+  std::span<const float> weights_;
+  Isa isa_;
+  ThreadTeam team_;
+  Index chunks_;
+  Buffer<float> mean_, folded_;   // padded
+  Buffer<double> scale_, shift_;  // shift: what mean_ has lost
+  List<Part> parts_;
+  int readings_ = 0;
+};
+
+template <class SlopeOf>
+double FullPass::operator()(std::span<const double> point, const SlopeOf& slope, double* gradient) {
+  const Index n = rows(), d = cols(), entries = d + 2;
+  const double base = fold(point);
+  Buffer<double> sums(chunks_ * entries);
+  team_.run([&](int thread) {
+    Part& part = parts_[static_cast<std::size_t>(thread)];
+    for (Index chunk = thread; chunk < chunks_; chunk += team_.size()) {
+      double* const out = sums.data() + chunk * entries;
+      const Index end = n * (chunk + 1) / chunks_;
+      for (Index first = n * chunk / chunks_; first < end; first += block_rows) {
+        const Index count = (std::min)(block_rows, end - first);
+        Index stride = 0;
+        const float* const values = block(first, count, part, stride);
+        std::fill(part.sums.begin(), part.sums.end(), 0.0f);
+        for (Index at = 0; at < count; at += detail::rows_at_once) {
+          // The last rows are some of them again, which count nothing.
+          const Index there = (std::min)(detail::rows_at_once, count - at);
+          const float* rows[detail::rows_at_once];
+          float z[detail::rows_at_once], r[detail::rows_at_once] = {};
+          for (Index k = 0; k < detail::rows_at_once; ++k)
+            rows[k] = values + (at + (k < there ? k : 0)) * stride;
+          detail::centred_margins(isa_, rows, d, mean_.data(), folded_.data(), z);
+          for (Index k = 0; k < there; ++k) {
+            const Index i = first + at + k;
+            const Slope of = slope(i, static_cast<double>(z[k]) + base);
+            const double weight =
+                weights_.empty() ? 1.0 : static_cast<double>(weights_[static_cast<std::size_t>(i)]);
+            r[k] = static_cast<float>(weight * of.first);
+            out[d] += static_cast<double>(r[k]);
+            out[d + 1] += pinned(weight * of.value);
+          }
+          detail::add_centred(isa_, rows, d, mean_.data(), r, part.sums.data());
+        }
+        for (Index j = 0; j < d; ++j) out[j] += static_cast<double>(part.sums[j]);
+      }
+    }
+  });
+  ++readings_;
+  return finish(sums.span(), gradient);
+}
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION FullPass::FullPass(const MatrixView& samples, std::span<const float> weights,
+                                  const Standardization& units, int threads, Isa isa)
+    : samples_(samples),
+      weights_(weights),
+      isa_(isa),
+      team_(thread_count(threads)),
+      chunks_(std::clamp<Index>(samples.rows / block_rows, 1, most_chunks)),
+      mean_(round_up(samples.cols, detail::centred_lanes)),
+      folded_(mean_.size()),
+      scale_(samples.cols),
+      shift_(samples.cols),
+      parts_(static_cast<std::size_t>(team_.size())) {
+  if (units.cols() != samples.cols)
+    throw Error("the samples have another number of columns than those of the store",
+                std::to_string(units.cols()), std::to_string(samples.cols));
+  if (!weights.empty() && static_cast<Index>(weights.size()) != samples.rows)
+    throw Error("samples and weights differ in number", std::to_string(samples.rows),
+                std::to_string(weights.size()));
+  for (Index j = 0; j < samples.cols; ++j) {
+    const double mean = units.user_mean(j) - samples.offset(j);
+    mean_[j] = static_cast<float>(mean);
+    shift_[j] = static_cast<double>(mean_[j]) - mean;
+    scale_[j] = units.scale[j];
+  }
+  for (Part& part : parts_) {
+    part.sums = Buffer<float>(mean_.size());
+    if (!samples.has_rows()) part.rows = Buffer<float>(block_rows * samples.cols);
+  }
+}
+
+ZIPML_FUNCTION double FullPass::fold(std::span<const double> point) {
+  double base = point[static_cast<std::size_t>(cols())];
+  for (Index j = 0; j < cols(); ++j) {
+    folded_[j] = static_cast<float>(point[static_cast<std::size_t>(j)] / scale_[j]);
+    base += pinned(static_cast<double>(folded_[j]) * shift_[j]);
+  }
+  return base;
+}
+
+ZIPML_FUNCTION const float* FullPass::block(Index first, Index count, Part& part, Index& stride) const {
+  if (samples_.has_rows()) {
+    stride = samples_.stride;
+    return samples_.row(first);
+  }
+  stride = cols();
+  samples_.read(first, count, part.rows.data());
+  return part.rows.data();
+}
+
+ZIPML_FUNCTION double FullPass::finish(std::span<const double> sums, double* gradient) const {
+  const Index d = cols(), entries = d + 2;
+  Buffer<double> total(entries);
+  for (Index at = 0; at < static_cast<Index>(sums.size()); at += entries)
+    for (Index j = 0; j < entries; ++j) total[j] += sums[static_cast<std::size_t>(at + j)];
+  const auto n = static_cast<double>(rows());
+  for (Index j = 0; j < d; ++j) gradient[j] = (total[j] + pinned(shift_[j] * total[d])) / (n * scale_[j]);
+  gradient[d] = total[d] / n;
+  return total[d + 1] / n;
+}
+
+#endif
+
+}  // namespace zipml::inline ZIPML_ABI
