@@ -139,16 +139,29 @@ namespace detail {
 template <class F>
 void in_pieces(const float* z, const float* y, const float* anchors, Index n, const F& f) {
   float margins[rows_together], labels[rows_together], of_pilot[rows_together] = {};
-  for (Index first = 0; first < n; first += rows_together) {
-    const Index count = n - first < rows_together ? n - first : rows_together;
-    for (Index i = 0; i < rows_together; ++i) {
-      const Index at = first + (i < count ? i : count - 1);
-      margins[i] = z[at];
-      labels[i] = y[at];
-      if (anchors != nullptr) of_pilot[i] = anchors[at];
-    }
-    f(margins, labels, of_pilot, first, count);
+  Index first = 0;
+  for (; first + rows_together <= n; first += rows_together)
+    f(z + first, y + first, anchors != nullptr ? anchors + first : of_pilot, first, Index{rows_together});
+  const Index count = n - first;
+  if (count == 0) return;
+  for (Index i = 0; i < rows_together; ++i) {
+    const Index at = first + (i < count ? i : count - 1);
+    margins[i] = z[at];
+    labels[i] = y[at];
+    if (anchors != nullptr) of_pilot[i] = anchors[at];
   }
+  f(margins, labels, of_pilot, first, count);
+}
+
+/// out = factor * v for up to rows_together entries: a constant number of them is a loop that vectorises.
+inline void scale_rows(float factor, const float* v, Index count, float* out) {
+  if (count != rows_together) {
+    for (Index i = 0; i < count; ++i) out[i] = factor * v[i];
+    return;
+  }
+  float scaled[rows_together];
+  for (int i = 0; i < rows_together; ++i) scaled[i] = factor * v[i];
+  for (int i = 0; i < rows_together; ++i) out[i] = scaled[i];
 }
 
 /// l' of rows_together rows.
@@ -179,12 +192,20 @@ double estimate(const E& estimator, const L& loss, const DrawLists<const float>&
         detail::in_pieces(margins, y.data(), nullptr, static_cast<Index>(y.size()),
                           [&](const float* at, const float* labels, const float*, Index first, Index count) {
                             loss.derivatives(at, labels, slopes);
-                            for (Index i = 0; i < count; ++i) residuals[first + i] = pair.weight * slopes[i];
+                            detail::scale_rows(pair.weight, slopes, count, residuals + first);
                           });
-      } else if (is_first)
-        for (std::size_t i = 0; i < y.size(); ++i)
-          residuals[i] = pair.weight * loss.derivative(margins[i], y[i]);
-      else
+      } else if (is_first) {
+        float slopes[detail::rows_together];
+        const auto n = static_cast<Index>(y.size());
+        Index first = 0;
+        for (; first + detail::rows_together <= n; first += detail::rows_together) {
+          for (int i = 0; i < detail::rows_together; ++i)
+            slopes[i] = loss.derivative(margins[first + i], y.data()[first + i]);
+          detail::scale_rows(pair.weight, slopes, Index{detail::rows_together}, residuals + first);
+        }
+        for (; first < n; ++first)
+          residuals[first] = pair.weight * loss.derivative(margins[first], y.data()[first]);
+      } else
         for (std::size_t i = 0; i < y.size(); ++i)
           residuals[i] += pinned(pair.weight * loss.derivative(margins[i], y[i]));
     }

@@ -140,15 +140,40 @@ struct Avx2Kernels : Avx2Floats {
   static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
     const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
+    const auto round = [&](const float* from, Index j, Index count, std::int8_t* to) ZIPML_TARGET_AVX2 {
+      __m256i words[4];
+      if (how.half_words == nullptr || how.nearest) {
+        detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      } else {
+        alignas(32) std::uint16_t rest[64] = {};
+        const std::uint16_t* drawn = how.half_words + j;
+        if (count < 64) drawn = std::copy_n(drawn, count, rest) - count;
+        for (int k = 0; k < 4; ++k)
+          words[k] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(drawn + 16 * k));
+      }
+      round64(from, how, words, to);
+    };
     Index j = 0;
-    for (; j + 64 <= n; j += 64)
-      round64(v + j, how, place, group + static_cast<std::uint32_t>(j / 8), codes + j);
+    for (; j + 64 <= n; j += 64) round(v + j, j, 64, codes + j);
     if (j == n) return;
     float rest[64] = {};
     std::int8_t rounded[64];
     std::copy(v + j, v + n, rest);
-    round64(rest, how, place, group + static_cast<std::uint32_t>(j / 8), rounded);
+    round(rest, j, n - j, rounded);
     std::copy_n(rounded, n - j, codes + j);
+  }
+  ZIPML_TARGET_AVX2 static void half_words(const Random& random, const RandomPlace& at, Index n,
+                                           std::uint16_t* out) {
+    const detail::PhiloxPlace place(random, at.stream, at.draw, at.row);
+    const auto group = static_cast<std::uint32_t>(at.first_column / 8);
+    for (Index j = 0; j < n; j += 64) {
+      alignas(32) std::uint16_t drawn[64];
+      __m256i words[4];
+      detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      std::uint16_t* const to = n - j >= 64 ? out + j : drawn;
+      for (int k = 0; k < 4; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16 * k), words[k]);
+      if (to == drawn) std::copy_n(drawn, n - j, out + j);
+    }
   }
 
   ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX2)
@@ -175,17 +200,14 @@ struct Avx2Kernels : Avx2Floats {
  private:
   // ---- rounding of model and residuals
 
-  ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how,
-                                        const detail::PhiloxPlace& place, std::uint32_t group,
+  ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how, const __m256i (&words)[4],
                                         std::int8_t* codes) {
-    __m256i words[4];
-    detail::philox_words<2>(place, group, words);
     for (int k = 0; k < 2; ++k) {
       const float* from = v + 32 * k;
-      const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
-                                             round8(from + 8, half_words(words[2 * k], 1), how));
-      const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
-                                              round8(from + 24, half_words(words[2 * k + 1], 1), how));
+      const __m256i low = _mm256_packs_epi32(round8(from, random_of(words[2 * k], 0), how),
+                                             round8(from + 8, random_of(words[2 * k], 1), how));
+      const __m256i high = _mm256_packs_epi32(round8(from + 16, random_of(words[2 * k + 1], 0), how),
+                                              round8(from + 24, random_of(words[2 * k + 1], 1), how));
       // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * k),
                           _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
@@ -194,7 +216,7 @@ struct Avx2Kernels : Avx2Floats {
   }
 
   /// The random numbers of 8 columns.
-  ZIPML_INLINE_AVX2 static __m256i half_words(__m256i words, int upper) {
+  ZIPML_INLINE_AVX2 static __m256i random_of(__m256i words, int upper) {
     return _mm256_cvtepu16_epi32(upper != 0 ? _mm256_extracti128_si256(words, 1)
                                             : _mm256_castsi256_si128(words));
   }

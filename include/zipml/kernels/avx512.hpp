@@ -153,6 +153,21 @@ struct Avx512Kernels : Avx512Floats {
     round_blocks<false>(v, n, how, place, codes);
   }
 
+  ZIPML_TARGET_AVX512 static void half_words(const Random& random, const RandomPlace& at, Index n,
+                                             std::uint16_t* out) {
+    const detail::PhiloxPlace place(random, at.stream, at.draw, at.row);
+    const auto group = static_cast<std::uint32_t>(at.first_column / 8);
+    for (Index j = 0; j < n; j += 64) {
+      __m512i words[2];
+      detail::philox_words<1>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      for (int k = 0; k < 2 && j + 32 * k < n; ++k) {
+        const Index left = n - j - 32 * k;
+        _mm512_mask_storeu_epi16(out + j + 32 * k, left < 32 ? (__mmask32{1} << left) - 1 : ~__mmask32{0},
+                                 words[k]);
+      }
+    }
+  }
+
   // The step along the gradient is AVX2's, which takes as long.
   ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX512)
   ZIPML_TARGET_AVX512 static float fold(const float* step, const float* x, float* folded, Index padded) {
@@ -175,13 +190,22 @@ struct Avx512Kernels : Avx512Floats {
                                                const detail::PhiloxPlace& place, std::int8_t* codes) {
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
+    if (how.half_words != nullptr) {
+      for (; j < n; j += 16) {
+        const auto inside = static_cast<__mmask16>(n - j < 16 ? (1u << (n - j)) - 1u : 0xffffu);
+        const __m512i random = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, how.half_words + j));
+        _mm512_mask_cvtepi32_storeu_epi8(
+            codes + j, inside, round16<TwoLevel>(_mm512_maskz_loadu_ps(inside, v + j), random, how));
+      }
+      return;
+    }
     for (; j + 256 <= n; j += 256) {
       __m512i words[8];
       detail::philox_words<4>(place, group + static_cast<std::uint32_t>(j / 8), words);
       for (int k = 0; k < 16; ++k)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j + 16 * k),
                          _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k),
-                                                                half_words(words[k / 2], k % 2), how)));
+                                                                random_of(words[k / 2], k % 2), how)));
     }
     for (; j < n; j += 64) {
       __m512i words[2];
@@ -191,7 +215,7 @@ struct Avx512Kernels : Avx512Floats {
         const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
         const __m512 values = _mm512_maskz_loadu_ps(inside, v + j + 16 * k);
         _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside,
-                                         round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how));
+                                         round16<TwoLevel>(values, random_of(words[k / 2], k % 2), how));
       }
     }
   }
@@ -215,7 +239,7 @@ struct Avx512Kernels : Avx512Floats {
   }
 
   /// The random numbers of 16 columns.
-  ZIPML_INLINE_AVX512 static __m512i half_words(__m512i words, int upper) {
+  ZIPML_INLINE_AVX512 static __m512i random_of(__m512i words, int upper) {
     return _mm512_cvtepu16_epi32(upper != 0 ? _mm512_extracti64x4_epi64(words, 1)
                                             : _mm512_castsi512_si256(words));
   }

@@ -245,17 +245,22 @@ concept KernelPolicy = detail::HasPacked<K, std::int8_t, std::int32_t> &&
     detail::HasPacked<K, float, float, TableView> &&
     requires(const std::int8_t* model8, std::int32_t* out32, const float* model, float* out,
              const DenseRows& rows, const VectorRounding& rounding, std::int8_t* codes8, double* doubles,
-             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by) {
+             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by,
+             const std::int32_t* sums32, const Shrinkage& shrinkage, std::uint16_t* words16) {
   { K::name } -> std::convertible_to<const char*>;
   K::margins(rows, model, out);
   K::accumulate(rows, model, out);
   K::round_symmetric(model, Index{}, rounding, codes8);
+  K::half_words(rounding.random, rounding.place, Index{}, words16);
   { K::largest(model, Index{}) } -> std::same_as<float>;
   { K::fold(model, model, out, Index{}) } -> std::same_as<float>;
   { K::unfold(model8, float{}, model, model, out, Index{}) } -> std::same_as<double>;
   { K::dot(model, model, Index{}) } -> std::same_as<double>;
   K::add_scaled(out32, float{}, out, Index{});
   K::add_to_doubles(model, doubles, Index{});
+  K::scale_sums(sums32, float{}, float{}, out, Index{});
+  { K::sum_codes(model8, Index{}) } -> std::same_as<std::int32_t>;
+  K::shrink(shrinkage, out, Index{});
   { K::descend(frame, float{}, out, Index{}) } -> std::same_as<float>;
   K::decode_row(row, levels, Index{}, out, Index{});
   K::descend_row(by, out, Index{});
@@ -329,12 +334,16 @@ class KernelTable {
         dense_margins_(K::margins),
         dense_accumulate_(K::accumulate),
         round_symmetric(K::round_symmetric),
+        half_words(K::half_words),
         largest(K::largest),
         fold(K::fold),
         unfold(K::unfold),
         dot(K::dot),
         add_scaled(K::add_scaled),
         add_to_doubles(K::add_to_doubles),
+        scale_sums(K::scale_sums),
+        sum_codes(K::sum_codes),
+        shrink(K::shrink),
         descend(K::descend),
         decode_row(K::decode_row),
         descend_row(K::descend_row),
@@ -447,12 +456,16 @@ class KernelTable {
 
  public:
   void (*round_symmetric)(const float*, Index, const VectorRounding&, std::int8_t*);
+  void (*half_words)(const Random&, const RandomPlace&, Index, std::uint16_t*);
   float (*largest)(const float*, Index);
   float (*fold)(const float*, const float*, float*, Index);
   double (*unfold)(const std::int8_t*, float, const float*, const float*, float*, Index);
   double (*dot)(const float*, const float*, Index);
   void (*add_scaled)(std::int32_t*, float, float*, Index);
   void (*add_to_doubles)(const float*, double*, Index);
+  void (*scale_sums)(const std::int32_t*, float, float, float*, Index);
+  std::int32_t (*sum_codes)(const std::int8_t*, Index);
+  void (*shrink)(const Shrinkage&, float*, Index);
   float (*descend)(const GradientFrame&, float, float*, Index);
   void (*decode_row)(const RowCodes&, const RowLevels&, Index, float*, Index);
   void (*descend_row)(const RowStep&, float*, Index);
