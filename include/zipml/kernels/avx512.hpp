@@ -42,42 +42,23 @@ struct Avx512Kernels : Avx512Floats {
   template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (visit_joined<Codes>(planes, [&](auto codes) {
-          // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
-          // more in bytes; but planes are added up for each row, one after the other.
-          if (codes.width == 8 && view.width > short_row) return false;
-          code_margins<decltype(codes), false>(view, planes, groups, model, out);
-          return true;
-        }))
-      return;
-    for (int p = 0; p < planes.count; ++p)
-      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
-        if constexpr (detail::is_later_plane<Codes>(width()))
-          if (p > 0)
-            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, model, out);
-        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, model, out);
-      });
+    choose_margins<Codes>(view, planes, groups, model, out);
+  }
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    choose_margins<Codes>(view, planes, groups, models, out);
   }
 
   template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
-    if (visit_joined<Codes>(planes, [&](auto codes) {
-          // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
-          // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
-          const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
-          if (codes.width == 4 || !(at_any_length || view.width <= short_row)) return false;
-          add_rows<decltype(codes)>(view, planes, groups, residuals, gradient);
-          return true;
-        }))
-      return;
-    for (int p = 0; p < planes.count; ++p)
-      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
-        if constexpr (width() <= 2)
-          add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
-        else
-          add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradient);
-      });
+    choose_accumulate<Codes>(view, planes, groups, residuals, gradient);
+  }
+  template <class Codes>
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) {
+    choose_accumulate<Codes>(view, planes, groups, residuals, gradients);
   }
 
   template <class Codes>
@@ -183,6 +164,61 @@ struct Avx512Kernels : Avx512Floats {
   ZIPML_ROW_MATH(ZIPML_TARGET_AVX512)
 
  private:
+  // ---- which kernel: of a model, or of a block of them
+
+  template <class Codes, class Models, class Sums>
+  static void choose_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                             const Models& models, const Sums& out) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
+          // more in bytes; but planes are added up for each row, one after the other.
+          if (codes.width == 8 && view.width > short_row) return false;
+          code_margins<decltype(codes), false>(view, planes, groups, models, out);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (detail::is_later_plane<Codes>(width()))
+          if (p > 0)
+            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, models, out);
+        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, models, out);
+      });
+  }
+
+  template <class Codes, class Residuals, class Sums>
+  static void choose_accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                const Residuals& residuals, const Sums& gradients) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
+          // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
+          const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
+          constexpr bool one = std::is_pointer_v<Residuals>;
+          if (codes.width == 4 ? one : !(at_any_length || view.width <= short_row)) return false;
+          add_rows<decltype(codes)>(view, planes, groups, residuals, gradients);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (width() == 1 || (width() == 2 && std::is_pointer_v<Residuals>))
+          for_each_of(residuals, gradients, [&](const std::int8_t* r, std::int32_t* g) {
+            add_table_rows<width()>(view, planes[p], groups, r, g);
+          });
+        else
+          add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradients);
+      });
+  }
+  template <class F>
+  static void for_each_of(const std::int8_t* residuals, std::int32_t* gradient, const F& f) {
+    f(residuals, gradient);
+  }
+  template <class F>
+  static void for_each_of(ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients,
+                          const F& f) {
+    for (int m = 0; m < residuals.count; ++m) f(residuals[m], gradients[m]);
+  }
+
   // ---- rounding of model and residuals
 
   template <bool TwoLevel>

@@ -227,6 +227,37 @@ constexpr auto accumulate_of() -> void (*)(Args...) {
     return K::template accumulate<Codes>;
 }
 
+/// An operation on packed codes for one model, and for a block of them.
+using OneModelKernel = void (*)(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                                std::int32_t*);
+using BlockKernel = void (*)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const std::int8_t>,
+                             ModelBlock<std::int32_t>);
+
+/// The kernel of a policy for a block of models, or null: where there is none, or where it is the base's beside a plain
+/// function for one model, which replaces both.
+template <class K, class Codes>
+constexpr BlockKernel block_margins_of() {
+  if constexpr (requires(BlockKernel to) { to = K::margins; })
+    return K::margins;
+  else if constexpr (
+      !requires(OneModelKernel to) { to = K::margins; } &&
+      requires(BlockKernel to) { to = K::template margins<Codes>; })
+    return K::template margins<Codes>;
+  else
+    return nullptr;
+}
+template <class K, class Codes>
+constexpr BlockKernel block_accumulate_of() {
+  if constexpr (requires(BlockKernel to) { to = K::accumulate; })
+    return K::accumulate;
+  else if constexpr (
+      !requires(OneModelKernel to) { to = K::accumulate; } &&
+      requires(BlockKernel to) { to = K::template accumulate<Codes>; })
+    return K::template accumulate<Codes>;
+  else
+    return nullptr;
+}
+
 [[noreturn]] ZIPML_NOINLINE inline void refuse_codes() {
   throw Error("these kernels were not compiled for such codes");
 }
@@ -282,21 +313,29 @@ inline Index groups_of_piece(Index bytes, Index bytes_of_a_group) {
   return fitting < 2 ? 2 : fitting;
 }
 
+/// work(view, groups, first of their rows), piece after piece.
+template <class Work>
+void for_each_piece(const PackedView& view, const PlaneList& planes, GroupRange groups, Index piece_bytes,
+                    const Work& work) {
+  Index bits = 0;
+  for (int p = 0; p < planes.count; ++p) bits += planes[p].width;
+  const Index most = groups_of_piece(piece_bytes, bits * view.width);
+  for (Index done = 0; done < groups.count; done += most)
+    work(view, {groups.first + done, groups.count - done < most ? groups.count - done : most},
+         done * group_rows);
+}
+
 /// work(view, groups, m, first of their rows) for every model m, piece after piece. The first model of a
 /// piece looks ahead for all of them.
 template <class Work>
 void for_each_model(const PackedView& view, const PlaneList& planes, GroupRange groups, int models,
                     Index piece_bytes, const Work& work) {
   if (models == 1) return work(view, groups, 0, Index{0});
-  Index bits = 0;
-  for (int p = 0; p < planes.count; ++p) bits += planes[p].width;
-  const Index most = groups_of_piece(piece_bytes, bits * view.width);
   PackedView again = view;
   again.ahead = nullptr;
-  for (Index done = 0; done < groups.count; done += most) {
-    const GroupRange piece{groups.first + done, groups.count - done < most ? groups.count - done : most};
-    for (int m = 0; m < models; ++m) work(m == 0 ? view : again, piece, m, done * group_rows);
-  }
+  for_each_piece(view, planes, groups, piece_bytes, [&](const PackedView& of, GroupRange piece, Index first) {
+    for (int m = 0; m < models; ++m) work(m == 0 ? of : again, piece, m, first);
+  });
 }
 
 /// The same for float32 rows: work(rows, m, first of them).
@@ -354,6 +393,10 @@ class KernelTable {
     constexpr bool shared = has(kernel_families::shared_tables);
     constexpr bool tables = shared || has(kernel_families::column_tables);
     choose<K, Codes, integers>(margins8_, accumulate8_);
+    if constexpr (integers) {
+      block_margins8_ = detail::block_margins_of<K, Codes>();
+      block_accumulate8_ = detail::block_accumulate_of<K, Codes>();
+    }
     choose<K, Codes, shared>(code_margins_, code_accumulate_);
     choose<K, Codes, floats>(margins32_, accumulate32_);
     choose<K, Codes, tables>(table_margins_, table_accumulate_);
@@ -366,10 +409,20 @@ class KernelTable {
 
   void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) const {
+    if (block_margins8_ != nullptr && models.count > 1)
+      return detail::for_each_piece(view, planes, groups, detail::margins_piece,
+                                    [&](const PackedView& of, GroupRange piece, Index first) {
+                                      block_margins8_(of, planes, piece, models, at(out, first));
+                                    });
     run_margins(margins8_, view, planes, groups, models, out);
   }
   void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                   ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) const {
+    if (block_accumulate8_ != nullptr && gradients.count > 1)
+      return detail::for_each_piece(view, planes, groups, detail::accumulate_piece,
+                                    [&](const PackedView& of, GroupRange piece, Index first) {
+                                      block_accumulate8_(of, planes, piece, at(residuals, first), gradients);
+                                    });
     run_accumulate(accumulate8_, view, planes, groups, residuals, gradients);
   }
   void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
@@ -415,6 +468,12 @@ class KernelTable {
   template <class X, class T, class... Table>
   using Packed = void (*)(const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*);
 
+  /// The block from row `first` on.
+  template <class T>
+  static ModelBlock<T> at(ModelBlock<T> block, Index first) {
+    return {block.data + first, block.stride, block.count};
+  }
+
   template <class K, class Codes, bool Compiled, class... Args>
   static constexpr void choose(void (*&margins)(Args...), void (*&accumulate)(Args...)) {
     if constexpr (Compiled) {
@@ -445,6 +504,8 @@ class KernelTable {
 
   Packed<std::int8_t, std::int32_t> margins8_ = nullptr;
   Packed<std::int8_t, std::int32_t> accumulate8_ = nullptr;
+  detail::BlockKernel block_margins8_ = nullptr;  // where the policy has one
+  detail::BlockKernel block_accumulate8_ = nullptr;
   Packed<std::int8_t, std::int32_t, CodeTable> code_margins_ = nullptr;
   Packed<std::int8_t, std::int32_t, CodeTable> code_accumulate_ = nullptr;
   Packed<float, float> margins32_ = nullptr;
