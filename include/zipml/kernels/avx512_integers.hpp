@@ -377,10 +377,11 @@ struct Avx512Integers : Avx512Codes {
     static constexpr Index side_by_side = count * groups;
     static constexpr int dwords = width == 8 ? 2 : 1;
     static constexpr int phases = 8 / width;
-    /// Row of a unit in byte `byte` of a dword.
-    static constexpr int row(int dword, int byte, int phase) {
-      if (width == 8) return 4 * dword + byte;
-      return byte * (8 / width) + phase;
+    /// The rows of the fields: of the four bytes in the first phase, in the next one, and in the dword after it.
+    ZIPML_INLINE_AVX512 static __m128i order() {
+      if (width == 2) return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      if (width == 4) return _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 8, 8, 8, 8, 8, 8, 8);
+      return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8, 8);
     }
   };
 
@@ -393,23 +394,21 @@ struct Avx512Integers : Avx512Codes {
                                             ModelBlock<const std::int8_t> residuals, bool first,
                                             std::int32_t* tile, Ahead& to_touch) {
     using Units = UnitsOf<Codes>;
-    constexpr int factors_of_unit = Units::dwords * Units::phases;
     const Index d = view.layout.cols;
     detail::GroupPanels panels[Units::side_by_side];
     for (Index g = 0; g < Units::side_by_side; ++g)
       panels[g] = detail::GroupPanels(view, planes, groups.first + (g < groups.count ? g : groups.count - 1));
-    std::int32_t factors[Units::count][factors_of_unit][Models];
-    for (int m = 0; m < Models; ++m)
-      for (Index u = 0; u < Units::count; ++u)
-        for (int f = 0; f < factors_of_unit; ++f) {
-          std::int8_t four[4];
-          for (int byte = 0; byte < 4; ++byte) {
-            const Index row =
-                u * Units::groups * group_rows + Units::row(f / Units::phases, byte, f % Units::phases);
-            four[byte] = row < groups.rows() ? residuals[m][row] : std::int8_t{0};
-          }
-          std::memcpy(&factors[u][f][m], four, 4);
-        }
+    alignas(16) std::int32_t factors[Units::count][Models][4];
+    const __m128i order = Units::order();
+    for (Index u = 0; u < Units::count; ++u) {
+      const Index before = u * Units::groups;
+      const Index present = groups.count - before < Units::groups ? groups.count - before : Units::groups;
+      const auto rows = static_cast<__mmask16>(present == 2 ? 0xffff : present == 1 ? 0xff : 0);
+      for (int m = 0; m < Models; ++m) {
+        const __m128i of_unit = _mm_maskz_loadu_epi8(rows, residuals[m] + before * group_rows);
+        _mm_store_si128(reinterpret_cast<__m128i*>(factors[u][m]), _mm_shuffle_epi8(of_unit, order));
+      }
+    }
     Ahead ahead = to_touch;
     for (Index j = begin; j < end; j += 64) {
       std::int32_t* sums = tile + Models * (j - begin);
@@ -417,36 +416,44 @@ struct Avx512Integers : Avx512Codes {
       for (int m = 0; m < Models; ++m)
         for (int q = 0; q < 4; ++q)
           acc[m][q] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + 64 * m + 16 * q);
-      for (Index u = 0; u < Units::count; ++u) {
-        add_unit<Codes, Models>(panels + u * Units::groups, j, d, factors[u], acc);
-        for (int k = 0; k < Units::groups * Codes::bits / 2; ++k) ahead.touch();
-      }
+      // Factors are broadcast anew: hoisted out of the loop, they are more than there are registers.
+      const auto* of_units = &factors[0];
+      asm("" : "+r"(of_units));
+      add_unit<Codes, Models>(panels, j, d, of_units[0], acc);
+      add_unit<Codes, Models>(panels + Units::groups, j, d, of_units[1], acc);
+      for (int k = 0; k < Units::groups * Codes::bits; ++k) ahead.touch();
       for (int m = 0; m < Models; ++m)
         for (int q = 0; q < 4; ++q) _mm512_store_si512(sums + 64 * m + 16 * q, acc[m][q]);
     }
     to_touch = ahead;
   }
 
-  template <class Codes, int Models, int Factors>
+  template <class Codes, int Models>
   ZIPML_INLINE_AVX512 static void add_unit(const detail::GroupPanels* panels, Index j, Index d,
-                                           const std::int32_t (&factors)[Factors][Models],
+                                           const std::int32_t (&factors)[Models][4],
                                            __m512i (&acc)[Models][4]) {
     using Units = UnitsOf<Codes>;
     constexpr int W = Codes::width;
     const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
     for (int k = 0; k < Units::dwords; ++k) {
       __m512i bytes[4], dwords[4];
-      for (int i = 0; i < 4; ++i)
+      for (int i = 0; i < 4; ++i) {
         bytes[i] = Codes::load(panels[W == 2 ? i / 2 : 0], j, d, W == 2 ? i % 2 : 4 * k + i);
+        asm("" : "+v"(bytes[i]));  // one load, as in group_margins
+      }
       dwords_of(bytes, dwords);
-      for (int q = 0; q < 4; ++q)
-        for (int phase = 0; phase < Units::phases; ++phase) {
+      for (int phase = 0; phase < Units::phases; ++phase) {
+        __m512i factor[Models];
+        for (int m = 0; m < Models; ++m) factor[m] = _mm512_set1_epi32(factors[m][k * Units::phases + phase]);
+        for (int q = 0; q < 4; ++q) {
           __m512i fields = phase == 0 ? dwords[q] : _mm512_srli_epi16(dwords[q], phase * W);
           if constexpr (W < 8) fields = _mm512_and_si512(fields, mask);
-          for (int m = 0; m < Models; ++m)
-            acc[m][q] = _mm512_dpbusd_epi32(acc[m][q], fields,
-                                            _mm512_set1_epi32(factors[k * Units::phases + phase][m]));
+          for (int m = 0; m < Models; ++m) {
+            acc[m][q] = _mm512_dpbusd_epi32(acc[m][q], fields, factor[m]);
+            asm("" : "+v"(acc[m][q]));  // as in add_rows_up_to
+          }
         }
+      }
     }
   }
 
