@@ -373,7 +373,7 @@ struct Avx512Integers : Avx512Codes {
   struct UnitsOf {
     static constexpr int width = Codes::width;
     static constexpr Index groups = width == 2 ? 2 : 1;
-    static constexpr Index count = 2;
+    static constexpr Index count = 4;
     static constexpr Index side_by_side = count * groups;
     static constexpr int dwords = width == 8 ? 2 : 1;
     static constexpr int phases = 8 / width;
@@ -385,7 +385,7 @@ struct Avx512Integers : Avx512Codes {
     }
   };
 
-  /// Adds two units side by side to the sums of columns [begin, end), or begins these. The sums of 64 columns of a model
+  /// Adds four units side by side to the sums of columns [begin, end), or begins these. The sums of 64 columns of a model
   /// stand in the order of dwords_of, those of all models behind each other. Groups that are missing repeat the last one,
   /// with residuals 0.
   template <class Codes, int Models>
@@ -421,6 +421,8 @@ struct Avx512Integers : Avx512Codes {
       asm("" : "+r"(of_units));
       add_unit<Codes, Models>(panels, j, d, of_units[0], acc);
       add_unit<Codes, Models>(panels + Units::groups, j, d, of_units[1], acc);
+      add_unit<Codes, Models>(panels + 2 * Units::groups, j, d, of_units[2], acc);
+      add_unit<Codes, Models>(panels + 3 * Units::groups, j, d, of_units[3], acc);
       for (int k = 0; k < Units::groups * Codes::bits; ++k) ahead.touch();
       for (int m = 0; m < Models; ++m)
         for (int q = 0; q < 4; ++q) _mm512_store_si512(sums + 64 * m + 16 * q, acc[m][q]);
