@@ -30,6 +30,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -49,6 +50,48 @@ struct Avx2Kernels : Avx2Floats {
     for (int p = 0; p < planes.count; ++p)
       detail::visit_plane<Codes>(
           planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
+  }
+
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    if (!is_shared_plane(planes))
+      return for_blocks_of<1>(view, models, out,
+                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
+                                margins<Codes>(of, planes, groups, x, z);
+                              });
+    for (int m = 0; m < out.count; ++m)
+      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
+    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
+      if constexpr (width() == 2 || width() == 4)
+        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
+          if constexpr (std::is_pointer_v<decltype(x)>)
+            add_margins<width()>(of, planes[0], groups, x, z);
+          else
+            add_margins_of_models<width()>(of, planes[0], groups, x, z);
+        });
+    });
+  }
+
+  template <class Codes>
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) {
+    if (!is_shared_plane(planes) || planes[0].width != 4)
+      return for_blocks_of<1>(view, residuals, gradients,
+                              [&](const PackedView& of, const std::int8_t* r, std::int32_t* g) {
+                                accumulate<Codes>(of, planes, groups, r, g);
+                              });
+    if constexpr (Codes::has_plane(4)) {
+      const auto add = [&](const PackedView& of, auto r, auto g) {
+        if constexpr (std::is_pointer_v<decltype(r)>)
+          add_rows4(of, planes[0], groups, r, g);
+        else
+          add_rows4_of_models<4>(of, planes[0], groups, r, g);
+      };
+      for_blocks_of<4>(view, residuals, gradients, add);
+    } else {
+      detail::refuse_codes();
+    }
   }
 
   template <class Codes>
@@ -195,6 +238,31 @@ struct Avx2Kernels : Avx2Floats {
   static float descend_to_row(const RowStep& by, float* x, const float* next, Index padded) {
     if (by.diagonal == nullptr) return descend_to<false>(by, x, next, padded);
     return descend_to<true>(by, x, next, padded);
+  }
+
+ protected:
+  // ---- several models
+
+  /// Whether codes are one plane, of a width that several models share the reading of.
+  static bool is_shared_plane(const PlaneList& planes) {
+    return planes.count == 1 && (planes[0].width == 2 || planes[0].width == 4);
+  }
+
+  /// work(view, x, y) for `Together` models at a time, as blocks, then for each of the others, as pointers. The first of
+  /// them looks ahead for all.
+  template <int Together, class X, class Y, class Work>
+  static void for_blocks_of(const PackedView& view, ModelBlock<X> x, ModelBlock<Y> y, const Work& work) {
+    PackedView again = view;
+    int m = 0;
+    if constexpr (Together > 1)
+      for (; m + Together <= x.count; m += Together) {
+        work(again, ModelBlock<X>{x[m], x.stride, Together}, ModelBlock<Y>{y[m], y.stride, Together});
+        again.ahead = nullptr;
+      }
+    for (; m < x.count; ++m) {
+      work(again, x[m], y[m]);
+      again.ahead = nullptr;
+    }
   }
 
  private:
