@@ -448,7 +448,8 @@ struct Avx512Integers : Avx512Codes {
         __m512i factor[Models];
         for (int m = 0; m < Models; ++m) factor[m] = _mm512_set1_epi32(factors[m][k * Units::phases + phase]);
         for (int q = 0; q < 4; ++q) {
-          __m512i fields = phase == 0 ? dwords[q] : _mm512_srli_epi16(dwords[q], phase * W);
+          __m512i fields =
+              phase == 0 ? dwords[q] : _mm512_srli_epi16(dwords[q], static_cast<unsigned>(phase * W));
           if constexpr (W < 8) fields = _mm512_and_si512(fields, mask);
           for (int m = 0; m < Models; ++m) {
             acc[m][q] = _mm512_dpbusd_epi32(acc[m][q], fields, factor[m]);
