@@ -509,6 +509,10 @@ struct PlainScalar : ScalarKernels {
   static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
     *out = 42.0f;
   }
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                      std::int32_t* out) {
+    *out = 43;
+  }
 };
 #if ZIPML_X86
 struct PlainAvx2 : Avx2Kernels {
@@ -517,6 +521,10 @@ struct PlainAvx2 : Avx2Kernels {
   using Avx2Kernels::margins;
   static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
     *out = 42.0f;
+  }
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                      std::int32_t* out) {
+    *out = 43;
   }
 };
 #else
@@ -552,6 +560,12 @@ TEMPLATE_TEST_CASE("a user's policy of plain functions is taken as it is", "", P
   const KernelTable kernels{TestType{}};
   kernels.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
   CHECK(out[0] == 42.0f);
+  // Of several models as well, whatever the base has for them.
+  const Buffer<std::int8_t> two(128);
+  std::int32_t integers[16] = {};
+  kernels.margins(view, PlaneList::of_code(1), {0, 1}, ModelBlock<const std::int8_t>{two.data(), 64, 2},
+                  ModelBlock<std::int32_t>{integers, 8, 2});
+  CHECK((integers[0] == 43 && integers[8] == 43));
   const KernelTable some(TestType{}, KernelSet<OneCode<1, false>, kernel_families::packed_floats>{});
   out[0] = 0.0f;
   some.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});

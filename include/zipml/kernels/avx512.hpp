@@ -149,7 +149,6 @@ struct Avx512Kernels : Avx512Floats {
     }
   }
 
-  // The step along the gradient is AVX2's, which takes as long.
   ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX512)
   ZIPML_TARGET_AVX512 static float fold(const float* step, const float* x, float* folded, Index padded) {
     return detail::fold_body(step, x, folded, padded);
@@ -157,6 +156,9 @@ struct Avx512Kernels : Avx512Floats {
   static double unfold(const std::int8_t* codes, float scale, const float* ratio, const float* inverse_step,
                        float* x, Index padded) {
     return detail::unfold_avx512(codes, scale, ratio, inverse_step, x, padded);
+  }
+  static float descend(const GradientFrame& frame, float step, float* x, Index padded) {
+    return detail::descend_avx512(frame, step, x, padded);
   }
   static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
     detail::decode_row_avx512(row, levels, d, values, padded);

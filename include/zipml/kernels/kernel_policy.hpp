@@ -13,8 +13,11 @@
 ///
 /// for one model, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. KernelTable runs
-/// several models over the codes while they are in cache; a policy may later offer a kernel for several
-/// models at once, which KernelTable would then call instead. kernels/scalar.hpp is the specification.
+/// several models over the codes while they are in cache. For codes in int8 a policy may have margins and
+/// accumulate with ModelBlocks in the place of the pointers: KernelTable then calls these for several models,
+/// and codes are loaded and put together once for some of them. A plain function for one model that stands
+/// beside a template for blocks, its base's most likely, takes the place of both. kernels/scalar.hpp is the
+/// specification.
 /// Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows (row_math.hpp) and the
 /// rounding of model and residuals (quantization/quantized_vector.hpp), the same bits everywhere. Another
 /// policy derives from the scalar one and replaces what it does faster:
