@@ -327,18 +327,23 @@ TEST_CASE("several models at once are what each is alone, over more rows than st
   detail::for_each_kernels([](auto policy) {
     if (!available(policy.isa)) return;
     const KernelTable kernels{policy};
-    constexpr int models = 3;
+    constexpr int models = 7;  // blocks of four, three, two and one are together: 4 + 3, 4 + 2, 4 + 1
     Words words;
-    // Calls run(m, count) for each model alone and for all of them, and compares what they wrote.
+    // Calls run(m, count) for each model alone, for all of them and for some, and compares what they wrote.
     const auto compare_calls = [&](auto zero, Index rows, Index padded_cols, const auto& run) {
       using T = decltype(zero);
       Buffer<T> out_alone(models * (rows + 5)), out(out_alone.size());
       Buffer<T> g_alone(models * padded_cols), g(g_alone.size());
       for (int m = 0; m < models; ++m)
         run(m, 1, out_alone.data() + m * (rows + 5), g_alone.data() + m * padded_cols);
-      run(0, models, out.data(), g.data());
-      CHECK(same_bits(out_alone, out));
-      CHECK(same_bits(g_alone, g));
+      for (const int count : {models, 6, 5}) {
+        std::fill(out.begin(), out.end(), T{});
+        std::fill(g.begin(), g.end(), T{});
+        run(0, count, out.data(), g.data());
+        run(count, models - count, out.data() + count * (rows + 5), g.data() + count * padded_cols);
+        CHECK(same_bits(out_alone, out));
+        CHECK(same_bits(g_alone, g));
+      }
     };
     for (const auto& [bits, draw] : {std::pair{1, false},
                                      {1, true},
@@ -504,6 +509,10 @@ struct PlainScalar : ScalarKernels {
   static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
     *out = 42.0f;
   }
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                      std::int32_t* out) {
+    *out = 43;
+  }
 };
 #if ZIPML_X86
 struct PlainAvx2 : Avx2Kernels {
@@ -512,6 +521,10 @@ struct PlainAvx2 : Avx2Kernels {
   using Avx2Kernels::margins;
   static void margins(const PackedView&, const PlaneList&, GroupRange, const float*, float* out) {
     *out = 42.0f;
+  }
+  static void margins(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                      std::int32_t* out) {
+    *out = 43;
   }
 };
 #else
@@ -547,6 +560,12 @@ TEMPLATE_TEST_CASE("a user's policy of plain functions is taken as it is", "", P
   const KernelTable kernels{TestType{}};
   kernels.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
   CHECK(out[0] == 42.0f);
+  // Of several models as well, whatever the base has for them.
+  const Buffer<std::int8_t> two(128);
+  std::int32_t integers[16] = {};
+  kernels.margins(view, PlaneList::of_code(1), {0, 1}, ModelBlock<const std::int8_t>{two.data(), 64, 2},
+                  ModelBlock<std::int32_t>{integers, 8, 2});
+  CHECK((integers[0] == 43 && integers[8] == 43));
   const KernelTable some(TestType{}, KernelSet<OneCode<1, false>, kernel_families::packed_floats>{});
   out[0] = 0.0f;
   some.margins(view, PlaneList::of_code(1), {0, 1}, {model.data()}, {out});
@@ -637,6 +656,29 @@ TEST_CASE("the work of a batch on vectors is the same bits in every policy") {
       };
       CHECK(same_bits(in_double(ScalarKernels{}), in_double(kernels)));
 
+      for (const bool has_anchor : {false, true})
+        for (const float threshold : {-1.0f, 0.0f, 0.3f})
+          for (const float divisor : {1.0f, 1.7f}) {
+            const Shrinkage by{threshold, divisor, has_anchor ? other.data() : nullptr};
+            const auto shrunk = [&](auto which) {
+              Buffer<float> model = x;
+              model[1] = 0.0f;
+              model[2] = -0.0f;
+              model[3] = std::numeric_limits<float>::infinity();
+              decltype(which)::shrink(by, model.data(), d);
+              return model;
+            };
+            const Buffer<float> plain = shrunk(ScalarKernels{});
+            CHECK(same_bits(plain, shrunk(kernels)));
+            for (Index j = 4; j < d; ++j) {
+              const double anchor = has_anchor ? double{other[j]} : 0.0, v = double{x[j]} + anchor;
+              const double soft =
+                  threshold < 0.0f ? v
+                                   : std::max(std::abs(v) - double{threshold}, 0.0) * (v < 0.0 ? -1.0 : 1.0);
+              REQUIRE(std::abs(soft / double{divisor} - anchor - double{plain[j]}) < 1e-6);
+            }
+          }
+
       for (const bool integer : {true, false})
         for (const bool steps : {true, false})
           for (const bool has_outliers : {true, false})
@@ -707,6 +749,35 @@ TEST_CASE("the work of a batch on vectors is the same bits in every policy") {
   });
 }
 
+TEST_CASE("margins from sums, and the sum of codes, are the same in every policy, for any number of rows") {
+  for_available([](auto kernels) {
+    using Kernels = decltype(kernels);
+    for (Index n = 1; n <= 300; n += n < 140 ? 1 : 37) {
+      Words words;
+      Buffer<std::int32_t> sums(n);
+      for (auto& v : sums) v = static_cast<std::int32_t>(words() % 40000001) - 20000000;
+      Buffer<float> expected(n), got(n);
+      ScalarKernels::scale_sums(sums.data(), 0.0137f, -3.3f, expected.data(), n);
+      Kernels::scale_sums(sums.data(), 0.0137f, -3.3f, got.data(), n);
+      CHECK(same_bits(expected, got));
+      for (Index i = 0; i < n; ++i) {
+        const double exact = double{0.0137f} * sums[i] + double{-3.3f};
+        REQUIRE(std::abs(double{got[i]} - exact) <= 2e-7 * (std::abs(exact) + 3.3));
+      }
+      Guarded bytes(n, 0);
+      std::int32_t sum = 0;
+      for (std::uint8_t* p = bytes.data(); p != bytes.end(); ++p) {
+        const int code = static_cast<int>(words() % 255) - 127;
+        *p = static_cast<std::uint8_t>(static_cast<std::int8_t>(code));
+        sum += code;
+      }
+      const auto* codes = reinterpret_cast<const std::int8_t*>(bytes.data());
+      CHECK(ScalarKernels::sum_codes(codes, n) == sum);
+      CHECK(Kernels::sum_codes(codes, n) == sum);
+    }
+  });
+}
+
 TEST_CASE("vectors are rounded to the same integers in every policy") {
   for_available([](auto kernels) {
     using Kernels = decltype(kernels);
@@ -731,6 +802,19 @@ TEST_CASE("vectors are rounded to the same integers in every policy") {
           Kernels::round_symmetric(v.data(), n, how, codes(got));
           bool equal = true;
           for (Index j = 0; j < n; ++j) equal = equal && codes(expected)[j] == codes(got)[j];
+          CHECK(equal);
+          // The same with random bits that were drawn before, for more entries than these.
+          Buffer<std::uint16_t> drawn(n + 9), plain(n + 9);
+          Guarded shared(n, 0);
+          VectorRounding again = how;
+          Kernels::half_words(how.random, how.place, n + 9, drawn.data());
+          ScalarKernels::half_words(how.random, how.place, n + 9, plain.data());
+          CHECK(same_bits(drawn, plain));
+          again.half_words = drawn.data();
+          Kernels::round_symmetric(v.data(), n, again, codes(shared));
+          for (Index j = 0; j < n; ++j) equal = equal && codes(expected)[j] == codes(shared)[j];
+          ScalarKernels::round_symmetric(v.data(), n, again, codes(shared));
+          for (Index j = 0; j < n; ++j) equal = equal && codes(expected)[j] == codes(shared)[j];
           CHECK(equal);
           for (Index j = 0; j < n; ++j) {
             const float exact = v[j] / scale;

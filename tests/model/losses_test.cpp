@@ -1,7 +1,10 @@
 // Losses whose derivative is not affine: values, derivatives, the exact optimum, and training on few bits.
 
 #include <algorithm>
+#include <bit>
 #include <cmath>
+#include <cstdint>
+#include <cstring>
 #include <limits>
 #include <vector>
 #include <zipml/analysis/newton.hpp>
@@ -192,4 +195,29 @@ TEST_CASE("training comes within half a per cent of the optimum in float32, and 
   const TrainTest numbers = synthetic(4, {.rows = 200, .test_rows = 0});
   CHECK(holds(message_of([&] { Sgd{LogisticLoss{}}.fit(quantize<32>(numbers.train, full_precision)); }),
               "logistic takes labels of two classes"));
+}
+
+TEST_CASE("the logistic loss of many rows has the bits of each row's") {
+  const LogisticLoss loss;
+  constexpr int rows = detail::rows_together;
+  float z[rows], y[rows];
+  double together[rows], plain[rows];
+  for (std::uint32_t piece = 0; piece < 4000; ++piece) {
+    for (std::uint32_t i = 0; i < rows; ++i) {
+      const std::uint32_t bits = (piece * rows + i) * 2654435761u;
+      // Any float, and margins as they are.
+      z[i] = piece % 2 == 0 ? std::bit_cast<float>(bits) : static_cast<float>(bits) * 1e-8f - 20.0f;
+      y[i] = i % 2 == 0 ? 1.0f : -1.0f;
+    }
+    loss.values(z, y, together);
+    detail::logistic_values(z, y, plain);
+    for (int i = 0; i < rows; ++i) {
+      const double value = loss.value(double{z[i]}, double{y[i]});
+      const bool same = value != value ? together[i] != together[i] && plain[i] != plain[i]
+                                       : std::memcmp(&value, &together[i], sizeof value) == 0 &&
+                                             std::memcmp(&value, &plain[i], sizeof value) == 0;
+      INFO(z[i] << ' ' << y[i]);
+      REQUIRE(same);
+    }
+  }
 }

@@ -8,6 +8,7 @@
 #include <cmath>
 #include <cstdint>
 
+#include <zipml/base/config.hpp>
 #include <zipml/base/rounded.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -55,6 +56,55 @@ inline double logarithm(double x) {
 inline double log_one_plus(double x) { return twice_artanh(x / (2.0 + x)); }
 
 namespace detail {
+
+/// log(1 + e^-|x|), the bits that log_one_plus(exponential(-|x|)) has, without a branch, as DecayingExponential.
+class LogOnePlusDecay {
+ public:
+  ZIPML_ALWAYS_INLINE LogOnePlusDecay() { asm("" : "+m"(least_)); }
+
+  ZIPML_ALWAYS_INLINE double operator()(double x) const {
+    x = -std::fabs(x);
+    const double bounded = least_ < x ? x : least_;
+    constexpr double log2_e = 1.4426950408889634, high = 0x1.62e42fee00000p-1, low = 0x1.a39ef35793c76p-33;
+    constexpr double nearest = 0x1.8p52;  // sums with it have no fraction, and n in their last bits
+    const double shifted = rounded(bounded * log2_e) + nearest;
+    const double n = shifted - nearest;
+    const double r = (bounded - rounded(n * high)) - rounded(n * low);
+    const double sum = taylor<1>(1.0 / 6227020800, r);
+    const std::uint64_t exponent = std::bit_cast<std::uint64_t>(shifted) + 1023;
+    const double power = std::bit_cast<double>(exponent << 52);
+    const double e = sum * (least_ < x ? power : 0.0);
+    const double s = e / (2.0 + e);
+    const double square = s * s;
+    return rounded(2.0 * s * artanh<16>(0.0, square));
+  }
+
+ private:
+  // Written out: g++ 12 keeps a loop of 17 steps, and the loop around it does not vectorise then.
+
+  template <int K>
+  ZIPML_ALWAYS_INLINE double taylor(double sum, double r) const {
+    constexpr double terms[] = {
+        0.0,       1.0 / 479001600, 1.0 / 39916800, 1.0 / 3628800, 1.0 / 362880, 1.0 / 40320, 1.0 / 5040,
+        1.0 / 720, 1.0 / 120,       1.0 / 24,       1.0 / 6,       0.5,          1.0,         1.0};
+    const double next = terms[K] + rounded(sum * r);
+    if constexpr (K == 13)
+      return next;
+    else
+      return taylor<K + 1>(next, r);
+  }
+  template <int K>
+  ZIPML_ALWAYS_INLINE double artanh(double sum, double square) const {
+    const double next = 1.0 / (2 * K + 1) + rounded(sum * square);
+    if constexpr (K == 0)
+      return next;
+    else
+      return artanh<K - 1>(next, square);
+  }
+
+  Rounded<double> rounded;
+  double least_ = -708.0;
+};
 
 /// e^-|x| of floats, within 2 units in the last place, e^-87 beyond 87: the polynomial of degree 6 of Cephes' expf
 /// (Moshier 1989) on the same reduction. Without a branch, so that loops over it vectorise: the limits are values that

@@ -96,14 +96,15 @@ struct AnchoredLoss {
   double mean_curvature = 0.0;
 
   double slopes(const float* z, const float* y, const float* anchors, const float*, Index n, float* r) const {
-    float here[rows_together], there[rows_together];
-    in_pieces(z, y, anchors, n,
-              [&](float* margins, const float* labels, const float* of_pilot, Index first, Index count) {
-                for (int i = 0; i < rows_together; ++i) margins[i] += of_pilot[i];
-                first_derivatives(loss, margins, labels, here);
-                first_derivatives(loss, of_pilot, labels, there);
-                for (Index i = 0; i < count; ++i) r[first + i] = here[i] - there[i];
-              });
+    float both[rows_together], here[rows_together], there[rows_together];
+    in_pieces(
+        z, y, anchors, n,
+        [&](const float* margins, const float* labels, const float* of_pilot, Index first, Index count) {
+          for (int i = 0; i < rows_together; ++i) both[i] = margins[i] + of_pilot[i];
+          first_derivatives(loss, both, labels, here);
+          first_derivatives(loss, of_pilot, labels, there);
+          for (Index i = 0; i < count; ++i) r[first + i] = here[i] - there[i];
+        });
     return mean_curvature * static_cast<double>(n);
   }
   /// l(a + z) - l(a) - l'(a) z.

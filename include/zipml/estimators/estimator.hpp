@@ -139,16 +139,50 @@ namespace detail {
 template <class F>
 void in_pieces(const float* z, const float* y, const float* anchors, Index n, const F& f) {
   float margins[rows_together], labels[rows_together], of_pilot[rows_together] = {};
-  for (Index first = 0; first < n; first += rows_together) {
-    const Index count = n - first < rows_together ? n - first : rows_together;
-    for (Index i = 0; i < rows_together; ++i) {
-      const Index at = first + (i < count ? i : count - 1);
-      margins[i] = z[at];
-      labels[i] = y[at];
-      if (anchors != nullptr) of_pilot[i] = anchors[at];
-    }
-    f(margins, labels, of_pilot, first, count);
+  Index first = 0;
+  for (; first + rows_together <= n; first += rows_together)
+    f(z + first, y + first, anchors != nullptr ? anchors + first : of_pilot, first, Index{rows_together});
+  const Index count = n - first;
+  if (count == 0) return;
+  for (Index i = 0; i < rows_together; ++i) {
+    const Index at = first + (i < count ? i : count - 1);
+    margins[i] = z[at];
+    labels[i] = y[at];
+    if (anchors != nullptr) of_pilot[i] = anchors[at];
   }
+  f(margins, labels, of_pilot, first, count);
+}
+
+/// out = factor * v for up to rows_together entries: a constant number of them is a loop that vectorises.
+inline void scale_rows(float factor, const float* v, Index count, float* out) {
+  if (count != rows_together) {
+    for (Index i = 0; i < count; ++i) out[i] = factor * v[i];
+    return;
+  }
+  float scaled[rows_together];
+  for (int i = 0; i < rows_together; ++i) scaled[i] = factor * v[i];
+  for (int i = 0; i < rows_together; ++i) out[i] = scaled[i];
+}
+
+/// The sum of a loss over n rows, of each times its weight where there are weights.
+template <class L>
+double sum_of_values(const L& loss, const float* z, const float* y, const float* weights, Index n) {
+  double sum = 0.0;
+  if constexpr (requires(double* out) { loss.values(z, y, out); }) {
+    double values[rows_together];
+    in_pieces(z, y, nullptr, n,
+              [&](const float* margins, const float* labels, const float*, Index first, Index count) {
+                loss.values(margins, labels, values);
+                for (Index i = 0; i < count; ++i)
+                  sum += weights != nullptr ? static_cast<double>(weights[first + i]) * values[i] : values[i];
+              });
+  } else {
+    for (Index i = 0; i < n; ++i) {
+      const double value = loss.value(static_cast<double>(z[i]), static_cast<double>(y[i]));
+      sum += weights != nullptr ? static_cast<double>(weights[i]) * value : value;
+    }
+  }
+  return sum;
 }
 
 /// l' of rows_together rows.
@@ -179,12 +213,20 @@ double estimate(const E& estimator, const L& loss, const DrawLists<const float>&
         detail::in_pieces(margins, y.data(), nullptr, static_cast<Index>(y.size()),
                           [&](const float* at, const float* labels, const float*, Index first, Index count) {
                             loss.derivatives(at, labels, slopes);
-                            for (Index i = 0; i < count; ++i) residuals[first + i] = pair.weight * slopes[i];
+                            detail::scale_rows(pair.weight, slopes, count, residuals + first);
                           });
-      } else if (is_first)
-        for (std::size_t i = 0; i < y.size(); ++i)
-          residuals[i] = pair.weight * loss.derivative(margins[i], y[i]);
-      else
+      } else if (is_first) {
+        float slopes[detail::rows_together];
+        const auto n = static_cast<Index>(y.size());
+        Index first = 0;
+        for (; first + detail::rows_together <= n; first += detail::rows_together) {
+          for (int i = 0; i < detail::rows_together; ++i)
+            slopes[i] = loss.derivative(margins[first + i], y.data()[first + i]);
+          detail::scale_rows(pair.weight, slopes, Index{detail::rows_together}, residuals + first);
+        }
+        for (; first < n; ++first)
+          residuals[first] = pair.weight * loss.derivative(margins[first], y.data()[first]);
+      } else
         for (std::size_t i = 0; i < y.size(); ++i)
           residuals[i] += pinned(pair.weight * loss.derivative(margins[i], y[i]));
     }
@@ -207,33 +249,23 @@ constexpr unsigned loss_draws() {
 
 /// The loss of a model summed over the rows, as an estimator tells it from margins: f itself for full
 /// precision, f + x'Dx/2 in expectation for one rounded draw of an affine loss, from which the loop takes the
-/// bias terms of a corrected store.
+/// bias terms of a corrected store. Each row times its weight, where there are weights.
 template <GradientEstimator E, class L>
 double estimated_loss(const E& estimator, const L& loss, const DrawLists<const float>& z,
-                      std::span<const float> y) {
+                      std::span<const float> y, std::span<const float> weights = {}) {
   if constexpr (requires { estimator.loss(loss, z, y); }) {
-    return estimator.loss(loss, z, y);
+    if (weights.empty()) return estimator.loss(loss, z, y);
+    double sum = 0.0;
+    for (std::size_t i = 0; i < y.size(); ++i)
+      sum += static_cast<double>(weights[i]) *
+             estimator.loss(loss, z.of_row(static_cast<Index>(i)), y.subspan(i, 1));
+    return sum;
   } else {
     int draw = 0;
     while ((margin_draws<E>() >> draw & 1u) == 0) ++draw;
-    const std::span<const float> margins = z[draw];
-    double sum = 0.0;
-    for (std::size_t i = 0; i < y.size(); ++i)
-      sum += loss.value(static_cast<double>(margins[i]), static_cast<double>(y[i]));
-    return sum;
+    return detail::sum_of_values(loss, z[draw].data(), y.data(), weights.empty() ? nullptr : weights.data(),
+                                 static_cast<Index>(y.size()));
   }
-}
-
-/// The same, each row times its weight; no weights: as above.
-template <GradientEstimator E, class L>
-double estimated_loss(const E& estimator, const L& loss, const DrawLists<const float>& z,
-                      std::span<const float> y, std::span<const float> weights) {
-  if (weights.empty()) return estimated_loss(estimator, loss, z, y);
-  double sum = 0.0;
-  for (std::size_t i = 0; i < y.size(); ++i)
-    sum += static_cast<double>(weights[i]) *
-           estimated_loss(estimator, loss, z.of_row(static_cast<Index>(i)), y.subspan(i, 1));
-  return sum;
 }
 
 namespace detail {

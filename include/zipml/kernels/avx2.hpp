@@ -30,6 +30,7 @@
 
 #include <algorithm>
 #include <cstring>
+#include <type_traits>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -49,6 +50,48 @@ struct Avx2Kernels : Avx2Floats {
     for (int p = 0; p < planes.count; ++p)
       detail::visit_plane<Codes>(
           planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
+  }
+
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    if (!is_shared_plane(planes))
+      return for_blocks_of<1>(view, models, out,
+                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
+                                margins<Codes>(of, planes, groups, x, z);
+                              });
+    for (int m = 0; m < out.count; ++m)
+      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
+    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
+      if constexpr (width() == 2 || width() == 4)
+        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
+          if constexpr (std::is_pointer_v<decltype(x)>)
+            add_margins<width()>(of, planes[0], groups, x, z);
+          else
+            add_margins_of_models<width()>(of, planes[0], groups, x, z);
+        });
+    });
+  }
+
+  template <class Codes>
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) {
+    if (!is_shared_plane(planes) || planes[0].width != 4)
+      return for_blocks_of<1>(view, residuals, gradients,
+                              [&](const PackedView& of, const std::int8_t* r, std::int32_t* g) {
+                                accumulate<Codes>(of, planes, groups, r, g);
+                              });
+    if constexpr (Codes::has_plane(4)) {
+      const auto add = [&](const PackedView& of, auto r, auto g) {
+        if constexpr (std::is_pointer_v<decltype(r)>)
+          add_rows4(of, planes[0], groups, r, g);
+        else
+          add_rows4_of_models<4>(of, planes[0], groups, r, g);
+      };
+      for_blocks_of<4>(view, residuals, gradients, add);
+    } else {
+      detail::refuse_codes();
+    }
   }
 
   template <class Codes>
@@ -140,15 +183,40 @@ struct Avx2Kernels : Avx2Floats {
   static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
     const detail::PhiloxPlace place(how.random, how.place.stream, how.place.draw, how.place.row);
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
+    const auto round = [&](const float* from, Index j, Index count, std::int8_t* to) ZIPML_TARGET_AVX2 {
+      __m256i words[4];
+      if (how.half_words == nullptr || how.nearest) {
+        detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      } else {
+        alignas(32) std::uint16_t rest[64] = {};
+        const std::uint16_t* drawn = how.half_words + j;
+        if (count < 64) drawn = std::copy_n(drawn, count, rest) - count;
+        for (int k = 0; k < 4; ++k)
+          words[k] = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(drawn + 16 * k));
+      }
+      round64(from, how, words, to);
+    };
     Index j = 0;
-    for (; j + 64 <= n; j += 64)
-      round64(v + j, how, place, group + static_cast<std::uint32_t>(j / 8), codes + j);
+    for (; j + 64 <= n; j += 64) round(v + j, j, 64, codes + j);
     if (j == n) return;
     float rest[64] = {};
     std::int8_t rounded[64];
     std::copy(v + j, v + n, rest);
-    round64(rest, how, place, group + static_cast<std::uint32_t>(j / 8), rounded);
+    round(rest, j, n - j, rounded);
     std::copy_n(rounded, n - j, codes + j);
+  }
+  ZIPML_TARGET_AVX2 static void half_words(const Random& random, const RandomPlace& at, Index n,
+                                           std::uint16_t* out) {
+    const detail::PhiloxPlace place(random, at.stream, at.draw, at.row);
+    const auto group = static_cast<std::uint32_t>(at.first_column / 8);
+    for (Index j = 0; j < n; j += 64) {
+      alignas(32) std::uint16_t drawn[64];
+      __m256i words[4];
+      detail::philox_words<2>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      std::uint16_t* const to = n - j >= 64 ? out + j : drawn;
+      for (int k = 0; k < 4; ++k) _mm256_storeu_si256(reinterpret_cast<__m256i*>(to + 16 * k), words[k]);
+      if (to == drawn) std::copy_n(drawn, n - j, out + j);
+    }
   }
 
   ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX2)
@@ -172,20 +240,42 @@ struct Avx2Kernels : Avx2Floats {
     return descend_to<true>(by, x, next, padded);
   }
 
+ protected:
+  // ---- several models
+
+  /// Whether codes are one plane, of a width that several models share the reading of.
+  static bool is_shared_plane(const PlaneList& planes) {
+    return planes.count == 1 && (planes[0].width == 2 || planes[0].width == 4);
+  }
+
+  /// work(view, x, y) for `Together` models at a time, as blocks, then for each of the others, as pointers. The first of
+  /// them looks ahead for all.
+  template <int Together, class X, class Y, class Work>
+  static void for_blocks_of(const PackedView& view, ModelBlock<X> x, ModelBlock<Y> y, const Work& work) {
+    PackedView again = view;
+    int m = 0;
+    if constexpr (Together > 1)
+      for (; m + Together <= x.count; m += Together) {
+        work(again, ModelBlock<X>{x[m], x.stride, Together}, ModelBlock<Y>{y[m], y.stride, Together});
+        again.ahead = nullptr;
+      }
+    for (; m < x.count; ++m) {
+      work(again, x[m], y[m]);
+      again.ahead = nullptr;
+    }
+  }
+
  private:
   // ---- rounding of model and residuals
 
-  ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how,
-                                        const detail::PhiloxPlace& place, std::uint32_t group,
+  ZIPML_TARGET_AVX2 static void round64(const float* v, const VectorRounding& how, const __m256i (&words)[4],
                                         std::int8_t* codes) {
-    __m256i words[4];
-    detail::philox_words<2>(place, group, words);
     for (int k = 0; k < 2; ++k) {
       const float* from = v + 32 * k;
-      const __m256i low = _mm256_packs_epi32(round8(from, half_words(words[2 * k], 0), how),
-                                             round8(from + 8, half_words(words[2 * k], 1), how));
-      const __m256i high = _mm256_packs_epi32(round8(from + 16, half_words(words[2 * k + 1], 0), how),
-                                              round8(from + 24, half_words(words[2 * k + 1], 1), how));
+      const __m256i low = _mm256_packs_epi32(round8(from, random_of(words[2 * k], 0), how),
+                                             round8(from + 8, random_of(words[2 * k], 1), how));
+      const __m256i high = _mm256_packs_epi32(round8(from + 16, random_of(words[2 * k + 1], 0), how),
+                                              round8(from + 24, random_of(words[2 * k + 1], 1), how));
       // Packing works in 128-bit halves: dwords 0, 4, 1, 5, ... are in order.
       _mm256_storeu_si256(reinterpret_cast<__m256i*>(codes + 32 * k),
                           _mm256_permutevar8x32_epi32(_mm256_packs_epi16(low, high),
@@ -194,7 +284,7 @@ struct Avx2Kernels : Avx2Floats {
   }
 
   /// The random numbers of 8 columns.
-  ZIPML_INLINE_AVX2 static __m256i half_words(__m256i words, int upper) {
+  ZIPML_INLINE_AVX2 static __m256i random_of(__m256i words, int upper) {
     return _mm256_cvtepu16_epi32(upper != 0 ? _mm256_extracti128_si256(words, 1)
                                             : _mm256_castsi256_si128(words));
   }

@@ -80,6 +80,63 @@ struct Avx2Integers : Avx2Codes {
     }
   }
 
+  /// Of W models, for W = 2 and 4: bytes of 8 / W rows are taken apart once for all of them, which makes eight sums.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_margins_of_models(const PackedView& view, const Plane& plane,
+                                                      GroupRange groups, ModelBlock<const std::int8_t> models,
+                                                      ModelBlock<std::int32_t> out) {
+    static_assert(W == 2 || W == 4);
+    constexpr int per_byte = 8 / W;
+    constexpr Index segment = 32 * margin_budget<W>;
+    const Index d = view.layout.cols;
+    const Index width = view.width;
+    const __m256i ones_i16x16 = _mm256_set1_epi16(1);
+    const std::int8_t* x[W];
+    for (int m = 0; m < W; ++m) x[m] = models[m];
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g)
+      for (int k = 0; k < W; ++k) {
+        const std::uint8_t* panel = view.group(plane, groups.first + g) + k * d;
+        __m256i acc_i32x8[8];
+        for (__m256i& acc : acc_i32x8) acc = _mm256_setzero_si256();
+        for (Index begin = 0; begin < width; begin += segment) {
+          const Index end = begin + segment < width ? begin + segment : width;
+          __m256i acc_i16x16[8];
+          for (__m256i& acc : acc_i16x16) acc = _mm256_setzero_si256();
+          for (Index j = begin; j < end; j += 32) {
+            const __m256i codes_u8x32 = load32(panel + j);
+            const __m256i nibbles[2] = {codes_u8x32, _mm256_srli_epi16(codes_u8x32, 4)};
+            for (int r = 0; r < per_byte; ++r) {
+              const int position = W == 2 ? r % 2 * 2 : 0;
+              const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << position));
+              const __m256i bits = _mm256_and_si256(nibbles[r * W / 4], mask);
+              for (int m = 0; m < W; ++m) {
+                const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x[m] + j));
+                __m256i& sum = acc_i16x16[m * per_byte + r];
+                sum = _mm256_add_epi16(sum, _mm256_maddubs_epi16(bits, x_i8x32));
+              }
+            }
+          }
+          for (int r = 0; r < 8; ++r)
+            acc_i32x8[r] = _mm256_add_epi32(acc_i32x8[r], _mm256_madd_epi16(acc_i16x16[r], ones_i16x16));
+        }
+        const __m256i positions = W == 2 ? _mm256_setr_epi32(0, 2, 0, 2, 0, 2, 0, 2) : _mm256_setzero_si256();
+        const __m256i sums = _mm256_srav_epi32(row_sums(acc_i32x8), positions);
+        add_sums_of_models<W>(sums, plane.shift, out, g * group_rows + k * per_byte);
+        ahead.touch(width / 64);
+      }
+  }
+  /// Adds sums of 8 / W rows from `row` on of each of W models.
+  template <int W>
+  ZIPML_TARGET_AVX2 static void add_sums_of_models(__m256i sums, int shift, ModelBlock<std::int32_t> out,
+                                                   Index row) {
+    constexpr int rows = 8 / W;
+    alignas(32) std::int32_t shifted[8];
+    _mm256_store_si256(reinterpret_cast<__m256i*>(shifted), _mm256_sll_epi32(sums, _mm_cvtsi32_si128(shift)));
+    for (int m = 0; m < W; ++m)
+      for (int r = 0; r < rows; ++r) out[m][row + r] += shifted[m * rows + r];
+  }
+
   /// 32 columns of a model in int16, for bytes that maddubs would saturate. Unpacking stays in 128-bit
   /// halves, which conversions cross.
   struct WideModel {
@@ -273,6 +330,70 @@ struct Avx2Integers : Avx2Codes {
               if (k % 2 == 0) ahead.touch();
             }
           });
+    }
+  }
+
+  /// The same of several models: rows are put side by side once for all of them. Two groups at a time, over tiles of 1,024
+  /// columns, whose sums in int16 are 2 KB a model.
+  template <int Models>
+  ZIPML_TARGET_AVX2 static void add_rows4_of_models(const PackedView& view, const Plane& plane,
+                                                    GroupRange groups,
+                                                    ModelBlock<const std::int8_t> residuals,
+                                                    ModelBlock<std::int32_t> gradients) {
+    constexpr Index budget_groups = 8;
+    constexpr Index columns = 1024;
+    static_assert(budget_groups * 4 * 2 * 15 * 31 <= 32767);
+    const Index d = view.layout.cols;
+    const Index width = view.width;
+    const __m256i nibble = _mm256_set1_epi8(15);
+    LookAhead ahead(view.ahead, view.codes);
+    alignas(32) std::int16_t tile[Models * columns];
+    for (Index first = 0; first < groups.count; first += budget_groups) {
+      const Index count = groups.count - first < budget_groups ? groups.count - first : budget_groups;
+      // The residuals of two rows, twice: a dword, which loads broadcast.
+      std::int32_t pairs[4 * budget_groups][Models];
+      for (Index k = 0; k < 4 * count; ++k)
+        for (int m = 0; m < Models; ++m) {
+          std::uint16_t pair;
+          std::memcpy(&pair, residuals[m] + first * group_rows + 2 * k, 2);
+          pairs[k][m] = static_cast<std::int32_t>(std::uint32_t{pair} | std::uint32_t{pair} << 16);
+        }
+      for (Index begin = 0; begin < width; begin += columns) {
+        const Index end = width - begin < columns ? width : begin + columns;
+        for (Index g = 0; g < count; g += 2) {
+          const Index together = count - g < 2 ? count - g : 2;
+          const std::uint8_t* const panels[2] = {view.group(plane, groups.first + first + g),
+                                                 view.group(plane, groups.first + first + g + together - 1)};
+          for (Index j = begin; j < end; j += 32) {
+            __m256i* sums = reinterpret_cast<__m256i*>(tile + Models * (j - begin));
+            __m256i acc[Models][2];
+            for (int m = 0; m < Models; ++m)
+              for (int half = 0; half < 2; ++half)
+                acc[m][half] = g == 0 ? _mm256_setzero_si256() : _mm256_load_si256(sums + 2 * m + half);
+            for (Index of = 0; of < together; ++of) {
+              for (int k = 0; k < 4; ++k) {
+                const __m256i codes = load32(panels[of] + k * d + j);
+                const __m256i a = _mm256_and_si256(codes, nibble);
+                const __m256i b = _mm256_and_si256(_mm256_srli_epi16(codes, 4), nibble);
+                const __m256i low = _mm256_unpacklo_epi8(a, b), high = _mm256_unpackhi_epi8(a, b);
+                for (int m = 0; m < Models; ++m) {
+                  const __m256i factors = _mm256_set1_epi32(pairs[4 * (g + of) + k][m]);
+                  acc[m][0] = _mm256_add_epi16(acc[m][0], _mm256_maddubs_epi16(low, factors));
+                  acc[m][1] = _mm256_add_epi16(acc[m][1], _mm256_maddubs_epi16(high, factors));
+                }
+              }
+              for (int k = 0; k < 2; ++k) ahead.touch();
+            }
+            for (int m = 0; m < Models; ++m)
+              for (int half = 0; half < 2; ++half) _mm256_store_si256(sums + 2 * m + half, acc[m][half]);
+          }
+        }
+        for (Index j = begin; j < end; j += 32)
+          for (int m = 0; m < Models; ++m) {
+            const __m256i* sums = reinterpret_cast<const __m256i*>(tile + Models * (j - begin)) + 2 * m;
+            flush(_mm256_load_si256(sums), _mm256_load_si256(sums + 1), plane.shift, gradients[m] + j);
+          }
+      }
     }
   }
 

@@ -42,42 +42,23 @@ struct Avx512Kernels : Avx512Floats {
   template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       const std::int8_t* model, std::int32_t* out) {
-    if (visit_joined<Codes>(planes, [&](auto codes) {
-          // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
-          // more in bytes; but planes are added up for each row, one after the other.
-          if (codes.width == 8 && view.width > short_row) return false;
-          code_margins<decltype(codes), false>(view, planes, groups, model, out);
-          return true;
-        }))
-      return;
-    for (int p = 0; p < planes.count; ++p)
-      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
-        if constexpr (detail::is_later_plane<Codes>(width()))
-          if (p > 0)
-            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, model, out);
-        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, model, out);
-      });
+    choose_margins<Codes>(view, planes, groups, model, out);
+  }
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    choose_margins<Codes>(view, planes, groups, models, out);
   }
 
   template <class Codes>
   static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                          const std::int8_t* residuals, std::int32_t* gradient) {
-    if (visit_joined<Codes>(planes, [&](auto codes) {
-          // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
-          // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
-          const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
-          if (codes.width == 4 || !(at_any_length || view.width <= short_row)) return false;
-          add_rows<decltype(codes)>(view, planes, groups, residuals, gradient);
-          return true;
-        }))
-      return;
-    for (int p = 0; p < planes.count; ++p)
-      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
-        if constexpr (width() <= 2)
-          add_table_rows<width()>(view, planes[p], groups, residuals, gradient);
-        else
-          add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradient);
-      });
+    choose_accumulate<Codes>(view, planes, groups, residuals, gradient);
+  }
+  template <class Codes>
+  static void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                         ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) {
+    choose_accumulate<Codes>(view, planes, groups, residuals, gradients);
   }
 
   template <class Codes>
@@ -153,7 +134,21 @@ struct Avx512Kernels : Avx512Floats {
     round_blocks<false>(v, n, how, place, codes);
   }
 
-  // The step along the gradient is AVX2's, which takes as long.
+  ZIPML_TARGET_AVX512 static void half_words(const Random& random, const RandomPlace& at, Index n,
+                                             std::uint16_t* out) {
+    const detail::PhiloxPlace place(random, at.stream, at.draw, at.row);
+    const auto group = static_cast<std::uint32_t>(at.first_column / 8);
+    for (Index j = 0; j < n; j += 64) {
+      __m512i words[2];
+      detail::philox_words<1>(place, group + static_cast<std::uint32_t>(j / 8), words);
+      for (int k = 0; k < 2 && j + 32 * k < n; ++k) {
+        const Index left = n - j - 32 * k;
+        _mm512_mask_storeu_epi16(out + j + 32 * k, left < 32 ? (__mmask32{1} << left) - 1 : ~__mmask32{0},
+                                 words[k]);
+      }
+    }
+  }
+
   ZIPML_VECTOR_MATH(ZIPML_TARGET_AVX512)
   ZIPML_TARGET_AVX512 static float fold(const float* step, const float* x, float* folded, Index padded) {
     return detail::fold_body(step, x, folded, padded);
@@ -162,12 +157,70 @@ struct Avx512Kernels : Avx512Floats {
                        float* x, Index padded) {
     return detail::unfold_avx512(codes, scale, ratio, inverse_step, x, padded);
   }
+  static float descend(const GradientFrame& frame, float step, float* x, Index padded) {
+    return detail::descend_avx512(frame, step, x, padded);
+  }
   static void decode_row(const RowCodes& row, const RowLevels& levels, Index d, float* values, Index padded) {
     detail::decode_row_avx512(row, levels, d, values, padded);
   }
   ZIPML_ROW_MATH(ZIPML_TARGET_AVX512)
 
  private:
+  // ---- which kernel: of a model, or of a block of them
+
+  template <class Codes, class Models, class Sums>
+  static void choose_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                             const Models& models, const Sums& out) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // A plane costs 12 to 15 instructions for 512 values, codes put together 24 in nibbles, 32 and
+          // more in bytes; but planes are added up for each row, one after the other.
+          if (codes.width == 8 && view.width > short_row) return false;
+          code_margins<decltype(codes), false>(view, planes, groups, models, out);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (detail::is_later_plane<Codes>(width()))
+          if (p > 0)
+            return code_margins<PlaneCodes<width()>, true>(view, only(planes[p]), groups, models, out);
+        code_margins<PlaneCodes<width()>, false>(view, only(planes[p]), groups, models, out);
+      });
+  }
+
+  template <class Codes, class Residuals, class Sums>
+  static void choose_accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                const Residuals& residuals, const Sums& gradients) {
+    if (visit_joined<Codes>(planes, [&](auto codes) {
+          // Planes of 1 and 2 bits go through tables, made for each group: 11 and 22 instructions for 512
+          // values and what the tables cost; codes put together take 40 in nibbles, 48 to 56 in bytes.
+          const bool at_any_length = !planes.has_draw_plane && planes.code_bits >= 6;
+          constexpr bool one = std::is_pointer_v<Residuals>;
+          if (codes.width == 4 ? one : !(at_any_length || view.width <= short_row)) return false;
+          add_rows<decltype(codes)>(view, planes, groups, residuals, gradients);
+          return true;
+        }))
+      return;
+    for (int p = 0; p < planes.count; ++p)
+      detail::visit_plane<Codes>(planes[p].width, [&](auto width) {
+        if constexpr (width() == 1 || (width() == 2 && std::is_pointer_v<Residuals>))
+          for_each_of(residuals, gradients, [&](const std::int8_t* r, std::int32_t* g) {
+            add_table_rows<width()>(view, planes[p], groups, r, g);
+          });
+        else
+          add_rows<PlaneCodes<width()>>(view, only(planes[p]), groups, residuals, gradients);
+      });
+  }
+  template <class F>
+  static void for_each_of(const std::int8_t* residuals, std::int32_t* gradient, const F& f) {
+    f(residuals, gradient);
+  }
+  template <class F>
+  static void for_each_of(ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients,
+                          const F& f) {
+    for (int m = 0; m < residuals.count; ++m) f(residuals[m], gradients[m]);
+  }
+
   // ---- rounding of model and residuals
 
   template <bool TwoLevel>
@@ -175,13 +228,22 @@ struct Avx512Kernels : Avx512Floats {
                                                const detail::PhiloxPlace& place, std::int8_t* codes) {
     const auto group = static_cast<std::uint32_t>(how.place.first_column / 8);
     Index j = 0;
+    if (how.half_words != nullptr) {
+      for (; j < n; j += 16) {
+        const auto inside = static_cast<__mmask16>(n - j < 16 ? (1u << (n - j)) - 1u : 0xffffu);
+        const __m512i random = _mm512_cvtepu16_epi32(_mm256_maskz_loadu_epi16(inside, how.half_words + j));
+        _mm512_mask_cvtepi32_storeu_epi8(
+            codes + j, inside, round16<TwoLevel>(_mm512_maskz_loadu_ps(inside, v + j), random, how));
+      }
+      return;
+    }
     for (; j + 256 <= n; j += 256) {
       __m512i words[8];
       detail::philox_words<4>(place, group + static_cast<std::uint32_t>(j / 8), words);
       for (int k = 0; k < 16; ++k)
         _mm_storeu_si128(reinterpret_cast<__m128i*>(codes + j + 16 * k),
                          _mm512_cvtepi32_epi8(round16<TwoLevel>(_mm512_loadu_ps(v + j + 16 * k),
-                                                                half_words(words[k / 2], k % 2), how)));
+                                                                random_of(words[k / 2], k % 2), how)));
     }
     for (; j < n; j += 64) {
       __m512i words[2];
@@ -191,7 +253,7 @@ struct Avx512Kernels : Avx512Floats {
         const auto inside = static_cast<__mmask16>(left < 16 ? (1u << left) - 1u : 0xffffu);
         const __m512 values = _mm512_maskz_loadu_ps(inside, v + j + 16 * k);
         _mm512_mask_cvtepi32_storeu_epi8(codes + j + 16 * k, inside,
-                                         round16<TwoLevel>(values, half_words(words[k / 2], k % 2), how));
+                                         round16<TwoLevel>(values, random_of(words[k / 2], k % 2), how));
       }
     }
   }
@@ -215,7 +277,7 @@ struct Avx512Kernels : Avx512Floats {
   }
 
   /// The random numbers of 16 columns.
-  ZIPML_INLINE_AVX512 static __m512i half_words(__m512i words, int upper) {
+  ZIPML_INLINE_AVX512 static __m512i random_of(__m512i words, int upper) {
     return _mm512_cvtepu16_epi32(upper != 0 ? _mm512_extracti64x4_epi64(words, 1)
                                             : _mm512_castsi512_si256(words));
   }

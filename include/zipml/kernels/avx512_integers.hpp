@@ -56,35 +56,63 @@ struct Avx512Integers : Avx512Codes {
   template <class Codes, bool Add>
   ZIPML_TARGET_AVX512 static void code_margins(const PackedView& view, const PlaneList& planes,
                                                GroupRange groups, const std::int8_t* x, std::int32_t* out) {
+    const ModelBlock<const std::int8_t> model{x};
     LookAhead ahead(view.ahead, view.codes);
     Index g = 0;
     for (; g + 2 <= groups.count; g += 2, out += 2 * group_rows)
-      group_margins<Codes, 2, Add>(view, planes, groups.first + g, x, out, ahead);
-    if (g < groups.count) group_margins<Codes, 1, Add>(view, planes, groups.first + g, x, out, ahead);
+      group_margins<Codes, 2, 1, Add>(view, planes, groups.first + g, model, {out}, ahead);
+    if (g < groups.count)
+      group_margins<Codes, 1, 1, Add>(view, planes, groups.first + g, model, {out}, ahead);
   }
 
-  template <class Codes, int Groups, bool Add>
+  /// Of several models: two of them at a time, so that codes are loaded and put together once for both.
+  template <class Codes, bool Add>
+  ZIPML_TARGET_AVX512 static void code_margins(const PackedView& view, const PlaneList& planes,
+                                               GroupRange groups, ModelBlock<const std::int8_t> models,
+                                               ModelBlock<std::int32_t> out) {
+    PackedView again = view;
+    int m = 0;
+    for (; m + 2 <= models.count; m += 2) {
+      LookAhead ahead(again.ahead, again.codes);
+      for (Index g = 0; g < groups.count; ++g)
+        group_margins<Codes, 1, 2, Add>(again, planes, groups.first + g, {models[m], models.stride, 2},
+                                        {out[m] + g * group_rows, out.stride, 2}, ahead);
+      again.ahead = nullptr;
+    }
+    if (m < models.count) code_margins<Codes, Add>(again, planes, groups, models[m], out[m]);
+  }
+
+  /// Of two groups, or of one group and two models: 16 sums.
+  template <class Codes, int Groups, int Models, bool Add>
   ZIPML_TARGET_AVX512 static void group_margins(const PackedView& view, const PlaneList& planes, Index group,
-                                                const std::int8_t* x, std::int32_t* out, Ahead& to_touch) {
+                                                ModelBlock<const std::int8_t> models,
+                                                ModelBlock<std::int32_t> out, Ahead& to_touch) {
+    static_assert(Groups == 1 || Models == 1);
     constexpr int W = Codes::width;
     const Index d = view.layout.cols;
     const Index width = view.width;
     const detail::GroupPanels first(view, planes, group);
     const detail::GroupPanels second(view, planes, group + Groups - 1);
+    const std::int8_t* const x0 = models[0];
+    const std::int8_t* const x1 = models[Models - 1];
     Ahead ahead = to_touch;
-    __m512i acc[Groups * 8];
-    clear<Groups * 8>(acc);
+    __m512i acc[Groups * Models * 8];
+    clear<Groups * Models * 8>(acc);
     for (Index j = 0; j < width; j += 64) {
-      const __m512i x_i8x64 = _mm512_load_si512(x + j);
+      const __m512i x_i8x64[2] = {_mm512_load_si512(x0 + j), _mm512_load_si512(x1 + j)};
       for (int g = 0; g < Groups; ++g)
-        for (int k = 0; k < W; ++k)
-          add_rows_up_to<W, 8 / W>(Codes::load(g == 0 ? first : second, j, d, k), x_i8x64,
-                                   acc + g * 8 + k * (8 / W));
+        for (int k = 0; k < W; ++k) {
+          __m512i codes = Codes::load(g == 0 ? first : second, j, d, k);
+          // One load: g++ 12 makes one of every use, and panels are not aligned, so that most of them touch two lines.
+          asm("" : "+v"(codes));
+          add_rows_up_to<W, 8 / W, Models>(codes, x_i8x64, acc + g * 8 + k * (8 / W));
+        }
       for (int k = 0; k < (Groups * Codes::bits + 3) / 4; ++k) ahead.touch();
     }
     __m512i sums = rows_apart<W>(sums_of(acc));
     if constexpr (Codes::is_plane) sums = _mm512_sll_epi32(sums, _mm_cvtsi32_si128(planes[0].shift));
-    store_sums<Groups, Add>(sums, out);
+    store_sums<Groups, Add>(sums, out[0]);
+    if constexpr (Models == 2) store_sums<1, Add>(_mm512_shuffle_i32x4(sums, sums, 0xee), out[1]);
     to_touch = ahead;
   }
 
@@ -95,16 +123,20 @@ struct Avx512Integers : Avx512Codes {
     _mm512_mask_storeu_epi32(out, rows, sums);
   }
 
-  /// acc[r] += the fields of rows 0 .. r of each byte, times the model, for r < Rows.
-  template <int W, int Rows>
-  ZIPML_INLINE_AVX512 static void add_rows_up_to(__m512i bytes, __m512i x_i8x64, __m512i* acc) {
-    if constexpr (Rows > 1) add_rows_up_to<W, Rows - 1>(bytes, x_i8x64, acc);
+  /// acc[r] += the fields of rows 0 .. r of each byte, times the model, for r < Rows; acc[8 + r] likewise of a second
+  /// model.
+  template <int W, int Rows, int Models>
+  ZIPML_INLINE_AVX512 static void add_rows_up_to(__m512i bytes, const __m512i (&x_i8x64)[2], __m512i* acc) {
+    if constexpr (Rows > 1) add_rows_up_to<W, Rows - 1, Models>(bytes, x_i8x64, acc);
     const __m512i fields =
         Rows * W == 8 ? bytes
                       : _mm512_and_si512(bytes, _mm512_set1_epi8(static_cast<char>((1 << Rows * W) - 1)));
-    acc[Rows - 1] = _mm512_dpbusd_epi32(acc[Rows - 1], fields, x_i8x64);
-    // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to spare.
-    if constexpr (W > 1) asm("" : "+v"(acc[Rows - 1]));
+    for (int m = 0; m < Models; ++m) {
+      __m512i& sum = acc[8 * m + Rows - 1];
+      sum = _mm512_dpbusd_epi32(sum, fields, x_i8x64[m]);
+      // Keeps a sum in one register, where g++ 12 copies it around; with eight masks it has none to spare.
+      if constexpr (W > 1) asm("" : "+v"(sum));
+    }
   }
   /// From the sums of rows 0 .. r of a byte to those of row r: less the one before, a multiple of 2^(W r).
   template <int W>
@@ -199,17 +231,22 @@ struct Avx512Integers : Avx512Codes {
       }
     }
   }
-  /// Bytes of 64 columns of four rows, times the rows' residuals: lane q of acc[m] takes columns 16 q + 4 m
-  /// on.
+  /// Four bytes of a column side by side, of 64 columns: lane q of out[m] holds columns 16 q + 4 m on.
+  ZIPML_INLINE_AVX512 static void dwords_of(const __m512i (&bytes)[4], __m512i (&out)[4]) {
+    const __m512i low01 = _mm512_unpacklo_epi8(bytes[0], bytes[1]);
+    const __m512i low23 = _mm512_unpacklo_epi8(bytes[2], bytes[3]);
+    const __m512i high01 = _mm512_unpackhi_epi8(bytes[0], bytes[1]);
+    const __m512i high23 = _mm512_unpackhi_epi8(bytes[2], bytes[3]);
+    out[0] = _mm512_unpacklo_epi16(low01, low23);
+    out[1] = _mm512_unpackhi_epi16(low01, low23);
+    out[2] = _mm512_unpacklo_epi16(high01, high23);
+    out[3] = _mm512_unpackhi_epi16(high01, high23);
+  }
+  /// Bytes of 64 columns of four rows, times the rows' residuals, in the order of dwords_of.
   ZIPML_INLINE_AVX512 static void add_four_rows(const __m512i (&row)[4], __m512i r, __m512i (&acc)[4]) {
-    const __m512i low01 = _mm512_unpacklo_epi8(row[0], row[1]);
-    const __m512i low23 = _mm512_unpacklo_epi8(row[2], row[3]);
-    const __m512i high01 = _mm512_unpackhi_epi8(row[0], row[1]);
-    const __m512i high23 = _mm512_unpackhi_epi8(row[2], row[3]);
-    acc[0] = _mm512_dpbusd_epi32(acc[0], _mm512_unpacklo_epi16(low01, low23), r);
-    acc[1] = _mm512_dpbusd_epi32(acc[1], _mm512_unpackhi_epi16(low01, low23), r);
-    acc[2] = _mm512_dpbusd_epi32(acc[2], _mm512_unpacklo_epi16(high01, high23), r);
-    acc[3] = _mm512_dpbusd_epi32(acc[3], _mm512_unpackhi_epi16(high01, high23), r);
+    __m512i four[4];
+    dwords_of(row, four);
+    for (int m = 0; m < 4; ++m) acc[m] = _mm512_dpbusd_epi32(acc[m], four[m], r);
   }
 
   /// Sums of 64 columns in the order of add_group.
@@ -279,6 +316,155 @@ struct Avx512Integers : Avx512Codes {
       for (int m = 0; m < 4; ++m) _mm512_store_si512(sums + 16 * m, _mm512_add_epi32(acc[0][m], acc[1][m]));
     }
     to_touch = ahead;
+  }
+
+  /// Of several models, up to four of them at a time, so that codes are told apart once for all: a dword is made of four
+  /// bytes of a column, whose fields are multiplied with the residuals of their rows. A model alone pays more for the
+  /// dwords than for the products.
+  template <class Codes>
+  ZIPML_TARGET_AVX512 static void add_rows(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                                           ModelBlock<const std::int8_t> residuals,
+                                           ModelBlock<std::int32_t> gradients) {
+    PackedView again = view;
+    int m = 0;
+    const auto add = [&](auto count) ZIPML_TARGET_AVX512 {
+      for (; m + count() <= residuals.count; m += count()) {
+        add_rows_of_models<Codes, count()>(again, planes, groups, {residuals[m], residuals.stride},
+                                           {gradients[m], gradients.stride});
+        again.ahead = nullptr;
+      }
+    };
+    add(std::integral_constant<int, 4>{});
+    add(std::integral_constant<int, 3>{});
+    add(std::integral_constant<int, 2>{});
+    add(std::integral_constant<int, 1>{});
+  }
+
+  static constexpr Index shared_tile_blocks = 16;  ///< of 64 columns: 4 KB of sums for each model
+
+  template <class Codes, int Models>
+  ZIPML_TARGET_AVX512 static void add_rows_of_models(const PackedView& view, const PlaneList& planes,
+                                                     GroupRange groups,
+                                                     ModelBlock<const std::int8_t> residuals,
+                                                     ModelBlock<std::int32_t> gradients) {
+    using Units = UnitsOf<Codes>;
+    constexpr Index columns = 64 * shared_tile_blocks;
+    const int shift = Codes::is_plane ? planes[0].shift : 0;
+    const Index width = view.width;
+    LookAhead ahead(view.ahead, view.codes);
+    alignas(64) std::int32_t tile[Models * columns];
+    for (Index begin = 0; begin < width; begin += columns) {
+      const Index end = width - begin < columns ? width : begin + columns;
+      for (Index g = 0; g < groups.count; g += Units::side_by_side) {
+        const Index left = groups.count - g;
+        add_units<Codes, Models>(
+            view, planes, {groups.first + g, left < Units::side_by_side ? left : Units::side_by_side}, begin,
+            end, {residuals[0] + g * group_rows, residuals.stride}, g == 0, tile, ahead);
+      }
+      for (int m = 0; m < Models; ++m)
+        for (Index j = begin; j < end; j += 64)
+          flush_lanes(tile + Models * (j - begin) + 64 * m, shift, gradients[m] + j);
+    }
+  }
+
+  /// How dwords are made: bytes of four rows (8 bits), of a group (4 bits) or of two groups (2 bits), of which a unit
+  /// makes `dwords`, each with `phases` fields in a byte.
+  template <class Codes>
+  struct UnitsOf {
+    static constexpr int width = Codes::width;
+    static constexpr Index groups = width == 2 ? 2 : 1;
+    static constexpr Index count = 4;
+    static constexpr Index side_by_side = count * groups;
+    static constexpr int dwords = width == 8 ? 2 : 1;
+    static constexpr int phases = 8 / width;
+    /// The rows of the fields: of the four bytes in the first phase, in the next one, and in the dword after it.
+    ZIPML_INLINE_AVX512 static __m128i order() {
+      if (width == 2) return _mm_setr_epi8(0, 4, 8, 12, 1, 5, 9, 13, 2, 6, 10, 14, 3, 7, 11, 15);
+      if (width == 4) return _mm_setr_epi8(0, 2, 4, 6, 1, 3, 5, 7, 8, 8, 8, 8, 8, 8, 8, 8);
+      return _mm_setr_epi8(0, 1, 2, 3, 4, 5, 6, 7, 8, 8, 8, 8, 8, 8, 8, 8);
+    }
+  };
+
+  /// Adds four units side by side to the sums of columns [begin, end), or begins these. The sums of 64 columns of a model
+  /// stand in the order of dwords_of, those of all models behind each other. Groups that are missing repeat the last one,
+  /// with residuals 0.
+  template <class Codes, int Models>
+  ZIPML_INLINE_AVX512 static void add_units(const PackedView& view, const PlaneList& planes,
+                                            GroupRange groups, Index begin, Index end,
+                                            ModelBlock<const std::int8_t> residuals, bool first,
+                                            std::int32_t* tile, Ahead& to_touch) {
+    using Units = UnitsOf<Codes>;
+    const Index d = view.layout.cols;
+    detail::GroupPanels panels[Units::side_by_side];
+    for (Index g = 0; g < Units::side_by_side; ++g)
+      panels[g] = detail::GroupPanels(view, planes, groups.first + (g < groups.count ? g : groups.count - 1));
+    alignas(16) std::int32_t factors[Units::count][Models][4];
+    const __m128i order = Units::order();
+    for (Index u = 0; u < Units::count; ++u) {
+      const Index before = u * Units::groups;
+      const Index present = groups.count - before < Units::groups ? groups.count - before : Units::groups;
+      const auto rows = static_cast<__mmask16>(present == 2 ? 0xffff : present == 1 ? 0xff : 0);
+      for (int m = 0; m < Models; ++m) {
+        const __m128i of_unit = _mm_maskz_loadu_epi8(rows, residuals[m] + before * group_rows);
+        _mm_store_si128(reinterpret_cast<__m128i*>(factors[u][m]), _mm_shuffle_epi8(of_unit, order));
+      }
+    }
+    Ahead ahead = to_touch;
+    for (Index j = begin; j < end; j += 64) {
+      std::int32_t* sums = tile + Models * (j - begin);
+      __m512i acc[Models][4];
+      for (int m = 0; m < Models; ++m)
+        for (int q = 0; q < 4; ++q)
+          acc[m][q] = first ? _mm512_setzero_si512() : _mm512_load_si512(sums + 64 * m + 16 * q);
+      // Factors are broadcast anew: hoisted out of the loop, they are more than there are registers.
+      const auto* of_units = &factors[0];
+      asm("" : "+r"(of_units));
+      add_unit<Codes, Models>(panels, j, d, of_units[0], acc);
+      add_unit<Codes, Models>(panels + Units::groups, j, d, of_units[1], acc);
+      add_unit<Codes, Models>(panels + 2 * Units::groups, j, d, of_units[2], acc);
+      add_unit<Codes, Models>(panels + 3 * Units::groups, j, d, of_units[3], acc);
+      for (int k = 0; k < Units::groups * Codes::bits; ++k) ahead.touch();
+      for (int m = 0; m < Models; ++m)
+        for (int q = 0; q < 4; ++q) _mm512_store_si512(sums + 64 * m + 16 * q, acc[m][q]);
+    }
+    to_touch = ahead;
+  }
+
+  template <class Codes, int Models>
+  ZIPML_INLINE_AVX512 static void add_unit(const detail::GroupPanels* panels, Index j, Index d,
+                                           const std::int32_t (&factors)[Models][4],
+                                           __m512i (&acc)[Models][4]) {
+    using Units = UnitsOf<Codes>;
+    constexpr int W = Codes::width;
+    const __m512i mask = _mm512_set1_epi8(static_cast<char>((1 << W) - 1));
+    for (int k = 0; k < Units::dwords; ++k) {
+      __m512i bytes[4], dwords[4];
+      for (int i = 0; i < 4; ++i) {
+        bytes[i] = Codes::load(panels[W == 2 ? i / 2 : 0], j, d, W == 2 ? i % 2 : 4 * k + i);
+        asm("" : "+v"(bytes[i]));  // one load, as in group_margins
+      }
+      dwords_of(bytes, dwords);
+      for (int phase = 0; phase < Units::phases; ++phase) {
+        __m512i factor[Models];
+        for (int m = 0; m < Models; ++m) factor[m] = _mm512_set1_epi32(factors[m][k * Units::phases + phase]);
+        for (int q = 0; q < 4; ++q) {
+          __m512i fields =
+              phase == 0 ? dwords[q] : _mm512_srli_epi16(dwords[q], static_cast<unsigned>(phase * W));
+          if constexpr (W < 8) fields = _mm512_and_si512(fields, mask);
+          for (int m = 0; m < Models; ++m) {
+            acc[m][q] = _mm512_dpbusd_epi32(acc[m][q], fields, factor[m]);
+            asm("" : "+v"(acc[m][q]));  // as in add_rows_up_to
+          }
+        }
+      }
+    }
+  }
+
+  /// Sums of 64 columns in the order of dwords_of.
+  ZIPML_TARGET_AVX512 static void flush_lanes(const std::int32_t* sums, int shift, std::int32_t* gradient) {
+    const __m512i lanes[4] = {_mm512_load_si512(sums), _mm512_load_si512(sums + 16),
+                              _mm512_load_si512(sums + 32), _mm512_load_si512(sums + 48)};
+    flush_lanes(lanes, shift, gradient);
   }
 
   /// Planes of 1 and 2 bits: a nibble holds one column of 4 or 2 rows and indexes a table of their residuals'

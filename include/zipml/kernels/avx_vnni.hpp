@@ -37,7 +37,64 @@ struct AvxVnniKernels : Avx2Kernels {
           planes[p].width, [&](auto width) { add_margins<width()>(view, planes[p], groups, model, out); });
   }
 
+  template <class Codes>
+  static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                      ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    if (!is_shared_plane(planes))
+      return for_blocks_of<1>(view, models, out,
+                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
+                                margins<Codes>(of, planes, groups, x, z);
+                              });
+    for (int m = 0; m < out.count; ++m)
+      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
+    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
+      if constexpr (width() == 2 || width() == 4)
+        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
+          if constexpr (std::is_pointer_v<decltype(x)>)
+            add_margins<width()>(of, planes[0], groups, x, z);
+          else
+            add_margins_of_models<width()>(of, planes[0], groups, x, z);
+        });
+    });
+  }
+
  private:
+  /// See Avx2Integers: W models, 8 / W rows.
+  template <int W>
+  ZIPML_TARGET_AVX_VNNI static void add_margins_of_models(const PackedView& view, const Plane& plane,
+                                                          GroupRange groups,
+                                                          ModelBlock<const std::int8_t> models,
+                                                          ModelBlock<std::int32_t> out) {
+    constexpr int per_byte = 8 / W;
+    const Index d = view.layout.cols;
+    const Index width = view.width;
+    const std::int8_t* x[W];
+    for (int m = 0; m < W; ++m) x[m] = models[m];
+    LookAhead ahead(view.ahead, view.codes);
+    for (Index g = 0; g < groups.count; ++g)
+      for (int k = 0; k < W; ++k) {
+        const std::uint8_t* panel = view.group(plane, groups.first + g) + k * d;
+        __m256i acc[8];
+        for (__m256i& a : acc) a = _mm256_setzero_si256();
+        for (Index j = 0; j < width; j += 32) {
+          const __m256i codes = _mm256_loadu_si256(reinterpret_cast<const __m256i*>(panel + j));
+          for (int r = 0; r < per_byte; ++r) {
+            const __m256i mask = _mm256_set1_epi8(static_cast<char>(((1 << W) - 1) << (r * W)));
+            const __m256i bits = _mm256_and_si256(codes, mask);
+            for (int m = 0; m < W; ++m) {
+              const __m256i x_i8x32 = _mm256_load_si256(reinterpret_cast<const __m256i*>(x[m] + j));
+              acc[m * per_byte + r] = _mm256_dpbusd_avx_epi32(acc[m * per_byte + r], bits, x_i8x32);
+            }
+          }
+        }
+        const __m256i positions =
+            W == 2 ? _mm256_setr_epi32(0, 2, 4, 6, 0, 2, 4, 6) : _mm256_setr_epi32(0, 4, 0, 4, 0, 4, 0, 4);
+        const __m256i sums = _mm256_srav_epi32(row_sums(acc), positions);
+        add_sums_of_models<W>(sums, plane.shift, out, g * group_rows + k * per_byte);
+        ahead.touch(width / 64);
+      }
+  }
+
   /// Eight rows at once: |sum| <= 255 * 127 * d < 2^31.
   template <int W>
   ZIPML_TARGET_AVX_VNNI static void add_margins(const PackedView& view, const Plane& plane, GroupRange groups,

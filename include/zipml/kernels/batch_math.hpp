@@ -40,6 +40,14 @@ struct GradientFrame {
   float share;  ///< 1 / rows of the batch
 };
 
+/// The step of a penalty, for a model that may be a difference from an anchor:
+///     v = x + anchor,    v = v - t, 0 or v + t (soft threshold),    v = v / divisor,    x = v - anchor
+struct Shrinkage {
+  float threshold = -1.0f;        ///< t; negative: none
+  float divisor = 1.0f;           ///< 1: none
+  const float* anchor = nullptr;  ///< padded, or null
+};
+
 namespace detail {
 
 inline constexpr Index math_block = 32;
@@ -137,6 +145,49 @@ ZIPML_ALWAYS_INLINE void add_to_doubles_body(const float* __restrict a, double* 
     for (Index l = 0; l < math_block; ++l) sums[j + l] += static_cast<double>(a[j + l]);
 }
 
+/// out = scale * sums + base, of any number of rows.
+ZIPML_ALWAYS_INLINE void scale_sums_body(const std::int32_t* __restrict sums, float scale, float base,
+                                         float* __restrict out, Index rows) {
+  const Rounded<float> rounded;
+  for (Index i = 0; i < rows; ++i) {
+    const float product = rounded(static_cast<float>(sums[i]) * scale);
+    out[i] = product + base;
+  }
+}
+
+/// The sum of n codes, |sum| < 2^31.
+ZIPML_ALWAYS_INLINE std::int32_t sum_codes_body(const std::int8_t* __restrict codes, Index n) {
+  std::int32_t sum = 0;
+  for (Index i = 0; i < n; ++i) sum += codes[i];
+  return sum;
+}
+
+template <bool HasAnchor, bool HasThreshold>
+ZIPML_ALWAYS_INLINE void shrink_body(const Shrinkage& by, float* __restrict x, Index padded) {
+  const float* __restrict anchor = by.anchor;
+  const float t = by.threshold, divisor = by.divisor;
+  for (Index j = 0; j < padded; j += math_block)
+    for (Index l = 0; l < math_block; ++l) {
+      float v = x[j + l];
+      if constexpr (HasAnchor) v += anchor[j + l];
+      if constexpr (HasThreshold) {
+        const float below = v - t, above = v + t;
+        v = v > t ? below : v < -t ? above : 0.0f;
+      }
+      v /= divisor;  // by 1: exactly v
+      if constexpr (HasAnchor) v -= anchor[j + l];
+      x[j + l] = v;
+    }
+}
+
+/// x <- prox(x), or prox(x + anchor) - anchor, see Shrinkage.
+ZIPML_ALWAYS_INLINE void shrink_body(const Shrinkage& by, float* x, Index padded) {
+  if (by.anchor != nullptr && by.threshold >= 0.0f) return shrink_body<true, true>(by, x, padded);
+  if (by.anchor != nullptr) return shrink_body<true, false>(by, x, padded);
+  if (by.threshold >= 0.0f) return shrink_body<false, true>(by, x, padded);
+  shrink_body<false, false>(by, x, padded);
+}
+
 /// What the diagonal of a frame multiplies: the model that descends, which is then read before it is written,
 /// or another one.
 enum class Diagonal { none, of_itself, of_another };
@@ -209,13 +260,22 @@ ZIPML_ALWAYS_INLINE float descend_body(const GradientFrame& frame, float step, f
 
 /// The functions of a kernel policy over these bodies, with its target attribute; ZIPML_VECTOR_MATH those
 /// that no policy has a better way for.
-#define ZIPML_VECTOR_MATH(target)                                                                 \
-  target static float largest(const float* v, Index n) { return detail::largest_body(v, n); }     \
-  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) { \
-    detail::add_scaled_body(sums, scale, gradient, padded);                                       \
-  }                                                                                               \
-  target static void add_to_doubles(const float* a, double* sums, Index padded) {                 \
-    detail::add_to_doubles_body(a, sums, padded);                                                 \
+#define ZIPML_VECTOR_MATH(target)                                                                            \
+  target static float largest(const float* v, Index n) { return detail::largest_body(v, n); }                \
+  target static void add_scaled(std::int32_t* sums, float scale, float* gradient, Index padded) {            \
+    detail::add_scaled_body(sums, scale, gradient, padded);                                                  \
+  }                                                                                                          \
+  target static void add_to_doubles(const float* a, double* sums, Index padded) {                            \
+    detail::add_to_doubles_body(a, sums, padded);                                                            \
+  }                                                                                                          \
+  target static void scale_sums(const std::int32_t* sums, float scale, float base, float* out, Index rows) { \
+    detail::scale_sums_body(sums, scale, base, out, rows);                                                   \
+  }                                                                                                          \
+  target static std::int32_t sum_codes(const std::int8_t* codes, Index n) {                                  \
+    return detail::sum_codes_body(codes, n);                                                                 \
+  }                                                                                                          \
+  target static void shrink(const Shrinkage& by, float* x, Index padded) {                                   \
+    detail::shrink_body(by, x, padded);                                                                      \
   }
 #define ZIPML_BATCH_MATH(target)                                                                \
   ZIPML_VECTOR_MATH(target)                                                                     \

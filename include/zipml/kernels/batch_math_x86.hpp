@@ -4,6 +4,8 @@
 /// product from becoming part of an FMA at no cost, where C++ needs a comparison, and largest values and sums
 /// stay in registers.
 
+#include <type_traits>
+
 #include <zipml/base/index.hpp>
 #include <zipml/base/intrinsics.hpp>
 #include <zipml/kernels/batch_math.hpp>
@@ -157,25 +159,84 @@ ZIPML_TARGET_AVX2 float descend_avx2(const GradientFrame& frame, float model_ste
   return largest_avx2(largest);
 }
 
-template <bool Integers, bool HasSteps, bool HasOutliers>
-float descend_avx2(const GradientFrame& frame, float step, float* x, Index padded) {
-  if (frame.diagonal == nullptr)
-    return descend_avx2<Integers, HasSteps, HasOutliers, Diagonal::none>(frame, step, x, padded);
-  if (frame.model == x)
-    return descend_avx2<Integers, HasSteps, HasOutliers, Diagonal::of_itself>(frame, step, x, padded);
-  return descend_avx2<Integers, HasSteps, HasOutliers, Diagonal::of_another>(frame, step, x, padded);
+/// product_avx2, magnitudes_avx2 and largest_avx2 in AVX-512.
+ZIPML_INLINE_AVX512 inline __m512 product_avx512(__m512 a, __m512 b) {
+  __m512 product = _mm512_mul_ps(a, b);
+  asm("" : "+v"(product));
+  return product;
+}
+ZIPML_INLINE_AVX512 inline __m512i magnitudes_avx512(__m512 v) {
+  return _mm512_and_si512(_mm512_castps_si512(v), _mm512_set1_epi32(0x7fffffff));
+}
+ZIPML_INLINE_AVX512 inline float largest_avx512(__m512i magnitudes) {
+  return largest_avx2(
+      _mm256_max_epi32(_mm512_castsi512_si256(magnitudes), _mm512_extracti64x4_epi64(magnitudes, 1)));
 }
 
-template <bool Integers, bool HasSteps>
-float descend_avx2(const GradientFrame& frame, float step, float* x, Index padded) {
-  if (frame.outliers != nullptr) return descend_avx2<Integers, HasSteps, true>(frame, step, x, padded);
-  return descend_avx2<Integers, HasSteps, false>(frame, step, x, padded);
+/// The same in AVX-512.
+template <bool Integers, bool HasSteps, bool HasOutliers, Diagonal D>
+ZIPML_TARGET_AVX512 float descend_avx512(const GradientFrame& frame, float model_step, float* x,
+                                         Index padded) {
+  const __m512 code_scale = _mm512_set1_ps(frame.code_scale);
+  const __m512 inner = _mm512_set1_ps(frame.inner);
+  const __m512 outer = _mm512_set1_ps(frame.outer);
+  const __m512 share = _mm512_set1_ps(frame.share);
+  const __m512 by = _mm512_set1_ps(model_step);
+  __m512i largest = _mm512_setzero_si512();
+  for (Index j = 0; j < padded; j += 16) {
+    __m512 g;
+    if constexpr (Integers) {
+      std::int32_t* codes = frame.codes + j;
+      g = product_avx512(_mm512_cvtepi32_ps(_mm512_loadu_si512(codes)), code_scale);
+      _mm512_storeu_si512(codes, _mm512_setzero_si512());
+    } else {
+      g = _mm512_loadu_ps(frame.sums + j);
+      _mm512_storeu_ps(frame.sums + j, _mm512_setzero_ps());
+    }
+    if constexpr (HasSteps)
+      g = _mm512_add_ps(product_avx512(_mm512_add_ps(g, inner), _mm512_loadu_ps(frame.step + j)),
+                        product_avx512(_mm512_loadu_ps(frame.offset + j), outer));
+    if constexpr (HasOutliers) g = _mm512_add_ps(g, _mm512_loadu_ps(frame.outliers + j));
+    g = product_avx512(g, share);
+    const __m512 before = _mm512_loadu_ps(x + j);
+    if constexpr (D != Diagonal::none) {
+      const __m512 model = D == Diagonal::of_itself ? before : _mm512_loadu_ps(frame.model + j);
+      g = _mm512_sub_ps(g, product_avx512(_mm512_loadu_ps(frame.diagonal + j), model));
+    }
+    _mm512_storeu_ps(x + j, _mm512_sub_ps(before, product_avx512(g, by)));
+    largest = _mm512_max_epi32(largest, magnitudes_avx512(g));
+  }
+  return largest_avx512(largest);
+}
+
+/// The step with the parts that a frame has, as constants: f(integers, steps, outliers, diagonal).
+template <class F>
+float visit_frame(const GradientFrame& frame, const float* x, const F& f) {
+  const auto with_diagonal = [&](auto integers, auto steps, auto outliers) {
+    if (frame.diagonal == nullptr)
+      return f(integers, steps, outliers, std::integral_constant<Diagonal, Diagonal::none>{});
+    if (frame.model == x)
+      return f(integers, steps, outliers, std::integral_constant<Diagonal, Diagonal::of_itself>{});
+    return f(integers, steps, outliers, std::integral_constant<Diagonal, Diagonal::of_another>{});
+  };
+  const auto with_outliers = [&](auto integers, auto steps) {
+    if (frame.outliers != nullptr) return with_diagonal(integers, steps, std::true_type{});
+    return with_diagonal(integers, steps, std::false_type{});
+  };
+  if (frame.sums == nullptr) return with_outliers(std::true_type{}, std::true_type{});
+  if (frame.step != nullptr) return with_outliers(std::false_type{}, std::true_type{});
+  return with_outliers(std::false_type{}, std::false_type{});
 }
 
 inline float descend_avx2(const GradientFrame& frame, float step, float* x, Index padded) {
-  if (frame.sums == nullptr) return descend_avx2<true, true>(frame, step, x, padded);
-  if (frame.step != nullptr) return descend_avx2<false, true>(frame, step, x, padded);
-  return descend_avx2<false, false>(frame, step, x, padded);
+  return visit_frame(frame, x, [&](auto integers, auto steps, auto outliers, auto diagonal) {
+    return descend_avx2<integers(), steps(), outliers(), diagonal()>(frame, step, x, padded);
+  });
+}
+inline float descend_avx512(const GradientFrame& frame, float step, float* x, Index padded) {
+  return visit_frame(frame, x, [&](auto integers, auto steps, auto outliers, auto diagonal) {
+    return descend_avx512<integers(), steps(), outliers(), diagonal()>(frame, step, x, padded);
+  });
 }
 
 }  // namespace zipml::inline ZIPML_ABI::detail

@@ -13,8 +13,11 @@
 ///
 /// for one model, in int8 with exact int32 sums or in float32; with a byte for each code in its place,
 /// table[code_ij], in int8; for tables of float levels and for float32 rows in float32. KernelTable runs
-/// several models over the codes while they are in cache; a policy may later offer a kernel for several
-/// models at once, which KernelTable would then call instead. kernels/scalar.hpp is the specification.
+/// several models over the codes while they are in cache. For codes in int8 a policy may have margins and
+/// accumulate with ModelBlocks in the place of the pointers: KernelTable then calls these for several models,
+/// and codes are loaded and put together once for some of them. A plain function for one model that stands
+/// beside a template for blocks, its base's most likely, takes the place of both. kernels/scalar.hpp is the
+/// specification.
 /// Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows (row_math.hpp) and the
 /// rounding of model and residuals (quantization/quantized_vector.hpp), the same bits everywhere. Another
 /// policy derives from the scalar one and replaces what it does faster:
@@ -227,6 +230,37 @@ constexpr auto accumulate_of() -> void (*)(Args...) {
     return K::template accumulate<Codes>;
 }
 
+/// An operation on packed codes for one model, and for a block of them.
+using OneModelKernel = void (*)(const PackedView&, const PlaneList&, GroupRange, const std::int8_t*,
+                                std::int32_t*);
+using BlockKernel = void (*)(const PackedView&, const PlaneList&, GroupRange, ModelBlock<const std::int8_t>,
+                             ModelBlock<std::int32_t>);
+
+/// The kernel of a policy for a block of models, or null: where there is none, or where it is the base's beside a plain
+/// function for one model, which replaces both.
+template <class K, class Codes>
+constexpr BlockKernel block_margins_of() {
+  if constexpr (requires(BlockKernel to) { to = K::margins; })
+    return K::margins;
+  else if constexpr (
+      !requires(OneModelKernel to) { to = K::margins; } &&
+      requires(BlockKernel to) { to = K::template margins<Codes>; })
+    return K::template margins<Codes>;
+  else
+    return nullptr;
+}
+template <class K, class Codes>
+constexpr BlockKernel block_accumulate_of() {
+  if constexpr (requires(BlockKernel to) { to = K::accumulate; })
+    return K::accumulate;
+  else if constexpr (
+      !requires(OneModelKernel to) { to = K::accumulate; } &&
+      requires(BlockKernel to) { to = K::template accumulate<Codes>; })
+    return K::template accumulate<Codes>;
+  else
+    return nullptr;
+}
+
 [[noreturn]] ZIPML_NOINLINE inline void refuse_codes() {
   throw Error("these kernels were not compiled for such codes");
 }
@@ -245,17 +279,22 @@ concept KernelPolicy = detail::HasPacked<K, std::int8_t, std::int32_t> &&
     detail::HasPacked<K, float, float, TableView> &&
     requires(const std::int8_t* model8, std::int32_t* out32, const float* model, float* out,
              const DenseRows& rows, const VectorRounding& rounding, std::int8_t* codes8, double* doubles,
-             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by) {
+             const GradientFrame& frame, const RowCodes& row, const RowLevels& levels, const RowStep& by,
+             const std::int32_t* sums32, const Shrinkage& shrinkage, std::uint16_t* words16) {
   { K::name } -> std::convertible_to<const char*>;
   K::margins(rows, model, out);
   K::accumulate(rows, model, out);
   K::round_symmetric(model, Index{}, rounding, codes8);
+  K::half_words(rounding.random, rounding.place, Index{}, words16);
   { K::largest(model, Index{}) } -> std::same_as<float>;
   { K::fold(model, model, out, Index{}) } -> std::same_as<float>;
   { K::unfold(model8, float{}, model, model, out, Index{}) } -> std::same_as<double>;
   { K::dot(model, model, Index{}) } -> std::same_as<double>;
   K::add_scaled(out32, float{}, out, Index{});
   K::add_to_doubles(model, doubles, Index{});
+  K::scale_sums(sums32, float{}, float{}, out, Index{});
+  { K::sum_codes(model8, Index{}) } -> std::same_as<std::int32_t>;
+  K::shrink(shrinkage, out, Index{});
   { K::descend(frame, float{}, out, Index{}) } -> std::same_as<float>;
   K::decode_row(row, levels, Index{}, out, Index{});
   K::descend_row(by, out, Index{});
@@ -277,21 +316,29 @@ inline Index groups_of_piece(Index bytes, Index bytes_of_a_group) {
   return fitting < 2 ? 2 : fitting;
 }
 
+/// work(view, groups, first of their rows), piece after piece.
+template <class Work>
+void for_each_piece(const PackedView& view, const PlaneList& planes, GroupRange groups, Index piece_bytes,
+                    const Work& work) {
+  Index bits = 0;
+  for (int p = 0; p < planes.count; ++p) bits += planes[p].width;
+  const Index most = groups_of_piece(piece_bytes, bits * view.width);
+  for (Index done = 0; done < groups.count; done += most)
+    work(view, {groups.first + done, groups.count - done < most ? groups.count - done : most},
+         done * group_rows);
+}
+
 /// work(view, groups, m, first of their rows) for every model m, piece after piece. The first model of a
 /// piece looks ahead for all of them.
 template <class Work>
 void for_each_model(const PackedView& view, const PlaneList& planes, GroupRange groups, int models,
                     Index piece_bytes, const Work& work) {
   if (models == 1) return work(view, groups, 0, Index{0});
-  Index bits = 0;
-  for (int p = 0; p < planes.count; ++p) bits += planes[p].width;
-  const Index most = groups_of_piece(piece_bytes, bits * view.width);
   PackedView again = view;
   again.ahead = nullptr;
-  for (Index done = 0; done < groups.count; done += most) {
-    const GroupRange piece{groups.first + done, groups.count - done < most ? groups.count - done : most};
-    for (int m = 0; m < models; ++m) work(m == 0 ? view : again, piece, m, done * group_rows);
-  }
+  for_each_piece(view, planes, groups, piece_bytes, [&](const PackedView& of, GroupRange piece, Index first) {
+    for (int m = 0; m < models; ++m) work(m == 0 ? of : again, piece, m, first);
+  });
 }
 
 /// The same for float32 rows: work(rows, m, first of them).
@@ -329,12 +376,16 @@ class KernelTable {
         dense_margins_(K::margins),
         dense_accumulate_(K::accumulate),
         round_symmetric(K::round_symmetric),
+        half_words(K::half_words),
         largest(K::largest),
         fold(K::fold),
         unfold(K::unfold),
         dot(K::dot),
         add_scaled(K::add_scaled),
         add_to_doubles(K::add_to_doubles),
+        scale_sums(K::scale_sums),
+        sum_codes(K::sum_codes),
+        shrink(K::shrink),
         descend(K::descend),
         decode_row(K::decode_row),
         descend_row(K::descend_row),
@@ -345,6 +396,10 @@ class KernelTable {
     constexpr bool shared = has(kernel_families::shared_tables);
     constexpr bool tables = shared || has(kernel_families::column_tables);
     choose<K, Codes, integers>(margins8_, accumulate8_);
+    if constexpr (integers) {
+      block_margins8_ = detail::block_margins_of<K, Codes>();
+      block_accumulate8_ = detail::block_accumulate_of<K, Codes>();
+    }
     choose<K, Codes, shared>(code_margins_, code_accumulate_);
     choose<K, Codes, floats>(margins32_, accumulate32_);
     choose<K, Codes, tables>(table_margins_, table_accumulate_);
@@ -357,10 +412,20 @@ class KernelTable {
 
   void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) const {
+    if (block_margins8_ != nullptr && models.count > 1)
+      return detail::for_each_piece(view, planes, groups, detail::margins_piece,
+                                    [&](const PackedView& of, GroupRange piece, Index first) {
+                                      block_margins8_(of, planes, piece, models, at(out, first));
+                                    });
     run_margins(margins8_, view, planes, groups, models, out);
   }
   void accumulate(const PackedView& view, const PlaneList& planes, GroupRange groups,
                   ModelBlock<const std::int8_t> residuals, ModelBlock<std::int32_t> gradients) const {
+    if (block_accumulate8_ != nullptr && gradients.count > 1)
+      return detail::for_each_piece(view, planes, groups, detail::accumulate_piece,
+                                    [&](const PackedView& of, GroupRange piece, Index first) {
+                                      block_accumulate8_(of, planes, piece, at(residuals, first), gradients);
+                                    });
     run_accumulate(accumulate8_, view, planes, groups, residuals, gradients);
   }
   void margins(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
@@ -406,6 +471,12 @@ class KernelTable {
   template <class X, class T, class... Table>
   using Packed = void (*)(const PackedView&, const PlaneList&, Table..., GroupRange, const X*, T*);
 
+  /// The block from row `first` on.
+  template <class T>
+  static ModelBlock<T> at(ModelBlock<T> block, Index first) {
+    return {block.data + first, block.stride, block.count};
+  }
+
   template <class K, class Codes, bool Compiled, class... Args>
   static constexpr void choose(void (*&margins)(Args...), void (*&accumulate)(Args...)) {
     if constexpr (Compiled) {
@@ -436,6 +507,8 @@ class KernelTable {
 
   Packed<std::int8_t, std::int32_t> margins8_ = nullptr;
   Packed<std::int8_t, std::int32_t> accumulate8_ = nullptr;
+  detail::BlockKernel block_margins8_ = nullptr;  // where the policy has one
+  detail::BlockKernel block_accumulate8_ = nullptr;
   Packed<std::int8_t, std::int32_t, CodeTable> code_margins_ = nullptr;
   Packed<std::int8_t, std::int32_t, CodeTable> code_accumulate_ = nullptr;
   Packed<float, float> margins32_ = nullptr;
@@ -447,12 +520,16 @@ class KernelTable {
 
  public:
   void (*round_symmetric)(const float*, Index, const VectorRounding&, std::int8_t*);
+  void (*half_words)(const Random&, const RandomPlace&, Index, std::uint16_t*);
   float (*largest)(const float*, Index);
   float (*fold)(const float*, const float*, float*, Index);
   double (*unfold)(const std::int8_t*, float, const float*, const float*, float*, Index);
   double (*dot)(const float*, const float*, Index);
   void (*add_scaled)(std::int32_t*, float, float*, Index);
   void (*add_to_doubles)(const float*, double*, Index);
+  void (*scale_sums)(const std::int32_t*, float, float, float*, Index);
+  std::int32_t (*sum_codes)(const std::int8_t*, Index);
+  void (*shrink)(const Shrinkage&, float*, Index);
   float (*descend)(const GradientFrame&, float, float*, Index);
   void (*decode_row)(const RowCodes&, const RowLevels&, Index, float*, Index);
   void (*descend_row)(const RowStep&, float*, Index);

@@ -93,6 +93,9 @@ struct ScalarKernels {
   static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
     zipml::round_symmetric(v, n, how, codes);
   }
+  static void half_words(const Random& random, const RandomPlace& place, Index n, std::uint16_t* out) {
+    zipml::half_words(random, place, n, out);
+  }
 
   ZIPML_BATCH_MATH()
   /// sum_j a_j b_j, rounded products in 16 lanes of double that are added up by halving: the same bits in

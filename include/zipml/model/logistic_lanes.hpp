@@ -39,10 +39,23 @@ ZIPML_ALWAYS_INLINE void corrected_logistic(const float* __restrict z, const flo
   }
 }
 
+/// log(1 + e^(-y z)).
+ZIPML_ALWAYS_INLINE void logistic_values(const float* __restrict z, const float* __restrict y,
+                                         double* __restrict out) {
+  const LogOnePlusDecay logarithm_of;
+  for (int i = 0; i < rows_together; ++i) {
+    const double m = static_cast<double>(y[i]) * static_cast<double>(z[i]);
+    out[i] = logarithm_of(m) + (m > 0.0 ? 0.0 : -m);
+  }
+}
+
 #if ZIPML_X86
 // Eight lanes of the same operations.
 ZIPML_KERNEL("avx2") inline void logistic_derivatives_avx2(const float* z, const float* y, float* out) {
   logistic_derivatives(z, y, out);
+}
+ZIPML_KERNEL("avx2") inline void logistic_values_avx2(const float* z, const float* y, double* out) {
+  logistic_values(z, y, out);
 }
 ZIPML_KERNEL("avx2")
 inline void corrected_logistic_avx2(const float* z, const float* y, float v, float* residual, float* factor) {
@@ -56,6 +69,14 @@ inline void logistic_derivatives_of_rows(const float* z, const float* y, float* 
   if (cpu_features().avx2) return logistic_derivatives_avx2(z, y, out);
 #endif
   logistic_derivatives(z, y, out);
+}
+
+/// logistic_values() likewise.
+inline void logistic_values_of_rows(const float* z, const float* y, double* out) {
+#if ZIPML_X86
+  if (cpu_features().avx2) return logistic_values_avx2(z, y, out);
+#endif
+  logistic_values(z, y, out);
 }
 
 /// corrected_logistic() likewise.

@@ -191,6 +191,10 @@ struct LogisticLoss {
     const double m = y * z;
     return log_one_plus(exponential(m > 0.0 ? -m : m)) + (m > 0.0 ? 0.0 : -m);
   }
+  /// The same of detail::rows_together rows, for loops over rows: the same bits.
+  void values(const float* z, const float* y, double* out) const {
+    detail::logistic_values_of_rows(z, y, out);
+  }
   /// 1 / (1 + e^-z), the probability of the label +1.
   static double probability(double z) {
     const double other = exponential(z > 0.0 ? -z : z);  // at most 1

@@ -58,13 +58,16 @@ class ElasticNet {
   float mu() const { return mu_; }
 
   void prox(std::span<float> x, float step) const {
-    const float threshold = step * mu_;
-    const float shrink = 1.0f + pinned(step * lambda_);
-    if (mu_ > 0.0f)
-      for (float& v : x) v = detail::soft_threshold(v, threshold);
-    if (lambda_ > 0.0f)
+    const float t = threshold(step), shrink = divisor(step);
+    if (t >= 0.0f)
+      for (float& v : x) v = detail::soft_threshold(v, t);
+    if (shrink != 1.0f)
       for (float& v : x) v = v / shrink;
   }
+  /// What prox consists of, for those who do the same faster (kernels/batch_math.hpp, Shrinkage): a soft threshold,
+  /// negative where there is none, and then a division.
+  float threshold(float step) const { return mu_ > 0.0f ? step * mu_ : -1.0f; }
+  float divisor(float step) const { return 1.0f + pinned(step * lambda_); }
   double value(std::span<const double> x) const {
     double squares = 0.0;
     double magnitudes = 0.0;
@@ -91,6 +94,11 @@ struct L1 : ElasticNet {
   static constexpr const char* name = "l1";
   explicit L1(float mu) : ElasticNet(0.0f, mu) {}
 };
+
+/// Whether prox is that of ElasticNet: a class of a user's that derives from it may have another.
+template <class R>
+inline constexpr bool is_elastic_net =
+    std::is_same_v<R, ElasticNet> || std::is_same_v<R, L2> || std::is_same_v<R, L1>;
 
 /// low <= x_j <= high. prox = clamp.
 class Box {

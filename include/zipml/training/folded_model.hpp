@@ -18,6 +18,32 @@
 
 namespace zipml::inline ZIPML_ABI {
 
+/// The random bits with which several models' vectors of one place are rounded, drawn once.
+class SharedHalfWords {
+ public:
+  /// Shares nothing.
+  SharedHalfWords() = default;
+  /// For vectors of up to n entries.
+  explicit SharedHalfWords(Index n) : words_(n) {}
+
+  /// The bits of the n entries of a vector, as VectorRounding takes them: drawn where the place is another than that of
+  /// the call before, or n larger.
+  const std::uint16_t* of(const KernelTable& kernels, const VectorRounding& how, Index n) {
+    if (words_.empty() || how.nearest) return nullptr;
+    if (n > count_ || !(how.place == place_)) {
+      kernels.half_words(how.random, how.place, n, words_.data());
+      place_ = how.place;
+      count_ = n;
+    }
+    return words_.data();
+  }
+
+ private:
+  Buffer<std::uint16_t> words_;
+  RandomPlace place_{};
+  Index count_ = 0;
+};
+
 /// How folded models are rounded to integers, if they are.
 struct FoldedRounding {
   bool integers = false;
@@ -70,6 +96,7 @@ class FoldedModels {
   List<Index> constant_columns_;
   Buffer<float> scale_;  // m
   Buffer<float> sum_;    // m
+  SharedHalfWords half_words_;
 };
 
 #if ZIPML_DEFINES
@@ -91,6 +118,7 @@ ZIPML_FUNCTION FoldedModels::FoldedModels(const float* step, const float* offset
   if (!how.integers) return;
   codes_ = Buffer<std::int8_t>(padded_ * models);
   rounded_ = Buffer<float>(padded_ * models);
+  if (models > 1) half_words_ = SharedHalfWords(d);
   inverse_step_ = Buffer<float>(padded_);
   ratio_ = Buffer<float>(padded_);
   for (Index j = 0; j < d; ++j) {
@@ -120,8 +148,8 @@ ZIPML_FUNCTION double FoldedModels::fold(const KernelTable& kernels, const Rando
   const int levels = (std::min)(symmetric_levels(how_.bits), how_.most_levels);
   const float scale = scale_[m] = largest / static_cast<float>(levels);
   if (scale > 0.0f) {
-    const VectorRounding rounding{
-        random, {Stream::model, batch, how_.draw, 0}, scale, levels, how_.bits == 1};
+    VectorRounding rounding{random, {Stream::model, batch, how_.draw, 0}, scale, levels, how_.bits == 1};
+    rounding.half_words = half_words_.of(kernels, rounding, d_);
     kernels.round_symmetric(folded, d_, rounding, codes);
   } else {
     std::fill_n(codes, padded_, std::int8_t{0});

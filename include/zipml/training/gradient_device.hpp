@@ -613,7 +613,8 @@ ZIPML_FUNCTION void GradientDevice::look_ahead(Index first, Index count) {
   team_.look_ahead(reinterpret_cast<const char*>(memory.data()), static_cast<Index>(memory.size()),
                    pass_.count * d_);
   for (int m = 0; m < models_; ++m)
-    for (Index i = 0; i < count; i += 16) __builtin_prefetch(targets_.of(m) + first + i, 0, 3);
+    if (m == 0 || targets_.of(m) != targets_.of(m - 1))
+      for (Index i = 0; i < count; i += 16) __builtin_prefetch(targets_.of(m) + first + i, 0, 3);
 }
 
 ZIPML_FUNCTION void GradientDevice::reserve(Index rows) {

@@ -8,6 +8,7 @@
 #include <chrono>
 #include <cmath>
 #include <cstdint>
+#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -73,6 +74,8 @@ class TrainingLoop {
   virtual void add_pass_without_anchor(GradientDevice& device) = 0;
   /// Applies the penalty of a model to its d weights after a step.
   virtual void prox(std::size_t m, std::span<float> x, float step) const = 0;
+  /// The same as a kernel does it, where one can.
+  virtual std::optional<Shrinkage> shrinkage(std::size_t m, float step) const = 0;
   /// Whether prox does anything.
   virtual bool has_penalty() const = 0;
   /// The penalty of a model, of d weights.
@@ -424,7 +427,11 @@ ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s)
     kernels_.descend_row(RowStep{term, s}, x_of(m), padded_);
     c -= pinned(s * static_cast<float>(linear_of_c_[static_cast<Index>(m)]));
   }
-  if (has_penalty()) {  // of the weights themselves
+  // The penalty is one of the weights themselves.
+  if (std::optional<Shrinkage> by = shrinkage(m, s)) {
+    if (trains_differences()) by->anchor = anchor_.data();
+    kernels_.shrink(*by, x_of(m), padded_);
+  } else if (has_penalty()) {
     const auto d = static_cast<std::size_t>(samples_.cols);
     if (trains_differences())
       for (Index j = 0; j < samples_.cols; ++j) x_of(m)[j] += anchor_[j];

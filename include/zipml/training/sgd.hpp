@@ -443,6 +443,13 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   void prox(std::size_t m, std::span<float> x, float step) const override {
     variants_[m].regularizer.prox(x, step);
   }
+  std::optional<Shrinkage> shrinkage([[maybe_unused]] std::size_t m,
+                                     [[maybe_unused]] float step) const override {
+    if constexpr (is_elastic_net<R>)
+      return Shrinkage{variants_[m].regularizer.threshold(step), variants_[m].regularizer.divisor(step)};
+    else
+      return std::nullopt;
+  }
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
     if constexpr (JointLoss<L>)

@@ -11,6 +11,9 @@
 /// Outliers add correction * x_j to the margin of their row and r_i * correction to the gradient of their
 /// column, in store order.
 
+#include <algorithm>
+#include <cstring>
+
 #include <zipml/base/vector_math.hpp>
 #include <zipml/training/folded_model.hpp>
 #include <zipml/training/readers/reader.hpp>
@@ -84,6 +87,8 @@ class AffineFloats : public PackedFloats {
 
   FoldedModels folded_;
   Random unused_{0};  // nothing is rounded
+  bool all_same_ =
+      true;  // the folded models of the batch, as those of no weights are: their margins are formed once
   PassSlots shared_;
 };
 
@@ -129,6 +134,10 @@ ZIPML_FUNCTION void AffineFloats::begin_batch(BatchModels& batch) {
     BatchModels::Model& model = batch.models[m];
     model.base += folded_.fold(kernels_, unused_, batch.batch, static_cast<int>(m), model.x, false, team_);
   }
+  const ModelBlock<const float> values = folded_.values();
+  all_same_ = true;
+  for (int m = 1; m < values.count && all_same_; ++m)
+    all_same_ = std::memcmp(values[0], values[m], static_cast<std::size_t>(padded_) * sizeof(float)) == 0;
 }
 
 ZIPML_FUNCTION void AffineFloats::margins(const Pass& pass, const BatchModels& batch, unsigned draws,
@@ -185,12 +194,16 @@ ZIPML_FUNCTION void AffineFloats::add_rows(const Pass& pass, const PlaneList& pl
 }
 
 ZIPML_FUNCTION void AffineFloats::multiply(const Pass& pass, const PlaneList& planes, ModelBlock<float> out) {
+  ModelBlock<const float> models = folded_.values();
+  ModelBlock<float> to = out;
+  if (all_same_) models.count = to.count = 1;
   by_groups(pass, [&](int part, GroupRange groups, Index slot) {
     if (has_table())
-      kernels_.margins(view(part), planes, entries(), groups, folded_.values(), from_slot(out, slot));
+      kernels_.margins(view(part), planes, entries(), groups, models, from_slot(to, slot));
     else
-      kernels_.margins(view(part), planes, groups, folded_.values(), from_slot(out, slot));
+      kernels_.margins(view(part), planes, groups, models, from_slot(to, slot));
   });
+  for (int m = to.count; m < out.count; ++m) std::copy_n(out[0], pass.groups.rows(), out[m]);
 }
 
 ZIPML_FUNCTION void AffineFloats::scale_margins(const Pass& pass, int m, float* z) const {

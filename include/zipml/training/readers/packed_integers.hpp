@@ -44,7 +44,7 @@ class PackedIntegers : public Reader {
 
   void multiply(const Pass& pass, const PlaneList& planes, Buffer<std::int32_t>& out);
 
-  void scale_margins(const Pass& pass, int m, float* z) const;
+  void scale_margins(const Pass& pass, int m, float constant, float* z) const;
 
   /// Rounds the residuals of a model for the rows of the pass and adds up what does not go through the
   /// kernels.
@@ -59,6 +59,7 @@ class PackedIntegers : public Reader {
   Buffer<std::int32_t> shared_;   // of the planes that all draws share
   Buffer<std::int8_t> residuals_;
   Buffer<float> scaled_;
+  SharedHalfWords half_words_;  // of the residuals of a pass
 };
 
 #if ZIPML_DEFINES
@@ -102,15 +103,15 @@ ZIPML_FUNCTION void PackedIntegers::margins(const Pass& pass, const BatchModels&
     } else {
       multiply(pass, planes(draw), margins_);
     }
+    const bool scales_rows = samples_.levels.scales_rows();
     for (int m = 0; m < models; ++m) {
       float* values = z.of(m, draw);
-      const std::int32_t* sums = margins_.data() + m * slots_;
-      const float scale = folded_.scale(m);
-      for (Index i = 0; i < pass.groups.rows(); ++i) values[i] = static_cast<float>(sums[i]) * scale;
-      detail::barrier();
-      if (samples_.levels.scales_rows()) scale_margins(pass, m, values);
+      const auto constant = static_cast<float>(batch.models[static_cast<std::size_t>(m)].base);
+      kernels_.scale_sums(margins_.data() + m * slots_, folded_.scale(m), scales_rows ? 0.0f : constant,
+                          values, pass.groups.rows());
+      if (scales_rows) scale_margins(pass, m, constant, values);
+      add_outliers(pass, batch, m, values);
     }
-    finish(pass, batch, draw, z);
   }
 }
 
@@ -154,6 +155,7 @@ ZIPML_FUNCTION void PackedIntegers::reserve(int models, Index places) {
   if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(places * models);
   residuals_ = Buffer<std::int8_t>(places * models);
   scaled_ = Buffer<float>(places);
+  if (models > 1) half_words_ = SharedHalfWords(places);
 }
 
 ZIPML_FUNCTION void PackedIntegers::multiply(const Pass& pass, const PlaneList& planes,
@@ -167,11 +169,11 @@ ZIPML_FUNCTION void PackedIntegers::multiply(const Pass& pass, const PlaneList& 
   });
 }
 
-ZIPML_FUNCTION void PackedIntegers::scale_margins(const Pass& pass, int m, float* z) const {
+ZIPML_FUNCTION void PackedIntegers::scale_margins(const Pass& pass, int m, float constant, float* z) const {
   for (Index i = 0; i < pass.groups.rows(); ++i) {
     const Index row = (std::min)(pass.groups.first * group_rows + i, samples_.rows - 1);
     z[i] = pinned(samples_.levels.row_step[row] * z[i]) +
-           pinned(samples_.levels.row_offset[row] * folded_.sum(m));
+           pinned(samples_.levels.row_offset[row] * folded_.sum(m)) + constant;
   }
 }
 
@@ -194,7 +196,9 @@ ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, 
   const float scale = largest / static_cast<float>(levels);
   if (scale > 0.0f && scale <= (std::numeric_limits<float>::max)()) {
     const RandomPlace place{Stream::residual, pass.batch, static_cast<std::uint32_t>(draw), pass.place};
-    kernels_.round_symmetric(scaled, pass.count, {random_, place, scale, levels}, codes);
+    VectorRounding rounding{random_, place, scale, levels};
+    rounding.half_words = half_words_.of(kernels_, rounding, pass.count);
+    kernels_.round_symmetric(scaled, pass.count, rounding, codes);
   } else {
     std::fill_n(codes, pass.count, std::int8_t{0});
   }
@@ -208,8 +212,7 @@ ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, 
       of_model.inner += static_cast<double>(pinned(rounded * samples_.levels.row_offset[row]));
     }
   } else {
-    std::int32_t code_sum = 0;  // |code| <= 127, at most max_int8_rows of them
-    for (Index i = 0; i < pass.count; ++i) code_sum += codes[i];
+    const std::int32_t code_sum = kernels_.sum_codes(codes, pass.count);  // at most max_int8_rows of them
     of_model.residuals += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
   }
   float* outliers = sums.outliers(m);

@@ -125,6 +125,8 @@ class Reader {
 
   /// Adds base and outliers to the margins of a draw.
   void finish(const Pass& pass, const BatchModels& batch, int draw, PassSlots& z) const;
+  /// Adds outliers to the margins of a model, from the first slot on.
+  void add_outliers(const Pass& pass, const BatchModels& batch, int m, float* z) const;
 
   const KernelTable& kernels_;
   const SampleView& samples_;
@@ -161,10 +163,14 @@ ZIPML_FUNCTION void Reader::finish(const Pass& pass, const BatchModels& batch, i
     float* values = z.of(static_cast<int>(m), draw) + pass.lead;
     const auto base = static_cast<float>(batch.models[m].base);
     for (Index i = 0; i < pass.count; ++i) values[i] += base;
-    const float* x = model(batch, static_cast<int>(m));
-    for (const Outlier& outlier : pass.outliers)
-      values[outlier.row] += pinned(outlier.correction * x[outlier.column]);
+    add_outliers(pass, batch, static_cast<int>(m), z.of(static_cast<int>(m), draw));
   }
+}
+
+ZIPML_FUNCTION void Reader::add_outliers(const Pass& pass, const BatchModels& batch, int m, float* z) const {
+  const float* x = model(batch, m);
+  for (const Outlier& outlier : pass.outliers)
+    z[pass.lead + outlier.row] += pinned(outlier.correction * x[outlier.column]);
 }
 
 #endif
