@@ -2,4 +2,5 @@
 #define ZIPML_IS_LIBRARY
 #include <zipml/analysis/realised_system.hpp>
 #include <zipml/training/recommend.hpp>
+#include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>

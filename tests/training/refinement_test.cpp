@@ -4,6 +4,7 @@
 #include <limits>
 #include <vector>
 #include <zipml/analysis/full_pass.hpp>
+#include <zipml/analysis/newton.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>
@@ -236,5 +237,93 @@ TEST_CASE("refinement says what it cannot do") {
   CHECK(holds(says(Objective(table()), {.tolerance = -1.0}), "at least 0"));
   CHECK(
       holds(says(Objective(table()), {.tolerance = std::numeric_limits<double>::quiet_NaN()}), "at least 0"));
-  CHECK(holds(says(Objective(table(), SquaredLoss{}, L2Ball{1.0f})), "penalties"));
+  CHECK(holds(says(Objective(table(), SquaredLoss{}, L2Ball{1.0f})), "penalties of each weight alone"));
+}
+
+TEST_CASE(
+    "penalties that are not smooth are refined to their exact optimum, weights at 0 and at the walls of a "
+    "box") {
+  const auto check = [&](const auto& regularizer, double optimum, bool exact) {
+    const Objective objective(table(), SquaredLoss{}, regularizer);
+    for (const int bits : {2, 4}) {
+      const AnyStore store = quantize(table(), {.bits = bits, .outliers = 0.003});
+      const Refined refined =
+          refine(store, variance_corrected, objective, {.passes = 300, .tolerance = 1e-8});
+      INFO(std::decay_t<decltype(regularizer)>::name << ", " << bits << " bits, " << refined.full_passes
+                                                     << " readings");
+      CHECK(refined.status == FitStatus::converged);
+      const double value = objective(refined.weights.span(), refined.intercept);
+      if (exact) CHECK(excess(value, optimum) < 1e-6);
+      // No weight can be moved to a better value.
+      Buffer<double> near = refined.weights;
+      for (Index j = 0; j < near.size(); j += 7)
+        for (const double by : {-0.01, 0.01}) {
+          std::vector<float> moved{static_cast<float>(near[j] + by)};
+          regularizer.prox(moved, 0.0f);
+          const double before = std::exchange(near[j], static_cast<double>(moved[0]));
+          CHECK(objective(near.span(), refined.intercept) >= value * (1.0 - 1e-6));
+          near[j] = before;
+        }
+      CHECK(refined.value == Approx(value).epsilon(1e-6));
+    }
+  };
+  const ElasticNet net(1e-3f, 0.02f);
+  const Optimum optimum = *exact_solution(Objective(table(), SquaredLoss{}, net));
+  check(net, optimum.value, true);
+  check(L1{0.05f}, exact_solution(Objective(table(), SquaredLoss{}, L1{0.05f}))->value, true);
+  check(Box(-0.05f, 0.05f), 0.0, false);
+  // Exact zeros stay exact.
+  const AnyStore store = quantize(table(), {.bits = 2, .outliers = 0.003});
+  const Objective objective(table(), SquaredLoss{}, net);
+  const Refined refined = refine(store, variance_corrected, objective, {.passes = 300, .tolerance = 1e-9});
+  Index zeros = 0;
+  for (Index j = 0; j < table().cols; ++j) {
+    CHECK((refined.weights[j] == 0.0) == (optimum.weights[j] == 0.0));
+    zeros += refined.weights[j] == 0.0 ? 1 : 0;
+  }
+  CHECK(zeros > 5);
+}
+
+TEST_CASE("losses that are not affine are refined to the optimum of Newton's method") {
+  const Dataset data = two_class({.rows = 4'000, .test_rows = 0}).train;
+  const auto check = [&](const auto& loss, const Dataset& of) {
+    const L2 penalty{1e-3f};
+    const Objective objective(of, loss, penalty);
+    const Optimum optimum = *exact_solution(objective);
+    for (const int bits : {2, 4})
+      for (const bool pilot : {true, false}) {
+        Representation how = default_representation<std::decay_t<decltype(loss)>>(bits);
+        const AnyStore store = quantize(of, how,
+                                        {.pilot = pilot ? std::optional<Index>() : std::optional<Index>(0),
+                                         .pilot_loss = pilot_loss_of(loss)});
+        const Refined refined = refine(store, naive, objective);
+        INFO(std::decay_t<decltype(loss)>::name << ", " << bits << " bits, pilot " << refined.pilot_rows
+                                                << ", " << refined.full_passes << " readings");
+        CHECK(refined.status == FitStatus::converged);
+        CHECK(excess_of(refined, objective, optimum) < 2e-6);
+        CHECK(refined.full_passes <= 30);
+        CHECK(refined.packed_passes >= 2);
+      }
+  };
+  check(LogisticLoss{}, data);
+  check(SquaredHingeLoss{}, data);
+  check(HuberLoss{}, table());
+  const Objective l1(data, LogisticLoss{}, L1{0.01f});
+  const AnyStore store = quantize(data, {.bits = 4, .outliers = 0.003}, {.pilot_loss = LogisticLoss{}});
+  const Refined sparse = refine(store, variance_corrected, l1, {.passes = 300});
+  CHECK(sparse.status == FitStatus::converged);
+  Index zeros = 0;
+  for (const double w : sparse.weights) zeros += w == 0.0 ? 1 : 0;
+  CHECK(zeros > 5);
+}
+
+TEST_CASE("conjugate gradients without packed samples end at the same optimum, after more readings") {
+  const Objective objective(table(), SquaredLoss{}, L2{1e-3f});
+  const Optimum optimum = *exact_solution(objective);
+  const Refined plain = conjugate_gradients(objective, {.tolerance = 1e-8});
+  CHECK(plain.status == FitStatus::converged);
+  CHECK(excess_of(plain, objective, optimum) < 1e-8);
+  const auto store = quantize<4>(table(), variance_corrected, {.outliers = 0.003});
+  CHECK(plain.full_passes >
+        2 * refine(store, variance_corrected, objective, {.tolerance = 1e-8}).full_passes);
 }

@@ -30,6 +30,8 @@ class ClippedInverse {
 
   /// P^-1 r. O(d^2).
   Eigen::VectorXd operator()(const Eigen::VectorXd& r) const;
+  /// P. O(d^3).
+  Eigen::MatrixXd matrix() const;
 
  private:
   Eigen::LLT<Eigen::MatrixXd> factor_;
@@ -70,6 +72,12 @@ ZIPML_FUNCTION Eigen::VectorXd ClippedInverse::operator()(const Eigen::VectorXd&
   if (directions_.size() == 0) return factor_.solve(r);
   const Eigen::VectorXd reduced = directions_.transpose() * factor_.matrixL().solve(r);
   return factor_.matrixU().solve(directions_ * reduced.cwiseQuotient(clipped_));
+}
+
+ZIPML_FUNCTION Eigen::MatrixXd ClippedInverse::matrix() const {
+  if (directions_.size() == 0) return factor_.reconstructedMatrix();
+  const Eigen::MatrixXd half = factor_.matrixL() * directions_;
+  return half * clipped_.asDiagonal() * half.transpose();
 }
 
 #endif

@@ -26,6 +26,13 @@ concept Regularizer = requires(const R regularizer, std::span<float> x, std::spa
   { regularizer.value(weights) } -> std::convertible_to<double>;
 };
 
+/// A regularizer that acts on each weight alone, so that prox() of one weight is that entry of prox() of all: `separable`
+/// says so.
+template <class R>
+concept SeparableRegularizer = Regularizer<R> && requires {
+  requires R::separable;
+};
+
 namespace detail {
 inline float checked_strength(float value, const char* what) {
   if (!(value >= 0.0f) || !std::isfinite(value))
@@ -44,6 +51,7 @@ struct PenaltyStrengths {
 /// No penalty: the one to copy when adding a regularizer.
 struct NoRegularizer {
   static constexpr const char* name = "none";
+  static constexpr bool separable = true;
   void prox(std::span<float>, float) const {}
   double value(std::span<const double>) const { return 0.0; }
 };
@@ -52,6 +60,7 @@ struct NoRegularizer {
 class ElasticNet {
  public:
   static constexpr const char* name = "elastic-net";
+  static constexpr bool separable = true;
   explicit ElasticNet(float lambda, float mu)
       : lambda_(detail::checked_strength(lambda, "l2")), mu_(detail::checked_strength(mu, "l1")) {}
   float lambda() const { return lambda_; }
@@ -104,6 +113,7 @@ inline constexpr bool is_elastic_net =
 class Box {
  public:
   static constexpr const char* name = "box";
+  static constexpr bool separable = true;
   Box(float low, float high) : low_(low), high_(high) {
     if (!(low <= high))
       throw Error("an empty box", "low <= high", number_text(low) + " and " + number_text(high));

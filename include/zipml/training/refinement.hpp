@@ -6,6 +6,7 @@
 
 #include <Eigen/Eigenvalues>
 #include <algorithm>
+#include <array>
 #include <chrono>
 #include <cmath>
 #include <optional>
@@ -25,6 +26,7 @@
 #include <zipml/training/fit.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/original_units.hpp>
+#include <zipml/training/proximal_refinement.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -58,8 +60,8 @@ struct Refined {
   bool success() const { return status != FitStatus::diverged; }
 };
 
-/// The minimum of an affine loss, or of another convex one, with no penalty or l2, from a store and the rows in full precision
-/// that it was packed from. Steps start at the pilot of the store, whose gradient is known without a reading, and use the
+/// The minimum of an affine loss, or of another convex one, from a store and the rows in full precision that it was packed
+/// from. Steps start at the pilot of the store, whose gradient is known without a reading, and use the
 /// matrix P of the packed samples (detail::ClippedInverse), of a loss that is not affine times its second derivatives at the
 /// start:
 ///
@@ -67,12 +69,15 @@ struct Refined {
 ///   2003, algorithm 9.1), a reading each, and a last step P^-1 r without one;
 /// - another: quasi-Newton steps (L-BFGS, Nocedal, Wright 2006, algorithm 7.4) whose first matrix is P, a reading each.
 ///
+/// - with a penalty that is not smooth (l1, elastic net, box): proximal steps in the metric of P, a reading each
+///   (training/proximal_refinement.hpp).
+///
 /// Any error of P costs readings, never accuracy; at 2 to 4 bits it takes one to five of them. (Mixed-precision refinement of
 /// linear systems: Carson, Higham 2018. Packed samples as the preconditioner of their own problem: ours.) Directions whose
 /// variance is below 10^-10 of the largest are beyond what float32 products tell, and are left where they are.
 ///
 /// Every reading is an event for the observers: its epoch counts them. O(n d^2 + d^3) for P, O(n d) a reading. Throws Error
-/// for an objective of other rows than the store's, other penalties, and options out of range.
+/// for an objective of other rows than the store's, penalties that do not act on each weight alone, and options out of range.
 ///
 ///     const auto store = zipml::quantize<2>(data, zipml::variance_corrected, {.outliers = 0.003});
 ///     const auto exact = zipml::refine(store, zipml::variance_corrected, zipml::Objective(data));
@@ -80,6 +85,14 @@ template <SampleStore Store, BilinearEstimator Estimator, Loss L, Regularizer R,
 requires(AffineLoss<L> || ConvexLoss<L>) Refined
     refine(const Store& store, Estimator estimator, const Objective<L, R>& objective,
            const RefineOptions& options = {}, Observers&&... observers);
+
+/// The same minimum of an affine loss without packed samples, by conjugate gradients from zero: what refinement is compared
+/// with, and a solver for those who have no store. As many readings as the square root of the condition number, about.
+///
+///     const auto plain = zipml::conjugate_gradients(zipml::Objective(data), {.tolerance = 1e-6});
+template <AffineLoss L, Regularizer R, class... Observers>
+Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOptions& options = {},
+                            Observers&&... observers);
 
 namespace detail {
 
@@ -391,8 +404,98 @@ void minimise_from(RefinedPoint& at, const RefineOptions& options, const Read& r
   }
 }
 
-/// Throws Error for options out of range, and rows that are not those of a store.
-void check_refinement(const RefineOptions& options, const SampleView& samples, Index rows, Index cols);
+/// Throws Error for options out of range.
+void check_refinement(const RefineOptions& options);
+
+}  // namespace detail
+
+namespace detail {
+
+/// What every refinement of an objective has: its problem, observers and clock.
+template <Loss L, Regularizer R>
+class RefinementRun {
+ public:
+  RefinementRun(const Objective<L, R>& objective, const RefineOptions& options,
+                std::span<const ObserverRef> observers)
+      : objective_(objective),
+        options_(options),
+        observers_(observers),
+        penalty_(smooth_part(objective.regularizer())),
+        problem_(objective, penalty_, options) {
+    check_refinement(options);
+  }
+
+  double l2() const { return penalty_.l2; }
+  /// Whether the penalty is none of the smooth problem.
+  bool is_proximal() const {
+    const auto penalty = strengths_of(objective_.regularizer());
+    return !penalty || penalty->l1 > 0.0;
+  }
+  FullProblem<L, R>& problem() { return problem_; }
+  Refined& result() { return result_; }
+
+  auto reader() {
+    return [this](const Eigen::VectorXd& x, Eigen::VectorXd& out) { return problem_.read(x, out); };
+  }
+  auto multiplier() {
+    return [this](const Eigen::VectorXd& p, Eigen::VectorXd& out) { problem_.multiply(p, out); };
+  }
+  /// Tells the observers; what they take is no time of the refinement.
+  auto watcher() {
+    return [this](const RefinedPoint& point, const Refined& so_far) {
+      const auto pause = Clock::now();
+      const Index d = point.x.size() - 1;
+      const EpochEvent event{
+          so_far.full_passes, options_.passes, {point.x.data(), static_cast<std::size_t>(d)},
+          point.x(d),         seconds(),       0};
+      bool stop = false;
+      for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
+      watching_ += Clock::now() - pause;
+      return stop ? Flow::stop : Flow::go_on;
+    };
+  }
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_ - watching_).count(); }
+
+  Refined finish(const RefinedPoint& at, const std::string& representation) {
+    const Index d = at.x.size() - 1;
+    Refined result = std::move(result_);
+    result.value = at.value;
+    result.weights = Buffer<double>(d);
+    for (Index j = 0; j < d; ++j) result.weights[j] = at.x(j);
+    result.intercept = at.x(d);
+    result.full_bytes = problem_.bytes();
+    result.seconds_full = problem_.seconds();
+    result.model = zipml::in_original_units(objective_, result.weights.span(), result.intercept);
+    result.model.representation = representation;
+    if (options_.tolerance > 0.0 && result.status == FitStatus::completed)
+      result.advice = "F - F* is about " + number_text(result.gap) +
+                      ", more than was asked for: allow more passes, or take more bits";
+    result.seconds = seconds();
+    return result;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  /// What is part of the smooth problem: all of a smooth penalty, nothing of another.
+  static PenaltyStrengths smooth_part(const R& regularizer) {
+    const auto penalty = strengths_of(regularizer);
+    if (penalty && penalty->l1 == 0.0) return *penalty;
+    if constexpr (!SeparableRegularizer<R>)
+      throw Error("refinement is for penalties of each weight alone", "none, l2, l1, an elastic net or a box",
+                  R::name);
+    return {};
+  }
+
+  const Objective<L, R>& objective_;
+  const RefineOptions& options_;
+  std::span<const ObserverRef> observers_;
+  Clock::time_point begin_ = Clock::now();
+  Clock::duration watching_{};
+  PenaltyStrengths penalty_;
+  FullProblem<L, R> problem_;
+  Refined result_;
+};
 
 }  // namespace detail
 
@@ -402,19 +505,16 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
            const RefineOptions& options, Observers&&... observers) {
   static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
                 "zipml: this store was not quantized for this estimator");
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
-  const auto since = [](Clock::time_point start) {
-    return std::chrono::duration<double>(Clock::now() - start).count();
-  };
-  const auto penalty = strengths_of(objective.regularizer());
-  if (!penalty || penalty->l1 > 0.0) throw Error("refinement is for smooth penalties", "none or l2", R::name);
+  const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
+  detail::RefinementRun<L, R> run(objective, options, watching);
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
-  detail::check_refinement(options, samples, objective.rows(), objective.cols());
   const Index d = samples.cols;
-  Refined result;
-  detail::FullProblem<L, R> problem(objective, *penalty, options);
+  if (objective.rows() != samples.rows || objective.cols() != d)
+    throw Error("the rows are not those that the store was packed from",
+                std::to_string(samples.rows) + " x " + std::to_string(d),
+                std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
+  Refined& result = run.result();
 
   detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};
   const Anchor anchor = anchor_for<Estimator>(samples.pilot, objective.loss(), store.targets());
@@ -422,78 +522,66 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
     result.pilot_rows = anchor.pilot->rows;
     for (Index j = 0; j < d; ++j) {
       at.x(j) = anchor.weight(j);
-      at.residual(j) = -anchor.gradient(j) - penalty->l2 * at.x(j);
+      at.residual(j) = -anchor.gradient(j) - run.l2() * at.x(j);
     }
     at.x(d) = anchor.intercept();
     at.residual(d) = -anchor.gradient(d);
-    at.value = anchor.loss() + problem.penalty(at.x);
+    at.value = anchor.loss() + run.problem().penalty(at.x);
   }
   const auto invert = [&](const Eigen::VectorXd& x) {
-    const auto start = Clock::now();
+    const double before = run.seconds();
     detail::ClippedInverse inverse =
-        detail::packed_inverse<Estimator>(samples, objective.loss(), store.targets(), penalty->l2, x);
-    result.seconds_packed += since(start);
+        detail::packed_inverse<Estimator>(samples, objective.loss(), store.targets(), run.l2(), x);
+    result.seconds_packed += run.seconds() - before;
     const int passes = AffineLoss<L> ? 1 : 2;  // margins first
     result.packed_passes += passes;
     result.packed_bytes += static_cast<double>(passes * samples.store_bytes);
     return inverse;
   };
-
-  const auto watch = [&](const detail::RefinedPoint& point, const Refined& so_far) {
-    const EpochEvent event{so_far.full_passes, options.passes, {point.x.data(), static_cast<std::size_t>(d)},
-                           point.x(d),         since(begin),   0};
-    bool stop = false;
-    [[maybe_unused]] const auto ask = [&](auto& observer) {
-      stop = (detail::ObserverRef(observer)(event) == Flow::stop) || stop;
-    };
-    (ask(observers), ...);
-    return stop ? Flow::stop : Flow::go_on;
-  };
-  const auto read = [&](const Eigen::VectorXd& x, Eigen::VectorXd& out) { return problem.read(x, out); };
-  if constexpr (AffineLoss<L>) {
-    const auto multiply = [&](const Eigen::VectorXd& p, Eigen::VectorXd& out) { problem.multiply(p, out); };
-    detail::Refiner(options, read, multiply, invert(at.x), watch).run(at, anchor.used(), result);
+  const auto read = run.reader();
+  const auto watch = run.watcher();
+  if (AffineLoss<L> && !run.is_proximal()) {
+    detail::Refiner(options, read, run.multiplier(), invert(at.x), watch).run(at, anchor.used(), result);
   } else {
-    bool goes_on = true;
     if (!anchor.used() && options.passes > 0) {
       at.value = read(at.x, at.residual);
       at.residual = -at.residual;
       ++result.full_passes;
-      goes_on = watch(at, result) != Flow::stop;
-      if (!goes_on) result.status = FitStatus::stopped;
+      if (watch(at, result) == Flow::stop) result.status = FitStatus::stopped;
     }
-    if (goes_on) detail::minimise_from(at, options, read, invert, watch, result);
+    if (result.status == FitStatus::stopped) {
+    } else if (!run.is_proximal()) {
+      detail::minimise_from(at, options, read, invert, watch, result);
+    } else if constexpr (SeparableRegularizer<R>) {
+      detail::minimise_proximal(at, options, invert(at.x).matrix(), objective.regularizer(), AffineLoss<L>,
+                                read, watch, result);
+    }
   }
+  return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
+}
 
-  result.value = at.value;
-  result.weights = Buffer<double>(d);
-  for (Index j = 0; j < d; ++j) result.weights[j] = at.x(j);
-  result.intercept = at.x(d);
-  result.full_bytes = problem.bytes();
-  result.seconds_full = problem.seconds();
-  result.model = zipml::in_original_units(objective, result.weights.span(), result.intercept);
-  result.model.representation = std::string(Estimator::name) + ":" + std::to_string(samples.bits);
-  if (options.tolerance > 0.0 && result.status == FitStatus::completed)
-    result.advice = "F - F* is about " + number_text(result.gap) +
-                    ", more than was asked for: allow more passes, or take more bits";
-  result.seconds = since(begin);
-  return result;
+template <AffineLoss L, Regularizer R, class... Observers>
+Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOptions& options,
+                            Observers&&... observers) {
+  const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
+  detail::RefinementRun<L, R> run(objective, options, watching);
+  const Index size = objective.cols() + 1;
+  detail::RefinedPoint at{Eigen::VectorXd::Zero(size), Eigen::VectorXd::Zero(size), 0.0};
+  const auto identity = [](const Eigen::VectorXd& r) { return r; };
+  detail::Refiner(options, run.reader(), run.multiplier(), identity, run.watcher())
+      .run(at, false, run.result());
+  return run.finish(at, "full:32");
 }
 
 #if ZIPML_DEFINES
 
 namespace detail {
 
-ZIPML_FUNCTION void check_refinement(const RefineOptions& options, const SampleView& samples, Index rows,
-                                     Index cols) {
+ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
   if (options.passes < 0)
     throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
   if (!(options.tolerance >= 0.0))
     throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
-  if (rows != samples.rows || cols != samples.cols)
-    throw Error("the rows are not those that the store was packed from",
-                std::to_string(samples.rows) + " x " + std::to_string(samples.cols),
-                std::to_string(rows) + " x " + std::to_string(cols));
 }
 
 ZIPML_FUNCTION void MetSpectrum::add(double alpha, double beta) {
