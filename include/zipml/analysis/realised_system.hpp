@@ -12,6 +12,7 @@
 #include <span>
 
 #include <zipml/analysis/clipped_inverse.hpp>
+#include <zipml/analysis/code_gram.hpp>
 #include <zipml/analysis/exact_solver.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/eigen.hpp>
@@ -34,10 +35,11 @@ namespace detail {
 void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
 
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
-/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. Products of 256 rows in float32, sums of
-/// them in double. O(n d^2).
+/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. Of a draw with itself second_moments(), sums of integers, where samples have
+/// them; else products of 256 rows in float32, sums of them in double. O(n d^2).
 void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
-                     const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right);
+                     const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right,
+                     int threads = 1, Isa isa = active_isa());
 
 template <BilinearEstimator Estimator>
 void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
@@ -137,7 +139,7 @@ ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index firs
 
 ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const DrawPair> pairs,
                                     bool corrected, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
-                                    Eigen::VectorXd& right) {
+                                    Eigen::VectorXd& right, int threads, Isa isa) {
   const Index d = samples.cols;
   const Index n = samples.rows;
   constexpr Index piece = 256;
@@ -146,15 +148,25 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
   RowMajorMatrix sample = RowMajorMatrix::Zero(piece, d + 1);
   RowMajorMatrix margin = sample;
   Eigen::MatrixXf product(d + 1, d + 1);
-  for (Index first = 0; first < n; first += piece) {
+  const auto is_summed = [&](const DrawPair& pair) {
+    return pair.sample == pair.margin && has_code_gram(samples, pair.sample);
+  };
+  const bool has_labels = std::any_of(labels.begin(), labels.end(), [](float y) { return y != 0.0f; });
+  bool reads_rows = has_labels;
+  for (const DrawPair& pair : pairs) reads_rows = reads_rows || !is_summed(pair);
+  for (Index first = 0; first < n && reads_rows; first += piece) {
     const Index count = (std::min)(piece, n - first);
     Eigen::VectorXf y = Eigen::Map<const Eigen::VectorXf>(labels.data() + first, count);
     if (samples.weights != nullptr)
       y.array() *= Eigen::Map<const Eigen::ArrayXf>(samples.weights + first, count).sqrt();
     for (const DrawPair& pair : pairs) {
+      const bool summed = is_summed(pair);
+      if (summed && !has_labels) continue;
       decode_block(samples, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);
-      if (pair.margin == pair.sample) {
+      if (summed) {
+        product.setZero();  // is in the matrix already
+      } else if (pair.margin == pair.sample) {
         product.setZero();
         product.selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
         product.triangularView<Eigen::StrictlyUpper>() = product.transpose();
@@ -168,6 +180,9 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
     }
   }
   matrix /= static_cast<double>(n);
+  for (const DrawPair& pair : pairs)
+    if (is_summed(pair))
+      matrix += static_cast<double>(pair.weight) * second_moments(samples, pair.sample, threads, isa);
   right /= static_cast<double>(n);
   if (corrected)
     for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(samples.bias[j]);

@@ -318,7 +318,7 @@ Buffer<float> curvatures_at(const SampleView& samples, const L& loss, std::span<
 /// What packed samples make of the second derivatives at a point, inverted.
 template <BilinearEstimator Estimator, class L>
 ClippedInverse packed_inverse(const SampleView& samples, const L& loss, const Targets& targets, double l2,
-                              const Eigen::VectorXd& x) {
+                              const Eigen::VectorXd& x, const RefineOptions& options) {
   const Index n = samples.rows, d = samples.cols;
   SampleView weighted = samples;
   Buffer<float> curvatures;
@@ -331,7 +331,8 @@ ClippedInverse packed_inverse(const SampleView& samples, const L& loss, const Ta
   }
   Eigen::MatrixXd matrix;
   Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
-  realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right);
+  realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
+                  active_isa(options.isa));
   matrix *= slope;
   // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
   const double mean = matrix(d, d);
@@ -531,7 +532,7 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
   const auto invert = [&](const Eigen::VectorXd& x) {
     const double before = run.seconds();
     detail::ClippedInverse inverse =
-        detail::packed_inverse<Estimator>(samples, objective.loss(), store.targets(), run.l2(), x);
+        detail::packed_inverse<Estimator>(samples, objective.loss(), store.targets(), run.l2(), x, options);
     result.seconds_packed += run.seconds() - before;
     const int passes = AffineLoss<L> ? 1 : 2;  // margins first
     result.packed_passes += passes;
