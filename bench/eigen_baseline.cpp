@@ -49,3 +49,13 @@ void eigen_normal_equations(const float* samples, const float* labels, std::ptrd
   const Eigen::VectorXd solution = Eigen::LDLT<Eigen::MatrixXd, Eigen::Lower>(gram).solve(right);
   std::copy_n(solution.data(), d + 1, x);
 }
+
+void eigen_gram(const float* samples, std::ptrdiff_t n, std::ptrdiff_t d, float* gram) {
+  using Matrix = Eigen::Matrix<float, Eigen::Dynamic, Eigen::Dynamic, Eigen::RowMajor>;
+  const Eigen::Map<const Matrix> a(samples, n, d);
+  Eigen::Map<Eigen::MatrixXf> sum(gram, d, d);
+  sum.setZero();
+  for (std::ptrdiff_t first = 0; first < n; first += 2048)
+    sum.selfadjointView<Eigen::Lower>().rankUpdate(
+        a.middleRows(first, std::min<std::ptrdiff_t>(2048, n - first)).transpose());
+}

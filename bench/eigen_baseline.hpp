@@ -14,3 +14,7 @@ __attribute__((visibility("default"))) void eigen_epoch(const float* samples, co
 __attribute__((visibility("default"))) void eigen_normal_equations(const float* samples, const float* labels,
                                                                    std::ptrdiff_t n, std::ptrdiff_t d,
                                                                    double* x);
+
+/// The lower triangle of A'A of the same samples, column-major d x d, in pieces of 2,048 rows.
+__attribute__((visibility("default"))) void eigen_gram(const float* samples, std::ptrdiff_t n,
+                                                       std::ptrdiff_t d, float* gram);

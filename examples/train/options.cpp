@@ -73,9 +73,8 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
         if (app.count(name) > 0) usage(std::string(name) + " is about --refine: add it");
       return;
     }
-    for (const char* name :
-         {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh", "--safety",
-          "--sweep", "--l1", "--start", "--patience", "--solver", "--history", "--cv"})
+    for (const char* name : {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh",
+                             "--safety", "--sweep", "--start", "--patience", "--solver", "--history", "--cv"})
       if (app.count(name) > 0) usage(std::string("--refine has no use for ") + name);
     if (options.l2_path.size() > 1) usage("--refine is for one penalty");
     if (options.loss == "hinge" || options.loss == "softmax")

@@ -699,3 +699,22 @@ TEST_CASE("several classes together go from text to a packed file, a model and p
   // One against the rest from the same file, which has no pilot.
   CHECK(train({folder / "p.zipml", "--loss", "logistic", "--test", test}).code == 0);
 }
+
+TEST_CASE("a packed file is refined with the rows that it was packed from") {
+  const Folder folder;
+  const std::string table = folder.write("houses.csv", houses(2000, 1));
+  const std::string packed = folder / "houses.zipml";
+  REQUIRE(run_process(ZIPML_PACK, Arguments{table, "-o", packed, "--bits", "2"} + as_houses).code == 0);
+  const Json refined =
+      json_of(train(Arguments{packed, "--refine", "--full", table, "--json", "--test", table}));
+  const Json exact =
+      json_of(train(Arguments{table, "--solver", "exact", "--json", "--test", table} + as_houses));
+  CHECK(refined["status"] == "converged");
+  CHECK(refined["train_loss"].get<double>() == Approx(exact["train_loss"].get<double>()).epsilon(1e-6));
+  CHECK(refined["test"]["rmse"].get<double>() == Approx(exact["test"]["rmse"].get<double>()).epsilon(1e-3));
+  CHECK(train({packed, "--refine"}).code == 2);
+  const std::string others = folder.write("others.csv", houses(1999, 1));
+  const Run wrong = train({packed, "--refine", "--full", others});
+  CHECK(wrong.code == 1);
+  CHECK(holds(wrong.err, "the rows are not those that the store was packed from"));
+}

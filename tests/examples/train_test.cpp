@@ -342,7 +342,11 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "path",
                                       "refetched",
                                       "status",
-                                      "advice"});
+                                      "advice",
+                                      "full_passes",
+                                      "packed_passes",
+                                      "tolerance",
+                                      "refinement"});
   for (const char* key : {"rows", "cols", "bits", "model_bits", "gradient_bits", "threads", "seed", "epochs",
                           "batch", "test_rows", "store_bytes", "label_bytes"}) {
     INFO(key);
@@ -720,6 +724,47 @@ TEST_CASE(
   };
   refused({"--estimator", "variance-corrected"}, "naive or full");
   refused({"--test", folder.write("odd.csv", "a,b,c,colour\n1,2,3,grey\n")}, "grey");
+}
+
+TEST_CASE("train --refine: the exact optimum in a few readings, of every smooth loss and penalty") {
+  const Json json = json_of({"--rows", "5000", "--bits", "2", "--refine", "--json"});
+  CHECK(json["status"] == "converged");
+  CHECK(json["excess"].get<double>() < 1e-6);
+  CHECK(json["full_passes"].get<int>() >= 1);
+  CHECK(json["full_passes"].get<int>() <= 6);
+  CHECK(json["packed_passes"] == 1);
+  CHECK(json["tolerance"] == 1e-6);
+  CHECK(json["refinement"]["full_bytes"].get<double>() ==
+        json["full_passes"].get<double>() * 4.0 * 5000.0 * 90.0);
+  for (const char* loss : {"huber", "logistic", "squared-hinge", "poisson", "ls-svm"}) {
+    INFO(loss);
+    std::string file;
+    const Folder folder;
+    Arguments arguments{"--rows", "3000"};
+    if (loss == std::string("poisson")) {
+      std::string text = "a,b,y\n";
+      for (int i = 0; i < 600; ++i)
+        text += std::to_string(i % 7) + "," + std::to_string(i % 11) + "," +
+                std::to_string((i % 7 + i % 5) / 2) + "\n";
+      arguments = {folder.write("counts.csv", text)};
+    }
+    const Json of_loss = json_of(arguments + Arguments{"--loss", loss, "--bits", "3", "--l2", "1e-3",
+                                                       "--refine", "--tolerance", "1e-7", "--json"});
+    CHECK(of_loss["status"] == "converged");
+    CHECK(of_loss["excess"].get<double>() < 1e-6);
+  }
+  const Json sparse = json_of({"--rows", "3000", "--bits", "2", "--l1", "0.02", "--refine", "--json"});
+  CHECK(sparse["status"] == "converged");
+  CHECK(sparse["excess"].get<double>() < 2e-6);
+  const Json one = json_of({"--rows", "2000", "--refine", "1", "--tolerance", "0", "--json"});
+  CHECK(one["full_passes"] == 1);
+  const Run shown = train({"--rows", "2000", "--refine"});
+  CHECK(shown.code == 0);
+  CHECK(holds(shown.out, "readings in full precision"));
+  for (const Arguments& wrong : {Arguments{"--epochs", "3"}, Arguments{"--bits", "32"},
+                                 Arguments{"--loss", "hinge"}, Arguments{"--sweep"}})
+    CHECK(train(Arguments{"--rows", "2000", "--refine"} + wrong).code == 2);
+  CHECK(train({"--rows", "2000", "--tolerance", "1e-3"}).code == 2);
 }
 
 TEST_CASE(

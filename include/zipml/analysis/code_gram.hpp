@@ -37,11 +37,39 @@ Eigen::MatrixXd second_moments(const SampleView& samples, int draw = 0, int thre
 
 namespace detail {
 
+/// The codes of a row in bytes, eight at a time: the bits of a plane stay within their bytes.
+ZIPML_ALWAYS_INLINE void join_planes(const RowCodes& codes, Index d, std::uint8_t* __restrict out) {
+  for (int p = 0; p < codes.count; ++p) {
+    const std::uint64_t mask = 0x0101010101010101u * static_cast<unsigned>(codes.mask[p]);
+    const std::uint8_t* __restrict const bytes = codes.bytes[p];
+    const int shift = codes.shift[p], weight = codes.weight[p];
+    const std::uint64_t before = p == 0 ? 0u : ~std::uint64_t{0};
+    for (Index j = 0; j < d / 8; ++j) {
+      std::uint64_t word, sum;
+      std::memcpy(&word, bytes + 8 * j, 8);
+      std::memcpy(&sum, out + 8 * j, 8);
+      sum = (sum & before) + ((word >> shift & mask) << weight);
+      std::memcpy(out + 8 * j, &sum, 8);
+    }
+    for (Index j = d / 8 * 8; j < d; ++j)
+      out[j] =
+          static_cast<std::uint8_t>((p == 0 ? 0 : out[j]) + ((bytes[j] >> shift & codes.mask[p]) << weight));
+  }
+}
+
+#if ZIPML_X86
+/// Four words of the same operations.
+ZIPML_KERNEL("avx2") inline void join_planes_avx2(const RowCodes& codes, Index d, std::uint8_t* out) {
+  join_planes(codes, d, out);
+}
+#endif
+
 /// Rows of codes in bytes, and the panel that is made of them.
 class GramPanels {
  public:
-  GramPanels(const SampleView& samples, int draw, Index rows)
+  GramPanels(const SampleView& samples, int draw, Index rows, Isa isa)
       : samples_(samples),
+        isa_(isa),
         planes_(samples.planes(draw)),
         blocks_((samples.cols + gram_columns) / gram_columns),  // with the column of ones
         width_(blocks_ * gram_columns),
@@ -72,25 +100,16 @@ class GramPanels {
   }
 
  private:
-  /// Eight codes at a time: the bits of a plane stay within their bytes.
   void decode(Index i, std::uint8_t* out) const {
     const RowCodes codes(samples_.codes, samples_.layout, planes_, i);
     const Index d = samples_.cols;
-    std::memset(out, 0, static_cast<std::size_t>(width_));
-    for (int p = 0; p < codes.count; ++p) {
-      const std::uint64_t mask = 0x0101010101010101u * static_cast<unsigned>(codes.mask[p]);
-      const std::uint8_t* const bytes = codes.bytes[p];
-      const int shift = codes.shift[p], weight = codes.weight[p];
-      for (Index j = 0; j + 8 <= d; j += 8) {
-        std::uint64_t word, sum;
-        std::memcpy(&word, bytes + j, 8);
-        std::memcpy(&sum, out + j, 8);
-        sum += (word >> shift & mask) << weight;
-        std::memcpy(out + j, &sum, 8);
-      }
-      for (Index j = d / 8 * 8; j < d; ++j)
-        out[j] = static_cast<std::uint8_t>(out[j] + ((bytes[j] >> shift & codes.mask[p]) << weight));
-    }
+    std::memset(out + d, 0, static_cast<std::size_t>(width_ - d));
+#if ZIPML_X86
+    if (isa_ != Isa::scalar)
+      join_planes_avx2(codes, d, out);
+    else
+#endif
+      join_planes(codes, d, out);
     if (samples_.levels.entries != nullptr)
       for (Index j = 0; j < d; ++j) out[j] = samples_.levels.entries[out[j]];
     out[d] = 1;
@@ -116,6 +135,7 @@ class GramPanels {
   }
 
   const SampleView& samples_;
+  Isa isa_;
   PlaneList planes_;
   Index blocks_, width_;
   Buffer<std::uint8_t> rows_, panel_;
@@ -168,7 +188,7 @@ ZIPML_FUNCTION Buffer<std::int64_t> code_gram(const SampleView& samples, int dra
   team.run([&](int part) {
     Buffer<std::int64_t>& mine = sums[static_cast<std::size_t>(part)];
     mine = Buffer<std::int64_t>(checked_product(size, size, "sums of products"));
-    detail::GramPanels panels(samples, draw, piece);
+    detail::GramPanels panels(samples, draw, piece, isa);
     const Index columns = panels.columns();
     Buffer<std::int32_t> some(checked_product(columns, columns, "sums of products"));
     Index rows = 0;
