@@ -1,8 +1,9 @@
 // What a user waits for: from a float32 matrix in memory, or a packed file, to a model whose loss is 0.1 % above the exact
-// optimum, on one core: packing, set-up and epochs of zipml, beside float32 SGD, the normal equations in Eigen and, where
-// python3 has them, scikit-learn's Ridge and SGDRegressor.
+// optimum, on one core: packing, set-up and epochs of zipml, and refinement, which ends when it has told that it is there,
+// beside float32 SGD, conjugate gradients, the normal equations in Eigen and, where python3 has them, scikit-learn's Ridge
+// and SGDRegressor.
 //
-//     time_to_model [SHAPE ...] [--turns N]      SHAPE: 1000000x100, 100000x1000 (synthetic), skewed; 3 turns
+//     time_to_model [SHAPE ...] [--turns N] [--excess E]   SHAPE: 1000000x100, 100000x1000 (synthetic), skewed; 3 turns
 //
 // Ways take turns, the fastest of each counts. Losses are evaluated outside of the times.
 
@@ -20,6 +21,7 @@
 #include <vector>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/storage/in_place.hpp>
+#include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>
 
 #include "eigen_baseline.hpp"
@@ -32,14 +34,14 @@ double seconds_since(Clock::time_point start) {
   return std::chrono::duration<double>(Clock::now() - start).count();
 }
 
-constexpr double wanted = 0.001;  // excess
+double wanted = 0.001;  // excess
 
 /// One way to a model, as one turn has taken it.
 struct Turn {
   double pack = 0.0;    // packing, or opening the file
-  double set_up = 0.0;  // until the first epoch
+  double set_up = 0.0;  // until the first epoch, or reading in full precision
   double epochs = 0.0;  // until the excess is reached
-  int count = 0;        // of epochs
+  int count = 0;        // of epochs, or readings
   double excess = 0.0;
   double total() const { return pack + set_up + epochs; }
 };
@@ -106,6 +108,28 @@ class Race {
     const AnyStore store = open_store(path);
     return fit(store, seconds_since(start));
   }
+  Turn refined(const AnyStore& store, double pack) const {
+    const auto start = Clock::now();
+    const auto objective = objective_on(store, data_);
+    pack += seconds_since(start);
+    return visit_estimator(store.representation().estimator, [&](auto estimator) -> Turn {
+      if constexpr (BilinearEstimator<decltype(estimator)>)
+        return turn_of(refine(store, estimator, objective, {.tolerance = wanted}), pack);
+      else
+        return Turn{};
+    });
+  }
+  Turn refined(const char* representation) const {
+    const auto start = Clock::now();
+    const AnyStore store = quantize(data_, parse_representation(representation));
+    return refined(store, seconds_since(start));
+  }
+  Turn refined_from(const std::string& path) const {
+    const auto start = Clock::now();
+    const AnyStore store = open_store(path);
+    return refined(store, seconds_since(start));
+  }
+  Turn plain() const { return turn_of(conjugate_gradients(objective_, {.tolerance = wanted}), 0.0); }
   Turn eigen_sgd() const {
     Turn turn;
     double norm = 0.0;
@@ -140,6 +164,15 @@ class Race {
   }
 
  private:
+  Turn turn_of(const Refined& refined, double pack) const {
+    Turn turn;
+    turn.pack = pack;
+    turn.set_up = refined.seconds - refined.seconds_full;
+    turn.epochs = refined.seconds_full;
+    turn.count = refined.full_passes;
+    turn.excess = excess(objective_(refined.weights.span(), refined.intercept), optimum_);
+    return turn;
+  }
   double loss_of(const double* x) const {
     const Standardization& map = objective_.standardization();
     const LabelMap& labels = objective_.label_map();
@@ -213,7 +246,7 @@ void run(const std::string& shape, int turns) {
     throw Error("no such shape", "ROWSxCOLUMNS or skewed", shape);
   const Race race(std::move(data));
   const Dataset& set = race.data();
-  std::printf("\n%s: %td x %td, seconds on one core to %.1f %% above the exact optimum, fastest of %d\n\n",
+  std::printf("\n%s: %td x %td, seconds on one core to %.2g %% above the exact optimum, fastest of %d\n\n",
               shape.c_str(), set.rows, set.cols, 100.0 * wanted, turns);
   char pattern[] = "/tmp/zipml_time_to_model.XXXXXX";
   const std::string folder = mkdtemp(pattern);
@@ -224,6 +257,10 @@ void run(const std::string& shape, int turns) {
       {"zipml, 4 bits, from float32", [&] { return race.zipml("variance-corrected:4,outliers=0.003"); }},
       {"zipml, 4 bits, packed file", [&] { return race.opened(packed); }},
       {"zipml, 2 bits, from float32", [&] { return race.zipml("variance-corrected:2,outliers=0.003"); }},
+      {"refined, 4 bits, from float32", [&] { return race.refined("variance-corrected:4,outliers=0.003"); }},
+      {"refined, 4 bits, packed file", [&] { return race.refined_from(packed); }},
+      {"refined, 2 bits, from float32", [&] { return race.refined("variance-corrected:2,outliers=0.003"); }},
+      {"conjugate gradients, float32", [&] { return race.plain(); }},
       {"zipml, float32", [&] { return race.zipml("full"); }},
       {"zipml, float32 in place", [&] { return race.in_place(); }},
       {"Eigen SGD, -march=native", [&] { return race.eigen_sgd(); }},
@@ -237,7 +274,7 @@ void run(const std::string& shape, int turns) {
   std::printf("%-32s %8s %8s %8s %7s %8s %10s\n", "", "pack", "set-up", "epochs", "number", "total",
               "excess");
   const auto print = [](const std::string& name, const Turn& turn) {
-    std::printf("%-32s %8.3f %8.3f %8.3f %7d %8.3f %8.4f %%%s\n", name.c_str(), turn.pack, turn.set_up,
+    std::printf("%-32s %8.3f %8.3f %8.3f %7d %8.3f %8.2g %%%s\n", name.c_str(), turn.pack, turn.set_up,
                 turn.epochs, turn.count, turn.total(), 100.0 * turn.excess,
                 turn.excess <= wanted ? "" : "  not reached");
   };
@@ -257,6 +294,8 @@ int main(int argc, char** argv) {
   for (int k = 1; k < argc; ++k) {
     if (std::strcmp(argv[k], "--turns") == 0 && k + 1 < argc)
       turns = std::max(1, std::atoi(argv[++k]));
+    else if (std::strcmp(argv[k], "--excess") == 0 && k + 1 < argc)
+      wanted = std::max(1e-12, std::atof(argv[++k]));
     else
       shapes.emplace_back(argv[k]);
   }
