@@ -342,7 +342,8 @@ TEST_CASE("penalties of a classifier are judged by rows held out, from the rows 
   // Few rows for the columns, and wrong labels in a quarter of them, so that a penalty is wanted.
   Blobs rows = blobs(240, 40, 3, 11), test = blobs(4000, 40, 3, 12);
   for (Blobs* of : {&rows, &test})
-    for (Index i = 0; i < of->y.size(); i += 4) of->y(i) = static_cast<float>(10 * (1 + (i / 4 + i / 12) % 3));
+    for (Index i = 0; i < of->y.size(); i += 4)
+      of->y(i) = static_cast<float>(10 * (1 + (i / 4 + i / 12) % 3));
   Dataset data = make_dataset(rows.a, rows.y);
   const auto check = [&](const auto& loss, double scale) {
     const Sgd sgd{loss, L2{0.0f}};
