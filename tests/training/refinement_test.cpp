@@ -233,6 +233,9 @@ TEST_CASE("refinement says what it cannot do") {
   };
   const Dataset others = skewed({.rows = 3'999, .test_rows = 0}).train;
   CHECK(holds(says(Objective(others)), "the rows are not those that the store was packed from"));
+  Dataset shifted = table();
+  for (Index i = 0; i < 400; ++i) shifted.labels[i] += 3.0f;
+  CHECK(holds(says(objective_on(store, shifted)), "the labels are not those"));
   CHECK(holds(says(Objective(table()), {.passes = -1}), "at least 0"));
   CHECK(holds(says(Objective(table()), {.tolerance = -1.0}), "at least 0"));
   CHECK(

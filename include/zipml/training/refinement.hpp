@@ -67,8 +67,7 @@ struct Refined {
 ///
 /// - an affine loss: conjugate gradients on the full-precision problem, preconditioned by P (Hestenes, Stiefel 1952; Saad
 ///   2003, algorithm 9.1), a reading each, and a last step P^-1 r without one;
-/// - another: quasi-Newton steps (L-BFGS, Nocedal, Wright 2006, algorithm 7.4) whose first matrix is P, a reading each.
-///
+/// - another: quasi-Newton steps (L-BFGS, Nocedal, Wright 2006, algorithm 7.4) whose first matrix is P, a reading each;
 /// - with a penalty that is not smooth (l1, elastic net, box): proximal steps in the metric of P, a reading each
 ///   (training/proximal_refinement.hpp).
 ///
@@ -77,7 +76,7 @@ struct Refined {
 /// variance is below 10^-10 of the largest are beyond what float32 products tell, and are left where they are.
 ///
 /// Every reading is an event for the observers: its epoch counts them. O(n d^2 + d^3) for P, O(n d) a reading. Throws Error
-/// for an objective of other rows than the store's, penalties that do not act on each weight alone, and options out of range.
+/// for an objective of other rows than the store's, as far as their number and the labels tell, penalties that do not act on each weight alone, and options out of range.
 ///
 ///     const auto store = zipml::quantize<2>(data, zipml::variance_corrected, {.outliers = 0.003});
 ///     const auto exact = zipml::refine(store, zipml::variance_corrected, zipml::Objective(data));
@@ -108,7 +107,6 @@ struct RefinedPoint {
 class MetSpectrum {
  public:
   void add(double alpha, double beta);
-  void clear() { diagonal_.clear(), off_.clear(), alpha_ = 0.0, beta_ = 0.0; }
   bool empty() const { return diagonal_.empty(); }
   /// The smallest and the largest eigenvalue; 1 and 1 where nothing is known.
   std::pair<double, double> ends() const;
@@ -405,6 +403,28 @@ void minimise_from(RefinedPoint& at, const RefineOptions& options, const Read& r
   }
 }
 
+/// Throws Error where the labels of an objective and of the store have other means or mean squares: these are other rows.
+/// Both are in units of the loss. O(n).
+template <class L, class R>
+void check_labels(const Objective<L, R>& objective, const Targets& targets) {
+  const LabelMap map = objective.loss().label_map(targets.statistics(0));
+  double means[2] = {}, squares[2] = {};
+  const std::span<const float> packed = targets.of(0);
+  for (Index i = 0; i < objective.rows(); ++i) {
+    const double here = objective.label(i);
+    const auto there = static_cast<double>(map.apply(packed[static_cast<std::size_t>(i)]));
+    means[0] += here;
+    means[1] += there;
+    squares[0] += here * here;
+    squares[1] += there * there;
+  }
+  const double most =
+      1e-3 * std::sqrt(static_cast<double>(objective.rows()) * (std::max)(squares[0], squares[1]));
+  if (std::fabs(means[0] - means[1]) > most ||
+      std::fabs(squares[0] - squares[1]) > 1e-3 * (std::max)(squares[0], squares[1]))
+    throw Error("the labels are not those that the store was packed with", "the rows of the store", "others");
+}
+
 /// Throws Error for options out of range.
 void check_refinement(const RefineOptions& options);
 
@@ -515,6 +535,7 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
     throw Error("the rows are not those that the store was packed from",
                 std::to_string(samples.rows) + " x " + std::to_string(d),
                 std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
+  detail::check_labels(objective, store.targets());
   Refined& result = run.result();
 
   detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};
