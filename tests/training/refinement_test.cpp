@@ -330,3 +330,41 @@ TEST_CASE("conjugate gradients without packed samples end at the same optimum, a
   CHECK(plain.full_passes >
         2 * refine(store, variance_corrected, objective, {.tolerance = 1e-8}).full_passes);
 }
+
+TEST_CASE("of many columns the packed matrix is not formed, and the optimum is the same") {
+  const Dataset data = two_class({.rows = 4'000, .test_rows = 0}).train;
+  const auto check = [&](const auto& loss, const Dataset& of) {
+    const Objective objective(of, loss, L2{1e-3f});
+    const Optimum optimum = *exact_solution(objective);
+    for (const int bits : {2, 4}) {
+      const AnyStore store =
+          quantize(of, {.bits = bits, .outliers = 0.003}, {.pilot_loss = pilot_loss_of(loss)});
+      const Refined refined = refine(store, variance_corrected, objective, {.direct_columns = 16});
+      INFO(std::decay_t<decltype(loss)>::name << ", " << bits << " bits, " << refined.full_passes
+                                              << " readings, " << refined.packed_passes << " packed");
+      CHECK(refined.status == FitStatus::converged);
+      CHECK(excess_of(refined, objective, optimum) < 2e-6);
+      CHECK(refined.full_passes <= 40);
+      CHECK(refined.packed_passes > refined.full_passes);
+    }
+  };
+  check(SquaredLoss{}, table());
+  check(LogisticLoss{}, data);
+  const AnyStore store = quantize(table(), {.bits = 4, .outliers = 0.003});
+  CHECK(holds(message_of([&] {
+                (void)refine(store, variance_corrected, Objective(table(), SquaredLoss{}, L1{0.1f}),
+                             {.direct_columns = 16});
+              }),
+              "at most 16 columns"));
+  // More columns than rows.
+  const Dataset wide = synthetic(300, {.rows = 100, .test_rows = 0}).train;
+  const Objective few(wide, SquaredLoss{}, L2{0.1f});
+  const Optimum best = *exact_solution(few);
+  for (const Index direct : {16, 4096}) {
+    const AnyStore packed =
+        quantize(wide, {.estimator = EstimatorKind::naive, .bits = 4, .rounding = RoundingKind::nearest});
+    const Refined refined = refine(packed, naive, few, {.direct_columns = direct});
+    CHECK(refined.status == FitStatus::converged);
+    CHECK(excess_of(refined, few, best) < 2e-6);
+  }
+}

@@ -9,6 +9,7 @@
 #include <array>
 #include <chrono>
 #include <cmath>
+#include <memory>
 #include <optional>
 #include <span>
 #include <string>
@@ -26,7 +27,9 @@
 #include <zipml/training/fit.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/original_units.hpp>
+#include <zipml/training/packed_solver.hpp>
 #include <zipml/training/proximal_refinement.hpp>
+#include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -37,6 +40,9 @@ struct RefineOptions {
       1e-6;  ///< ends when F - F* is below this share of F, as a last reading tells; 0: after all passes
   int threads = 1;       ///< 0: all of the machine. The same bits for any
   std::string isa = {};  ///< as FitOptions::isa
+  /// Up to so many columns P is formed, in some 32 d^2 bytes, and factorised, in d^3 / 3 operations; beyond them it is divided
+  /// by in some readings of the packed samples, which then depend on the instruction set in their last bits.
+  Index direct_columns = 4096;
 };
 
 /// What refine() returns.
@@ -74,6 +80,8 @@ struct Refined {
 /// Any error of P costs readings, never accuracy; at 2 to 4 bits it takes one to five of them. (Mixed-precision refinement of
 /// linear systems: Carson, Higham 2018. Packed samples as the preconditioner of their own problem: ours.) Directions whose
 /// variance is below 10^-10 of the largest are beyond what float32 products tell, and are left where they are.
+///
+/// Of more columns than RefineOptions::direct_columns P is not formed: each use of it is a few readings of the packed samples.
 ///
 /// Every reading is an event for the observers: its epoch counts them. O(n d^2 + d^3) for P, O(n d) a reading. Throws Error
 /// for an objective of other rows than the store's, as far as their number and the labels tell, penalties that do not act on each weight alone, and options out of range.
@@ -347,7 +355,7 @@ template <class Read, class Invert, class Watch>
 void minimise_from(RefinedPoint& at, const RefineOptions& options, const Read& read, const Invert& invert,
                    const Watch& watch, Refined& result) {
   constexpr int most_inverses = 4;
-  ClippedInverse inverse = invert(at.x);
+  auto inverse = invert(at.x);
   int inverses = 1;
   double gap_there = -1.0, gap_before = -1.0;
   const Index size = at.x.size();
@@ -369,7 +377,10 @@ void minimise_from(RefinedPoint& at, const RefineOptions& options, const Read& r
     if (gap_there < 0.0) gap_there = result.gap;
     if (inverses < most_inverses && result.gap < 0.02 * gap_there && result.gap > 0.05 * gap_before &&
         result.gap > options.tolerance * std::fabs(at.value)) {
-      inverse = invert(at.x);
+      if constexpr (requires { inverse = invert(at.x); })
+        inverse = invert(at.x);
+      else
+        (void)invert(at.x);  // a function of what has been replaced
       ++inverses;
       gap_there = gap_before = -1.0;
       continue;
@@ -560,24 +571,58 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
     result.packed_bytes += static_cast<double>(passes * samples.store_bytes);
     return inverse;
   };
+  // Without forming it: a function, of which there is one at a time.
+  std::unique_ptr<detail::PackedSolver<Estimator>> solver;
+  const auto invert_packed = [&](const Eigen::VectorXd& x) {
+    Buffer<float> curvatures;
+    double slope = 1.0;
+    if constexpr (AffineLoss<L>)
+      slope = static_cast<double>(L::slope);
+    else
+      curvatures = detail::curvatures_at(samples, objective.loss(), store.targets().of(0),
+                                         objective.loss().label_map(store.targets().statistics(0)), x);
+    const double noise = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
+    solver = std::make_unique<detail::PackedSolver<Estimator>>(
+        detail::kernels_for_store(store, active_isa(options.isa)), samples, std::move(curvatures), slope,
+        run.l2(), AffineLoss<L> ? (std::max)(0.0, 1.0 - noise) : 0.0, options.threads);
+    return [&](const Eigen::VectorXd& r) {
+      const double before = run.seconds();
+      const int passes = solver->passes();
+      Eigen::VectorXd z = (*solver)(r);
+      result.seconds_packed += run.seconds() - before;
+      result.packed_passes += solver->passes() - passes;
+      result.packed_bytes += static_cast<double>((solver->passes() - passes) * samples.store_bytes);
+      return z;
+    };
+  };
   const auto read = run.reader();
   const auto watch = run.watcher();
-  if (AffineLoss<L> && !run.is_proximal()) {
-    detail::Refiner(options, read, run.multiplier(), invert(at.x), watch).run(at, anchor.used(), result);
-  } else {
-    if (!anchor.used() && options.passes > 0) {
-      at.value = read(at.x, at.residual);
-      at.residual = -at.residual;
-      ++result.full_passes;
-      if (watch(at, result) == Flow::stop) result.status = FitStatus::stopped;
-    }
-    if (result.status == FitStatus::stopped) {
-    } else if (!run.is_proximal()) {
-      detail::minimise_from(at, options, read, invert, watch, result);
-    } else if constexpr (SeparableRegularizer<R>) {
-      detail::minimise_proximal(at, options, invert(at.x).matrix(), objective.regularizer(), AffineLoss<L>,
-                                read, watch, result);
-    }
+  const auto refine_with = [&](const auto& inverted) {
+    if constexpr (AffineLoss<L>)
+      detail::Refiner(options, read, run.multiplier(), inverted(at.x), watch).run(at, anchor.used(), result);
+    else
+      detail::minimise_from(at, options, read, inverted, watch, result);
+  };
+  if ((!AffineLoss<L> || run.is_proximal()) && !anchor.used() && options.passes > 0) {
+    at.value = read(at.x, at.residual);
+    at.residual = -at.residual;
+    ++result.full_passes;
+    if (watch(at, result) == Flow::stop) result.status = FitStatus::stopped;
+  }
+  const bool forms = d <= options.direct_columns;
+  if (result.status == FitStatus::stopped) {
+  } else if (!run.is_proximal() && forms) {
+    refine_with(invert);
+  } else if (!run.is_proximal()) {
+    refine_with(invert_packed);
+  } else if (!forms) {
+    throw Error(
+        "a penalty that is not smooth needs the matrix of the packed samples",
+        "at most " + std::to_string(options.direct_columns) + " columns (RefineOptions::direct_columns)",
+        std::to_string(d));
+  } else if constexpr (SeparableRegularizer<R>) {
+    detail::minimise_proximal(at, options, invert(at.x).matrix(), objective.regularizer(), AffineLoss<L>,
+                              read, watch, result);
   }
   return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
 }
