@@ -287,7 +287,10 @@ int main(int argc, char** argv) {
     if (zipml::is_packed_file(options.model_file)) return show_packed(options);
     if (zipml::is_class_model_file(options.model_file)) {
       const zipml::ClassModel classes = zipml::load_class_model(options.model_file);
-      if (!options.json) std::printf("%td classes, a model for each against the rest\n", classes.classes());
+      if (!options.json)
+        std::printf(
+            "%td classes, %s\n", classes.classes(),
+            classes.is_joint() ? "a model for each, trained together" : "a model for each against the rest");
       for (zipml::Index k = 0; k < classes.classes(); ++k) {
         if (options.json) std::printf("%s", k == 0 ? "[\n" : ",\n");
         if (!options.json) std::printf("\nclass %s: ", classes.label_text(k).c_str());

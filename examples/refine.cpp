@@ -247,8 +247,9 @@ void write_svg(const std::string& path, const std::vector<Method>& methods, cons
         right = std::max(right, x);
         top = std::max(top, point.excess);
       }
-    std::fprintf(picture.stream(), "set xlabel '%s' offset 0,0.3 tc rgb '%s'\nset format x '%%g'\n",
+    std::fprintf(picture.stream(), "set xlabel '%s' offset 0,0.3 tc rgb '%s'\nset format x '%%.2g'\n",
                  bytes ? "MB read after packing" : "seconds, packing included", colour::grey);
+    if (bytes) std::fprintf(picture.stream(), "set format x '%%g'\n");
     const double at = bytes ? 640.0 : 0.0;
     Chart chart(picture, {at + 85.0, 70.0, at + 560.0, 500.0}, {0.8 * left, floor, 1.6 * right, 2.0 * top},
                 true);

@@ -696,6 +696,7 @@ TEST_CASE("several classes together go from text to a packed file, a model and p
   CHECK(predicted.code == 0);
   CHECK(holds(predicted.out, "probability"));
   CHECK(holds(predicted.out, "green"));
+  CHECK(holds(inspect({folder / "m"}).out, "3 classes, a model for each, trained together"));
   // One against the rest from the same file, which has no pilot.
   CHECK(train({folder / "p.zipml", "--loss", "logistic", "--test", test}).code == 0);
 }
