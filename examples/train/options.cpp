@@ -103,12 +103,15 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
   }
   if (!options.full.empty()) usage("--full is about a packed FILE: leave it out");
   reconcile_refinement();
-  if (options.l2_path.size() > 1 && options.folds == 0 && options.validation.empty())
-    usage("--l2 FROM:TO:COUNT is to choose from: add --cv FOLDS, or --validation");
+  if (options.l2_path.size() > 1 && options.folds == 0 && options.validation.empty() &&
+      options.solver != "direct")
+    usage(
+        "--l2 FROM:TO:COUNT is to choose from: add --cv FOLDS, --validation, or (by leave-one-out) --solver "
+        "direct");
   if (options.simplest && options.folds == 0) usage("--simplest is about --cv: add it");
   if (options.folds > 0 && !options.validation.empty())
     usage("--cv holds out rows of its own: leave out --validation");
-  if (options.chooses_penalty())
+  if (options.chooses_penalty() && !options.leaves_one_out())
     for (const char* name : {"--sweep", "--history", "--start", "--solver", "--fresh"})
       if (app.count(name) > 0) usage(std::string("a penalty is chosen among fits by SGD: leave out ") + name);
   if (!options.class_weights.empty() && !options.classifies())

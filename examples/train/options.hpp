@@ -83,6 +83,8 @@ struct Options {
 
   /// Whether the penalty is chosen, or judged, by rows that are held out.
   bool chooses_penalty() const { return folds > 0 || l2_path.size() > 1; }
+  /// The same by leave-one-out, of the system that is solved.
+  bool leaves_one_out() const { return l2_path.size() > 1 && folds == 0 && solver == "direct"; }
 
   /// Whether the representation follows from loss and width, since the user has not said it.
   bool by_loss = false;

@@ -4,6 +4,7 @@
 
 #include <cstdio>
 #include <vector>
+#include <zipml/analysis/ridge_path.hpp>
 #include <zipml/training/cross_validation.hpp>
 #include <zipml/training/penalty_path.hpp>
 
@@ -28,8 +29,9 @@ class PathExperiment {
   Result choose_and_train(const zipml::AnyStore& store, double seconds_quantize) const {
     return zipml::visit_estimator_for<Loss>(store.representation().estimator, [&](auto estimator) {
       const auto start = Clock::now();
-      std::vector<PathPoint> points =
-          options_.folds > 0 ? by_folds(store, estimator) : by_validation(store, estimator);
+      std::vector<PathPoint> points = options_.leaves_one_out() ? by_leaving_out(store, estimator)
+                                      : options_.folds > 0      ? by_folds(store, estimator)
+                                                                : by_validation(store, estimator);
       const double seconds = seconds_since(start);
       const PathPoint* chosen = &points[0];
       for (PathPoint& point : points)
@@ -82,6 +84,27 @@ class PathExperiment {
       for (const zipml::Fit& fit : found.fits[p])
         if (!fit.success()) ++point.failed;
       points.push_back(point);
+    }
+    return points;
+  }
+
+  /// Generalised cross-validation of the packed system.
+  template <class Estimator>
+  std::vector<PathPoint> by_leaving_out(const zipml::AnyStore& store, Estimator estimator) const {
+    std::vector<PathPoint> points;
+    if constexpr (zipml::AffineLoss<Loss> && zipml::BilinearEstimator<Estimator>) {
+      const std::vector<double> strengths(options_.l2_path.begin(), options_.l2_path.end());
+      const auto path = zipml::ridge_path(store, estimator, Loss{}, strengths, options_.threads);
+      if (!path)
+        throw zipml::Error("the samples have no pilot to start at", "more rows, or --solver sgd",
+                           std::to_string(store.samples().rows) + " rows");
+      for (std::size_t p = 0; p < path->points.size(); ++p)
+        points.push_back({.l2 = options_.l2_path[p],
+                          .loss = path->points[p].left_out,
+                          .standard_error = std::nullopt,
+                          .chosen = p == path->best});
+    } else {
+      throw zipml::Error("this loss is not solved directly");
     }
     return points;
   }

@@ -726,6 +726,24 @@ TEST_CASE(
   refused({"--test", folder.write("odd.csv", "a,b,c,colour\n1,2,3,grey\n")}, "grey");
 }
 
+TEST_CASE("train --solver direct --l2 FROM:TO:COUNT: the penalty by leave-one-out, without epochs") {
+  const Json json =
+      json_of({"--rows", "3000", "--bits", "4", "--solver", "direct", "--l2", "1e-4:10:6", "--json"});
+  CHECK(json["status"] == "solved");
+  const Json& points = json["path"]["penalties"];
+  REQUIRE(points.size() == 6);
+  int chosen = 0;
+  for (const Json& point : points) {
+    chosen += point["chosen"].get<bool>() ? 1 : 0;
+    if (point["chosen"].get<bool>()) CHECK(point["l2"] == json["l2"]);
+    CHECK(point["loss"].get<double>() > 0.0);
+  }
+  CHECK(chosen == 1);
+  CHECK(points[5]["loss"].get<double>() > points[0]["loss"].get<double>());
+  CHECK(json["excess"].get<double>() < 1e-3);
+  CHECK(train({"--rows", "3000", "--l2", "1e-4:10:6"}).code == 2);
+}
+
 TEST_CASE("train --refine: the exact optimum in a few readings, of every smooth loss and penalty") {
   const Json json = json_of({"--rows", "5000", "--bits", "2", "--refine", "--json"});
   CHECK(json["status"] == "converged");
