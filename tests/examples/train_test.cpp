@@ -225,7 +225,7 @@ TEST_CASE("train: combinations that make no sense are usage errors that say why"
                                                    : "naive"},
             std::string("leave out ") + option);
   refuses({"--bits", "auto", "--sweep"}, "leave out --sweep");
-  refuses({"--l2", "1e-3:1:4"}, "add --cv FOLDS, or --validation");
+  refuses({"--l2", "1e-3:1:4"}, "add --cv FOLDS, --validation, or");
   refuses({"--estimator", "polynomial-3"}, "is for --loss logistic, hinge and squared-hinge");
   refuses({"--estimator", "polynomial-3", "--loss", "huber"}, "is for --loss logistic");
   refuses({"--range", "3"}, "--range is of --estimator polynomial-3");

@@ -275,6 +275,16 @@ TEST_CASE(
   check(net, optimum.value, true);
   check(L1{0.05f}, exact_solution(Objective(table(), SquaredLoss{}, L1{0.05f}))->value, true);
   check(Box(-0.05f, 0.05f), 0.0, false);
+  // Of nearest rounding, which takes variance away, P is less than the matrix of the problem.
+  const Dataset rows = skewed({.rows = 3'000, .test_rows = 0}).train;
+  const Objective sparse(rows, SquaredLoss{}, L1{0.02f});
+  const AnyStore nearest_rows = quantize(
+      rows,
+      {.estimator = EstimatorKind::naive, .bits = 2, .rounding = RoundingKind::nearest, .outliers = 0.003});
+  const Refined of_nearest = refine(nearest_rows, naive, sparse);
+  INFO(of_nearest.full_passes << " readings");
+  CHECK(of_nearest.status == FitStatus::converged);
+  CHECK(excess_of(of_nearest, sparse, *exact_solution(sparse)) < 2e-6);
   // Exact zeros stay exact.
   const AnyStore store = quantize(table(), {.bits = 2, .outliers = 0.003});
   const Objective objective(table(), SquaredLoss{}, net);

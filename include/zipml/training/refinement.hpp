@@ -74,7 +74,7 @@ struct Refined {
 /// - an affine loss: conjugate gradients on the full-precision problem, preconditioned by P (Hestenes, Stiefel 1952; Saad
 ///   2003, algorithm 9.1), a reading each, and a last step P^-1 r without one;
 /// - another: quasi-Newton steps (L-BFGS, Nocedal, Wright 2006, algorithm 7.4) whose first matrix is P, a reading each;
-/// - with a penalty that is not smooth (l1, elastic net, box): proximal steps in the metric of P, a reading each
+/// - with a penalty that is not smooth (l1, elastic net, box): proximal quasi-Newton steps from P, a reading each
 ///   (training/proximal_refinement.hpp).
 ///
 /// Any error of P costs readings, never accuracy; at 2 to 4 bits it takes one to five of them. (Mixed-precision refinement of
@@ -621,8 +621,8 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
         "at most " + std::to_string(options.direct_columns) + " columns (RefineOptions::direct_columns)",
         std::to_string(d));
   } else if constexpr (SeparableRegularizer<R>) {
-    detail::minimise_proximal(at, options, invert(at.x).matrix(), objective.regularizer(), AffineLoss<L>,
-                              read, watch, result);
+    detail::minimise_proximal(at, options, invert(at.x).matrix(), objective.regularizer(), read, watch,
+                              result);
   }
   return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
 }
