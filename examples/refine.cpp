@@ -41,6 +41,7 @@ struct Options {
 
 /// What a method has reached after a reading.
 struct Point {
+  int readings;  // epochs of SGD, or passes in full precision
   double seconds;
   double megabytes;
   double excess;
@@ -54,15 +55,15 @@ struct Method {
   int symbol = 7;
   bool dashed = false;
 
-  /// Seconds until an excess stays below a bound; negative: never.
-  double time_to(double bound) const {
-    double time = -1.0;
+  /// The point from which on an excess stays below a bound; null: none.
+  const Point* reaches(double bound) const {
+    const Point* first = nullptr;
     for (const Point& point : points)
       if (!(point.excess <= bound))
-        time = -1.0;
-      else if (time < 0.0)
-        time = point.seconds;
-    return time;
+        first = nullptr;
+      else if (first == nullptr)
+        first = &point;
+    return first;
   }
 };
 
@@ -137,11 +138,11 @@ class Study {
     const zipml::SampleView samples = store.samples();
     zipml::FitOptions fit{.epochs = options_.epochs, .threads = options_.table.threads};
     if (samples.has_integer_path() && samples.cols >= 64) fit.model = {8};
-    method.points.push_back({method.packing, 0.0, start_});
+    method.points.push_back({0, method.packing, 0.0, start_});
     const auto watch = [&](const zipml::EpochEvent& event) {
       const double moved = 1e-6 * static_cast<double>(samples.store_bytes) * event.epoch;
       method.points.push_back(
-          {method.packing + event.seconds, moved, excess(event.weights, event.intercept)});
+          {event.epoch, method.packing + event.seconds, moved, excess(event.weights, event.intercept)});
     };
     zipml::visit_estimator_for<Loss>(how.estimator, [&](auto estimator) {
       return zipml::Sgd{Loss{}, zipml::L2(options_.l2)}.fit(store, estimator, fit, watch).epochs;
@@ -152,10 +153,10 @@ class Study {
   /// Conjugate gradients of the same code without a preconditioner.
   Method plain() const {
     Method method{.name = "conjugate gradients", .colour = colour::black, .symbol = 9, .dashed = true};
-    method.points.push_back({0.0, 0.0, start_});
+    method.points.push_back({0, 0.0, 0.0, start_});
     const auto watch = [&](const zipml::EpochEvent& event) {
-      method.points.push_back(
-          {event.seconds, float_megabytes() * event.epoch, excess(event.weights, event.intercept)});
+      method.points.push_back({event.epoch, event.seconds, float_megabytes() * event.epoch,
+                               excess(event.weights, event.intercept)});
     };
     (void)zipml::conjugate_gradients(
         objective_, {.passes = 500, .tolerance = options_.tolerance, .threads = options_.table.threads},
@@ -169,19 +170,20 @@ class Study {
                   .symbol = 5};
     const zipml::Representation how = representation(bits);
     const zipml::AnyStore store = packed(how, method.packing);
-    method.points.push_back({method.packing, 0.0, start_});
+    method.points.push_back({0, method.packing, 0.0, start_});
     zipml::visit_estimator_for<Loss>(how.estimator, [&](auto estimator) -> int {
       if constexpr (zipml::BilinearEstimator<decltype(estimator)>) {
         const double read =
             1e-6 * static_cast<double>(store.samples().store_bytes) * (zipml::AffineLoss<Loss> ? 1.0 : 2.0);
         const auto watch = [&](const zipml::EpochEvent& event) {
-          method.points.push_back({method.packing + event.seconds, read + float_megabytes() * event.epoch,
+          method.points.push_back({event.epoch, method.packing + event.seconds,
+                                   read + float_megabytes() * event.epoch,
                                    excess(event.weights, event.intercept)});
         };
         const zipml::Refined refined =
             zipml::refine(store, estimator, objective_,
                           {.tolerance = options_.tolerance, .threads = options_.table.threads}, watch);
-        method.points.push_back({method.packing + refined.seconds,
+        method.points.push_back({refined.full_passes, method.packing + refined.seconds,
                                  1e-6 * (refined.full_bytes + refined.packed_bytes),
                                  excess(refined.weights.span(), refined.intercept)});
         return refined.full_passes;
@@ -205,31 +207,31 @@ std::string cell(double seconds) {
 }
 
 void print(const std::vector<Method>& methods) {
-  std::printf("%-22s %9s %9s %10s %10s %10s %12s\n", "", "readings", "packing", "to 1e-3", "to 1e-6",
-              "MB to 1e-6", "least excess");
+  std::printf("%-22s %8s %8s %9s %9s %9s %10s %12s\n", "", "readings", "to 1e-6", "packing", "to 1e-3",
+              "to 1e-6", "MB to 1e-6", "least excess");
   for (const Method& method : methods) {
-    double least = INFINITY, moved = -1.0;
-    const double time = method.time_to(1e-6);
-    for (const Point& point : method.points) {
-      least = std::min(least, point.excess);
-      if (point.seconds == time) moved = point.megabytes;
-    }
-    std::printf("%-22s %9zu %9.4f %10s %10s %10s %12.2g\n", method.name.c_str(), method.points.size() - 1,
-                method.packing, cell(method.time_to(1e-3)).c_str(), cell(time).c_str(),
-                moved < 0.0 ? "-" : cell(moved).c_str(), std::max(least, 0.0));
+    double least = INFINITY;
+    for (const Point& point : method.points) least = std::min(least, point.excess);
+    const Point *soon = method.reaches(1e-3), *there = method.reaches(1e-6);
+    const auto seconds = [](const Point* point) { return cell(point != nullptr ? point->seconds : -1.0); };
+    std::printf("%-22s %8d %8s %9.4f %9s %9s %10s %12.2g\n", method.name.c_str(),
+                method.points.back().readings,
+                there != nullptr ? std::to_string(there->readings).c_str() : "-", method.packing,
+                seconds(soon).c_str(), seconds(there).c_str(),
+                cell(there != nullptr ? there->megabytes : -1.0).c_str(), std::max(least, 0.0));
   }
   std::printf(
-      "\nseconds: until the excess stays below; packing is in them. readings: epochs of SGD, passes in full "
-      "precision, and the "
-      "last\nstep, which reads nothing.\n");
+      "\nreadings: epochs of SGD, passes in full precision, in all and until the excess stays below 1e-6. "
+      "seconds, with "
+      "packing,\nuntil it stays below. The last step of a refinement reads nothing.\n");
 }
 
 void write_csv(const std::string& path, const std::vector<Method>& methods) {
-  std::string text = "method,seconds,megabytes,excess\n";
+  std::string text = "method,readings,seconds,megabytes,excess\n";
   for (const Method& method : methods)
     for (const Point& point : method.points)
-      text += method.name + "," + zipml::number_text(point.seconds) + "," +
-              zipml::number_text(point.megabytes) + "," + zipml::number_text(point.excess) + "\n";
+      text += method.name + "," + std::to_string(point.readings) + "," + zipml::number_text(point.seconds) +
+              "," + zipml::number_text(point.megabytes) + "," + zipml::number_text(point.excess) + "\n";
   zipml::write_file(path, text);
 }
 

@@ -26,7 +26,7 @@ namespace zipml::inline ZIPML_ABI {
 /// double: the same bits on every instruction set and for any number of threads. Holds a view: the samples must outlive it.
 ///
 ///     zipml::FullPass pass(zipml::MatrixRef(a).view(), weights, store.standardization());
-///     const double value = pass.add(x, [&](zipml::Index i, double z) { ... }, gradient);
+///     const double value = pass(x, [&](zipml::Index i, double z) { return zipml::FullPass::Slope{...}; }, gradient);
 class FullPass {
  public:
   /// A row's part of a mean: its value, and the derivative in its margin.

@@ -87,6 +87,8 @@ std::optional<RidgePath> ridge_path(const Store& store, Estimator estimator, con
     if (j < d && Estimator::corrected) variance(j) = anchor.slope * static_cast<double>(samples.bias[j]);
   }
   const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(samples.rows));
+  // Of samples in a file: what was read of a part that was lost is no result.
+  if constexpr (requires { store.require_intact(); }) store.require_intact();
   return detail::ridge_path_from(detail::ClippedInverse(matrix, variance, clip).matrix(), start, gradient,
                                  anchor.loss(), samples.rows, strengths);
 }

@@ -55,22 +55,7 @@ struct Avx2Kernels : Avx2Floats {
   template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
-    if (!is_shared_plane(planes))
-      return for_blocks_of<1>(view, models, out,
-                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
-                                margins<Codes>(of, planes, groups, x, z);
-                              });
-    for (int m = 0; m < out.count; ++m)
-      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
-    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
-      if constexpr (width() == 2 || width() == 4)
-        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
-          if constexpr (std::is_pointer_v<decltype(x)>)
-            add_margins<width()>(of, planes[0], groups, x, z);
-          else
-            add_margins_of_models<width()>(of, planes[0], groups, x, z);
-        });
-    });
+    block_margins<Avx2Kernels, Codes>(view, planes, groups, models, out);
   }
 
   template <class Codes>
@@ -242,6 +227,28 @@ struct Avx2Kernels : Avx2Floats {
 
  protected:
   // ---- several models
+
+  /// Margins of several models by the loops of a policy: this one, or one that derives from it.
+  template <class Kernels, class Codes>
+  static void block_margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
+                            ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
+    if (!is_shared_plane(planes))
+      return for_blocks_of<1>(view, models, out,
+                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
+                                Kernels::template margins<Codes>(of, planes, groups, x, z);
+                              });
+    for (int m = 0; m < out.count; ++m)
+      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
+    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
+      if constexpr (width() == 2 || width() == 4)
+        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
+          if constexpr (std::is_pointer_v<decltype(x)>)
+            Kernels::template add_margins<width()>(of, planes[0], groups, x, z);
+          else
+            Kernels::template add_margins_of_models<width()>(of, planes[0], groups, x, z);
+        });
+    });
+  }
 
   /// Whether codes are one plane, of a width that several models share the reading of.
   static bool is_shared_plane(const PlaneList& planes) {

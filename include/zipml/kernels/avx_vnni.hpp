@@ -40,25 +40,12 @@ struct AvxVnniKernels : Avx2Kernels {
   template <class Codes>
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
-    if (!is_shared_plane(planes))
-      return for_blocks_of<1>(view, models, out,
-                              [&](const PackedView& of, const std::int8_t* x, std::int32_t* z) {
-                                margins<Codes>(of, planes, groups, x, z);
-                              });
-    for (int m = 0; m < out.count; ++m)
-      std::memset(out[m], 0, static_cast<std::size_t>(groups.rows()) * sizeof *out.data);
-    detail::visit_plane<Codes>(planes[0].width, [&](auto width) {
-      if constexpr (width() == 2 || width() == 4)
-        for_blocks_of<width()>(view, models, out, [&](const PackedView& of, auto x, auto z) {
-          if constexpr (std::is_pointer_v<decltype(x)>)
-            add_margins<width()>(of, planes[0], groups, x, z);
-          else
-            add_margins_of_models<width()>(of, planes[0], groups, x, z);
-        });
-    });
+    block_margins<AvxVnniKernels, Codes>(view, planes, groups, models, out);
   }
 
  private:
+  friend Avx2Kernels;  // block_margins
+
   /// See Avx2Integers: W models, 8 / W rows.
   template <int W>
   ZIPML_TARGET_AVX_VNNI static void add_margins_of_models(const PackedView& view, const Plane& plane,

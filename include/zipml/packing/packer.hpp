@@ -411,9 +411,11 @@ class Packer {
         return false;
       if (!pilot_) return true;
       const Buffer<float>& weights = store_.weights();
-      for (Index r = 0; r < count; ++r)
-        pilot_->add(rows.row(at + r), reading_.labels[static_cast<std::size_t>(first + r)],
-                    weights.empty() ? 1.0f : weights[places[r]]);
+      std::array<float, group_rows> of_rows;
+      for (Index r = 0; r < count && !weights.empty(); ++r)
+        of_rows[static_cast<std::size_t>(r)] = weights[places[r]];
+      pilot_->add({some.data(), static_cast<std::size_t>(count)}, reading_.labels.data() + first,
+                  weights.empty() ? nullptr : of_rows.data());
       return true;
     }
     void close_chunk(Index chunk) {

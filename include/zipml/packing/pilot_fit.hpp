@@ -21,7 +21,7 @@
 #include <zipml/storage/pilot.hpp>
 #include <zipml/storage/targets.hpp>
 #if ZIPML_DEFINES
-#include <zipml/base/lane_math.hpp>
+#include <zipml/base/centred_rows.hpp>
 #include <zipml/base/rounded.hpp>
 #include <zipml/packing/newton_pilot.hpp>
 #include <zipml/packing/pilot_sample.hpp>
@@ -56,8 +56,8 @@ class PilotSums {
   /// Entries that close_chunk writes: d sums of r a, that of r, that of r^2.
   static Index entries(Index cols) { return cols + 2; }
 
-  /// A row in the user's units, counted `weight` times.
-  void add(const float* row, float label, float weight);
+  /// Rows in the user's units, each counted `weights[r]` times (null: once). Nothing behind a row is read.
+  void add(std::span<const float* const> rows, const float* labels, const float* weights);
   /// Writes the sums since the last call and begins anew.
   void close_chunk(double* out);
 
@@ -68,7 +68,7 @@ class PilotSums {
   double base_ = 0.0;  // of the margin of a row whose centred values are 0
   double residuals_ = 0.0;
   double squares_ = 0.0;
-  Buffer<float> mean_, weights_, centred_, sums_, scratch_;  // padded
+  Buffer<float> mean_, weights_, sums_;  // padded
 };
 
 /// Completes a pilot from the sums of its chunks, each of PilotSums::entries, and brings it from the map
@@ -141,11 +141,9 @@ ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const PilotLoss& loss, c
       isa_(isa),
       d_(map.cols()),
       base_(pilot.intercept),
-      mean_(round_up(d_, detail::lane_count)),
+      mean_(round_up(d_, detail::centred_lanes)),
       weights_(mean_.size()),
-      centred_(mean_.size()),
-      sums_(mean_.size()),
-      scratch_(mean_.size()) {
+      sums_(mean_.size()) {
   for (Index j = 0; j < d_; ++j) {
     mean_[j] = static_cast<float>(map.mean[j]);
     weights_[j] = static_cast<float>(static_cast<double>(pilot.weights[j]) / map.scale[j]);
@@ -153,22 +151,33 @@ ZIPML_FUNCTION PilotSums::PilotSums(const Pilot& pilot, const PilotLoss& loss, c
   }
 }
 
-ZIPML_FUNCTION void PilotSums::add(const float* row, float label, float weight) {
-  for (Index j = 0; j < d_; ++j) centred_[j] = row[j] - mean_[j];
-  const float z = detail::lane_dot(isa_, centred_.data(), weights_.data(), scratch_.data(), centred_.size());
-  const double margin = static_cast<double>(z) + base_;
-  double residual = margin - static_cast<double>(label), value = 0.0;
-  if (!loss_.is_quadratic()) {
-    const PilotLoss::Slopes slopes = loss_.at(margin, loss_.target(label));
-    residual = slopes.first;
-    value = slopes.value;
+ZIPML_FUNCTION void PilotSums::add(std::span<const float* const> rows, const float* labels,
+                                   const float* weights) {
+  constexpr auto together = static_cast<std::size_t>(detail::rows_at_once);
+  for (std::size_t first = 0; first < rows.size(); first += together) {
+    const std::size_t count = (std::min)(together, rows.size() - first);
+    // Where there are fewer rows, the first of them again, which count nothing.
+    const float* some[together];
+    float z[together], factor[together] = {};
+    for (std::size_t r = 0; r < together; ++r) some[r] = rows[first + (r < count ? r : 0)];
+    detail::centred_margins(isa_, some, d_, mean_.data(), weights_.data(), z);
+    for (std::size_t r = 0; r < count; ++r) {
+      const float label = labels[first + r];
+      const double weight = weights != nullptr ? static_cast<double>(weights[first + r]) : 1.0;
+      const double margin = static_cast<double>(z[r]) + base_;
+      double residual = margin - static_cast<double>(label), value = 0.0;
+      if (!loss_.is_quadratic()) {
+        const PilotLoss::Slopes slopes = loss_.at(margin, loss_.target(label));
+        residual = slopes.first;
+        value = slopes.value;
+      }
+      const double weighted = weight * residual;
+      factor[r] = static_cast<float>(weighted);
+      residuals_ += weighted;
+      squares_ += loss_.is_quadratic() ? pinned(weighted * residual) : pinned(2.0 * weight * value);
+    }
+    detail::add_centred(isa_, some, d_, mean_.data(), factor, sums_.data());
   }
-  const double weighted = static_cast<double>(weight) * residual;
-  detail::lane_add(isa_, static_cast<float>(weighted), centred_.data(), sums_.data(), scratch_.data(),
-                   centred_.size());
-  residuals_ += weighted;
-  squares_ +=
-      loss_.is_quadratic() ? pinned(weighted * residual) : pinned(2.0 * static_cast<double>(weight) * value);
 }
 
 ZIPML_FUNCTION void PilotSums::close_chunk(double* out) {

@@ -40,47 +40,6 @@ CrossValidation cross_validate_classes(const Sgd<L, R, Step>& sgd, const Store& 
                                        const FoldOptions& how = {}, const FitOptions& options = {},
                                        Observers&&... observers);
 
-namespace detail {
-
-/// Losses of classifiers on rows of a store, as its estimator tells them: models of all targets side by side, one classifier
-/// after the other.
-template <GradientEstimator Estimator, class L, SampleStore Store>
-List<double> class_losses_of_fold(const Store& store, const Targets& targets, const Estimator& estimator,
-                                  const L& loss, std::span<const Fit> fits, RowRange rows,
-                                  const FitOptions& options) {
-  const SampleView samples = store.samples();
-  const auto classes = static_cast<std::size_t>(targets.models());
-  List<LabelMap> maps;
-  List<int> of_models;
-  for (int k = 0; k < targets.models(); ++k) maps.push_back(loss.label_map(targets.statistics(k)));
-  for (std::size_t m = 0; m < fits.size(); ++m) of_models.push_back(static_cast<int>(m % classes));
-  const MappedTargets labels(targets, maps, of_models);
-  ThreadTeam team(thread_count(options.threads));
-  GradientDevice device(kernels_for_store(store, active_isa(options.isa)), samples, labels,
-                        {.models = static_cast<int>(fits.size()), .team = &team});
-  const Index width = padded(samples.cols);
-  Buffer<float> x(width * static_cast<Index>(fits.size())), c(static_cast<Index>(fits.size()));
-  for (std::size_t m = 0; m < fits.size(); ++m) {
-    const Index at = static_cast<Index>(m);
-    for (Index j = 0; j < samples.cols; ++j) x[at * width + j] = static_cast<float>(fits[m].weights[j]);
-    c[at] = static_cast<float>(fits[m].intercept);
-  }
-  List<double> of_models_losses;
-  if constexpr (JointLoss<L>)
-    of_models_losses =
-        mean_losses(device, samples.cols, rows, 1u, 0.0, Buffer<float>(), x.data(), c.data(), [&](int m) {
-          const int k = targets.models();
-          return m % k == 0 ? device.joint_total(loss, m, k) : 0.0;
-        });
-  else
-    of_models_losses = losses_of_models(device, samples, estimator, loss, rows, x.data(), c.data());
-  List<double> sums(fits.size() / classes);
-  for (std::size_t m = 0; m < fits.size(); ++m) sums[m / classes] += of_models_losses[m];
-  return sums;
-}
-
-}  // namespace detail
-
 template <class L, Regularizer R, class Step, SampleStore Store, GradientEstimator Estimator,
           class... Observers>
 List<List<Fit>> fit_class_path(const Sgd<L, R, Step>& sgd, const Store& store, Estimator estimator,
@@ -130,8 +89,12 @@ CrossValidation cross_validate_classes(const Sgd<L, R, Step>& sgd, const Store& 
         losses.back().push_back(
             objective(class_point(of_fold.subspan(p * values.size(), values.size())).span()));
     } else {
-      losses.push_back(
-          detail::class_losses_of_fold(store, targets, estimator, sgd.loss(), of_fold, fold, options));
+      // Of classes together the same in each of them, else one for each.
+      const List<double> of_models =
+          detail::losses_of_fold(store, targets, estimator, sgd.loss(), of_fold, fold, options);
+      losses.emplace_back(penalties.size());
+      for (std::size_t m = 0; m < per_fold; ++m)
+        if (!JointLoss<L> || m % values.size() == 0) losses.back()[m / values.size()] += of_models[m];
     }
     for (std::size_t m = 0; m < per_fold; ++m) fits[m / values.size()].push_back(std::move(of_fold[m]));
   }

@@ -59,30 +59,19 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
 
 namespace detail {
 
-/// Losses of the models of a device on rows of its samples, as an estimator tells them: models padded, one behind the other.
-template <GradientEstimator Estimator, Loss L>
-List<double> losses_of_models(GradientDevice& device, const SampleView& samples, const Estimator& estimator,
-                              const L& loss, RowRange rows, const float* x, const float* intercepts) {
-  Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
-  std::copy_n(samples.bias, correction.size(), correction.data());
-  if constexpr (CorrectsLoss<Estimator, L>) {
-    device.set_correction(correction);
-    return rowwise_losses_on(device, samples.cols, rows, 0.0, Buffer<float>(), x, intercepts,
-                             [&](int m) { return corrected_loss(loss, device.margin_variance(m)); });
-  } else {
-    double slope = 0.0;
-    if constexpr (AffineLoss<L>) slope = static_cast<double>(L::slope);
-    return losses_on(device, samples.cols, rows, estimator, loss, slope, correction, x, intercepts);
-  }
-}
-
-/// Losses of several models on a fold, as the estimator tells them from the store.
-template <GradientEstimator Estimator, Loss L, SampleStore Store>
-List<double> losses_of_fold(const Store& store, const Estimator& estimator, const L& loss,
-                            std::span<const Fit> fits, RowRange rows, const FitOptions& options) {
+/// Losses of models on rows of a store, as its estimator tells them: the targets of models that stand side by side follow each
+/// other, and begin anew behind the last.
+template <GradientEstimator Estimator, class L, SampleStore Store>
+List<double> losses_of_fold(const Store& store, const Targets& targets, const Estimator& estimator,
+                            const L& loss, std::span<const Fit> fits, RowRange rows,
+                            const FitOptions& options) {
   const SampleView samples = store.samples();
-  const List<LabelMap> maps{loss.label_map(store.targets().statistics(0))};
-  const MappedTargets labels(store.targets(), maps);
+  const int together = targets.models();
+  List<LabelMap> maps;
+  for (int k = 0; k < together; ++k) maps.push_back(loss.label_map(targets.statistics(k)));
+  List<int> of_models;
+  for (std::size_t m = 0; m < fits.size(); ++m) of_models.push_back(static_cast<int>(m) % together);
+  const MappedTargets labels(targets, maps, of_models);
   ThreadTeam team(thread_count(options.threads));
   GradientDevice device(kernels_for_store(store, active_isa(options.isa)), samples, labels,
                         {.models = static_cast<int>(fits.size()), .team = &team});
@@ -93,7 +82,19 @@ List<double> losses_of_fold(const Store& store, const Estimator& estimator, cons
     for (Index j = 0; j < samples.cols; ++j) x[at * width + j] = static_cast<float>(fits[m].weights[j]);
     c[at] = static_cast<float>(fits[m].intercept);
   }
-  return losses_of_models(device, samples, estimator, loss, rows, x.data(), c.data());
+  Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
+  std::copy_n(samples.bias, correction.size(), correction.data());
+  if constexpr (JointLoss<L>) {
+    return joint_losses_on(device, samples.cols, rows, loss, together, x.data(), c.data());
+  } else if constexpr (CorrectsLoss<Estimator, L>) {
+    device.set_correction(correction);
+    return rowwise_losses_on(device, samples.cols, rows, 0.0, Buffer<float>(), x.data(), c.data(),
+                             [&](int m) { return corrected_loss(loss, device.margin_variance(m)); });
+  } else {
+    double slope = 0.0;
+    if constexpr (AffineLoss<L>) slope = static_cast<double>(L::slope);
+    return losses_on(device, samples.cols, rows, estimator, loss, slope, correction, x.data(), c.data());
+  }
 }
 
 /// A fold of the rows that a store was packed from, in ascending order.
@@ -202,7 +203,8 @@ CrossValidation cross_validate(const Sgd<L, R, Step>& sgd, const Store& store, E
       losses.emplace_back();
       for (const Fit& fit : of_fold) losses.back().push_back(objective(fit.weights.span(), fit.intercept));
     } else {
-      losses.push_back(detail::losses_of_fold(store, estimator, sgd.loss(), of_fold, fold, options));
+      losses.push_back(
+          detail::losses_of_fold(store, store.targets(), estimator, sgd.loss(), of_fold, fold, options));
     }
     for (std::size_t p = 0; p < penalties.size(); ++p) fits[p].push_back(std::move(of_fold[p]));
   }

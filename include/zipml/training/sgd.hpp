@@ -453,19 +453,10 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
     if constexpr (JointLoss<L>)
-      return joint_losses(measuring, x, intercepts);
+      return joint_losses_on(measuring, samples_.cols, {0, samples_.rows}, sgd_.loss_, models_together(), x,
+                             intercepts);
     else
       return losses_of_margins(measuring, correction, x, intercepts);
-  }
-  /// The loss of the models that share it, for each of them.
-  List<double> joint_losses(GradientDevice& measuring, const float* x, const float* intercepts) {
-    const int classes = models_together();
-    List<double> result = detail::mean_losses(
-        measuring, samples_.cols, {0, samples_.rows}, 1u, 0.0, Buffer<float>(), x, intercepts,
-        [&](int m) { return m % classes == 0 ? measuring.joint_total(sgd_.loss_, m, classes) : 0.0; });
-    for (std::size_t m = 0; m < result.size(); ++m)
-      result[m] = result[m - m % static_cast<std::size_t>(classes)];
-    return result;
   }
   List<double> losses_of_margins(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                                  const float* intercepts) {

@@ -78,6 +78,18 @@ List<double> rowwise_losses_on(GradientDevice& device, Index d, RowRange rows, d
   });
 }
 
+/// The same of a JointLoss, for models of `classes` side by side, which share it: that of all of them, for each.
+template <JointLoss L>
+List<double> joint_losses_on(GradientDevice& device, Index d, RowRange rows, const L& loss, int classes,
+                             const float* x, const float* intercepts) {
+  List<double> result = detail::mean_losses(
+      device, d, rows, 1u, 0.0, Buffer<float>(), x, intercepts,
+      [&](int m) { return m % classes == 0 ? device.joint_total(loss, m, classes) : 0.0; });
+  for (std::size_t m = 0; m < result.size(); ++m)
+    result[m] = result[m - m % static_cast<std::size_t>(classes)];
+  return result;
+}
+
 /// Writes status and advice. A model that is worse than none, on the very samples that it was trained on, is
 /// no success, nor is one whose corrected loss is far below zero: it has followed a direction of negative
 /// curvature. `value` and `value_of_zero` are quantized losses, with the linear term where there is one.

@@ -1,7 +1,6 @@
 #pragma once
 /// \file
-/// Room training: refinement where the penalty is not smooth but acts on each weight alone: l1, elastic net, box. Part of
-/// training/refinement.hpp.
+/// Room training: refinement where the penalty is not smooth but acts on each weight alone: l1, elastic net, box.
 
 #include <algorithm>
 #include <cmath>
@@ -10,8 +9,8 @@
 
 #include <zipml/eigen.hpp>
 #include <zipml/model/regularizers.hpp>
-#include <zipml/training/fit.hpp>
 #include <zipml/training/observer.hpp>
+#include <zipml/training/refinement/refined.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
 
@@ -47,9 +46,9 @@ Eigen::VectorXd proximal_step(const Eigen::MatrixXd& matrix, const Eigen::Vector
 /// Proximal steps in the metric of P from a point whose gradient and value (of the loss alone) are known, a reading each
 /// (proximal quasi-Newton: Lee, Sun, Saunders 2014). The gradients of every step correct P along it (BFGS: Nocedal, Wright 2006,
 /// section 6.1), that of a step which is no gain as well: the next one from there is another.
-template <class Point, SeparableRegularizer R, class Read, class Watch, class Result, class Options>
-void minimise_proximal(Point& at, const Options& options, Eigen::MatrixXd matrix, const R& regularizer,
-                       const Read& read, const Watch& watch, Result& result) {
+template <SeparableRegularizer R, class Read, class Watch>
+void proximal_steps(RefinedPoint& at, const RefineOptions& options, Eigen::MatrixXd matrix,
+                    const R& regularizer, const Read& read, const Watch& watch, Refined& result) {
   const Index d = at.x.size() - 1;
   const auto penalty = [&](const Eigen::VectorXd& x) {
     return regularizer.value({x.data(), static_cast<std::size_t>(d)});
@@ -77,7 +76,7 @@ void minimise_proximal(Point& at, const Options& options, Eigen::MatrixXd matrix
       at.value = objective - result.gap;
       return;
     }
-    Point next{z, Eigen::VectorXd(d + 1), 0.0};
+    RefinedPoint next{z, Eigen::VectorXd(d + 1), 0.0};
     next.value = read(next.x, next.residual);
     next.residual = -next.residual;
     ++result.full_passes;

@@ -1,0 +1,96 @@
+#pragma once
+/// \file
+/// Room training: the full-precision problem of refinement: value, gradient and products from readings of the rows.
+
+#include <chrono>
+#include <cmath>
+#include <string>
+
+#include <zipml/analysis/full_pass.hpp>
+#include <zipml/analysis/objective.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/eigen.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/model/regularizers.hpp>
+#include <zipml/training/refinement/refined.hpp>
+
+namespace zipml::inline ZIPML_ABI::detail {
+
+/// The full-precision problem of an objective: what readings of it tell.
+template <Loss L, Regularizer R>
+class FullProblem {
+ public:
+  FullProblem(const Objective<L, R>& objective, const PenaltyStrengths& penalty, const RefineOptions& options)
+      : objective_(objective),
+        l2_(penalty.l2),
+        pass_(objective.features(), objective.weights(), objective.standardization(), options.threads,
+              active_isa(options.isa)) {}
+
+  double seconds() const { return seconds_; }
+  double bytes() const {
+    return static_cast<double>(pass_.readings()) * 4.0 * static_cast<double>(pass_.rows()) *
+           static_cast<double>(pass_.cols());
+  }
+  double penalty(const Eigen::VectorXd& x) const { return 0.5 * l2_ * x.head(pass_.cols()).squaredNorm(); }
+
+  /// The value; writes the gradient.
+  double read(const Eigen::VectorXd& x, Eigen::VectorXd& gradient) {
+    const double value = reading(x, gradient, [&](Index i, double z) {
+      const double label = objective_.label(i);
+      FullPass::Slope slope{objective_.loss().value(z, label), 0.0};
+      if constexpr (AffineLoss<L>)
+        slope.first = static_cast<double>(L::slope) * (z - target_of(objective_.loss(), label));
+      else
+        slope.first = objective_.loss().derivatives(z, label).first;
+      return slope;
+    });
+    return value + penalty(x);
+  }
+  /// H p of an affine loss.
+  void multiply(const Eigen::VectorXd& p, Eigen::VectorXd& out) {
+    if constexpr (AffineLoss<L>)
+      (void)reading(p, out, [](Index, double z) {
+        return FullPass::Slope{0.0, static_cast<double>(L::slope) * z};
+      });
+  }
+
+ private:
+  template <class SlopeOf>
+  double reading(const Eigen::VectorXd& x, Eigen::VectorXd& out, const SlopeOf& slope_of) {
+    const auto start = std::chrono::steady_clock::now();
+    const double value = pass_({x.data(), static_cast<std::size_t>(x.size())}, slope_of, out.data());
+    for (Index j = 0; j < pass_.cols(); ++j) out(j) += l2_ * x(j);
+    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
+    return value;
+  }
+
+  const Objective<L, R>& objective_;
+  double l2_;
+  FullPass pass_;
+  double seconds_ = 0.0;
+};
+
+/// Throws Error where the labels of an objective and of the store have other means or mean squares: these are other rows.
+/// Both are in units of the loss. O(n).
+template <class L, class R>
+void check_labels(const Objective<L, R>& objective, const Targets& targets) {
+  const LabelMap map = objective.loss().label_map(targets.statistics(0));
+  double means[2] = {}, squares[2] = {};
+  const std::span<const float> packed = targets.of(0);
+  for (Index i = 0; i < objective.rows(); ++i) {
+    const double here = objective.label(i);
+    const auto there = static_cast<double>(map.apply(packed[static_cast<std::size_t>(i)]));
+    means[0] += here;
+    means[1] += there;
+    squares[0] += here * here;
+    squares[1] += there * there;
+  }
+  const double most =
+      1e-3 * std::sqrt(static_cast<double>(objective.rows()) * (std::max)(squares[0], squares[1]));
+  if (std::fabs(means[0] - means[1]) > most ||
+      std::fabs(squares[0] - squares[1]) > 1e-3 * (std::max)(squares[0], squares[1]))
+    throw Error("the labels are not those that the store was packed with", "the rows of the store", "others");
+}
+
+}  // namespace zipml::inline ZIPML_ABI::detail

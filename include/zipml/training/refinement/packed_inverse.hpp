@@ -1,0 +1,206 @@
+#pragma once
+/// \file
+/// Room training: what refinement divides by: the second derivatives that packed samples tell, formed and factorised, or of many
+/// columns multiplied with.
+
+#include <algorithm>
+#include <chrono>
+#include <cmath>
+#include <memory>
+#include <optional>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <zipml/analysis/clipped_inverse.hpp>
+#include <zipml/analysis/realised_system.hpp>
+#include <zipml/base/buffer.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/base/isa.hpp>
+#include <zipml/base/thread_team.hpp>
+#include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/storage/targets.hpp>
+#include <zipml/training/definiteness.hpp>
+#include <zipml/training/gradient_device.hpp>
+#include <zipml/training/refinement/refined.hpp>
+
+namespace zipml::inline ZIPML_ABI::detail {
+
+/// w_i l''(q_i'x + c) of the packed rows, for labels in store order.
+template <class L>
+Buffer<float> curvatures_at(const SampleView& samples, const L& loss, std::span<const float> labels,
+                            const LabelMap& map, const Eigen::VectorXd& x) {
+  Buffer<float> curvatures(samples.rows), row(samples.cols);
+  for (Index i = 0; i < samples.rows; ++i) {
+    samples.decode_row(i, 0, row.data());
+    double z = x(samples.cols);
+    for (Index j = 0; j < samples.cols; ++j) z += static_cast<double>(row[j]) * x(j);
+    const auto label = static_cast<double>(map.apply(labels[static_cast<std::size_t>(i)]));
+    const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
+    curvatures[i] = static_cast<float>(weight * loss.derivatives(z, label).second);
+  }
+  return curvatures;
+}
+
+/// P^-1 r to a tenth, by conjugate gradients on P = slope M + l2 I, M the realised matrix of an estimator with a share of its
+/// correction and a ridge of 10^-6: a reading of the packed samples an iteration, at most 20 of them. Ends where M has no positive curvature.
+template <BilinearEstimator Estimator>
+class PackedSolver {
+ public:
+  /// `weights` stand for those of the samples; empty: these. `keep` is the share of the correction.
+  PackedSolver(const KernelTable& kernels, const SampleView& samples, Buffer<float> weights, double slope,
+               double l2, double keep, int threads)
+      : weights_(std::move(weights)),
+        samples_(weighted(samples, weights_)),
+        targets_(samples.rows),
+        team_(thread_count(threads)),
+        device_(kernels, samples_, targets_, {.team = &team_}),
+        matrix_(device_, samples.cols),
+        slope_(slope),
+        l2_(l2) {
+    Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
+    for (Index j = 0; j < correction.size(); ++j)
+      correction[j] = static_cast<float>(keep * static_cast<double>(samples.bias[j]));
+    matrix_.set_correction(correction);
+  }
+  PackedSolver(const PackedSolver&) = delete;
+  PackedSolver& operator=(const PackedSolver&) = delete;
+
+  /// Readings so far.
+  int passes() const { return passes_; }
+
+  Eigen::VectorXd operator()(const Eigen::VectorXd& r) {
+    const Index size = r.size();
+    constexpr int most = 20;
+    Eigen::VectorXd x = Eigen::VectorXd::Zero(size), residual = r, direction = r, product(size);
+    const double enough = 0.01 * r.squaredNorm();
+    double length = r.squaredNorm();
+    for (int k = 0; k < most && length > enough; ++k) {
+      matrix_.apply(samples_.rows, direction.data(), product.data());
+      ++passes_;
+      product *= slope_;
+      for (Index j = 0; j + 1 < size; ++j) product(j) += (l2_ + 1e-6 * slope_) * direction(j);
+      const double curvature = direction.dot(product);
+      largest_ = (std::max)(largest_, curvature / (std::max)(direction.squaredNorm(), 1e-300));
+      if (!(curvature > 1e-7 * largest_ * direction.squaredNorm())) break;
+      const double alpha = length / curvature;
+      x += alpha * direction;
+      residual -= alpha * product;
+      const double now = residual.squaredNorm();
+      direction = residual + (now / length) * direction;
+      length = now;
+    }
+    return x.squaredNorm() > 0.0 ? x : r;
+  }
+
+ private:
+  static SampleView weighted(SampleView samples, const Buffer<float>& weights) {
+    if (!weights.empty()) samples.weights = weights.data();
+    return samples;
+  }
+
+  Buffer<float> weights_;
+  SampleView samples_;
+  MappedTargets targets_;  // of zeros
+  ThreadTeam team_;
+  GradientDevice device_;
+  RealisedMatrix<Estimator> matrix_;
+  double slope_, l2_;
+  double largest_ = 0.0;
+  int passes_ = 0;
+};
+
+/// P^-1 at a point: P is the matrix of second derivatives that an estimator makes of packed samples, slope M + l2 I of an affine
+/// loss, else that of rows times their second derivatives at the point. Up to RefineOptions::direct_columns it is a
+/// ClippedInverse, beyond them a PackedSolver. Readings, bytes and seconds are added to a result, which must outlive it, as
+/// must samples and targets.
+template <BilinearEstimator Estimator>
+class PackedInverse {
+ public:
+  template <class L>
+  PackedInverse(const KernelTable& kernels, const SampleView& samples, const L& loss, const Targets& targets,
+                double l2, const Eigen::VectorXd& x, const RefineOptions& options, Refined& result)
+      : cols_(samples.cols),
+        most_(options.direct_columns),
+        bytes_(static_cast<double>(samples.store_bytes)),
+        result_(&result) {
+    const auto timed = time();
+    const Index n = samples.rows, d = samples.cols;
+    Buffer<float> curvatures;
+    double slope = 1.0;
+    if constexpr (AffineLoss<L>) {
+      slope = static_cast<double>(L::slope);
+    } else {
+      curvatures = curvatures_at(samples, loss, targets.of(0), loss.label_map(targets.statistics(0)), x);
+      count(1);
+    }
+    const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));
+    if (d > options.direct_columns) {
+      const double keep = AffineLoss<L> ? (std::max)(0.0, 1.0 - clip) : 0.0;
+      solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
+                                                          keep, options.threads);
+      return;
+    }
+    SampleView weighted = samples;
+    if (!curvatures.empty()) weighted.weights = curvatures.data();
+    Eigen::MatrixXd matrix;
+    Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
+    realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
+                    active_isa(options.isa));
+    count(1);
+    matrix *= slope;
+    // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
+    const double mean = matrix(d, d);
+    for (Index j = 0; j < d; ++j) {
+      matrix(j, j) += l2;
+      if (Estimator::corrected) variance(j) = mean * static_cast<double>(samples.bias[j]);
+    }
+    formed_.emplace(matrix, variance, clip);
+  }
+
+  /// P^-1 r.
+  Eigen::VectorXd operator()(const Eigen::VectorXd& r) {
+    if (formed_) return (*formed_)(r);
+    const auto timed = time();
+    const int before = solver_->passes();
+    Eigen::VectorXd z = (*solver_)(r);
+    count(solver_->passes() - before);
+    return z;
+  }
+  /// P itself. Throws Error where it is not formed.
+  Eigen::MatrixXd matrix() const {
+    if (!formed_)
+      throw Error("a penalty that is not smooth needs the matrix of the packed samples",
+                  "at most " + std::to_string(most_) + " columns (RefineOptions::direct_columns)",
+                  std::to_string(cols_));
+    return formed_->matrix();
+  }
+
+ private:
+  /// Adds the seconds until its end.
+  class Timer {
+   public:
+    explicit Timer(double& seconds) : seconds_(seconds) {}
+    Timer(const Timer&) = delete;
+    Timer& operator=(const Timer&) = delete;
+    ~Timer() { seconds_ += std::chrono::duration<double>(Clock::now() - start_).count(); }
+
+   private:
+    using Clock = std::chrono::steady_clock;
+    double& seconds_;
+    Clock::time_point start_ = Clock::now();
+  };
+  Timer time() { return Timer(result_->seconds_packed); }
+  void count(int passes) {
+    result_->packed_passes += passes;
+    result_->packed_bytes += passes * bytes_;
+  }
+
+  Index cols_, most_;
+  double bytes_;
+  Refined* result_;
+  std::optional<ClippedInverse> formed_;
+  std::unique_ptr<PackedSolver<Estimator>> solver_;
+};
+
+}  // namespace zipml::inline ZIPML_ABI::detail

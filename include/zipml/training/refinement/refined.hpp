@@ -1,0 +1,58 @@
+#pragma once
+/// \file
+/// Room training: what refinement takes and returns, and the point that it moves.
+
+#include <string>
+
+#include <zipml/base/buffer.hpp>
+#include <zipml/eigen.hpp>
+#include <zipml/model/linear_model.hpp>
+#include <zipml/training/fit.hpp>
+
+namespace zipml::inline ZIPML_ABI {
+
+/// Named options of refine().
+struct RefineOptions {
+  int passes = 100;  ///< at most as many readings of the samples in full precision
+  double tolerance =
+      1e-6;  ///< ends when F - F* is below this share of F, as a last reading tells; 0: after all passes
+  int threads = 1;       ///< 0: all of the machine. The same bits for any
+  std::string isa = {};  ///< as FitOptions::isa
+  /// Up to so many columns P is formed, in some 32 d^2 bytes, and factorised, in d^3 / 3 operations; beyond them it is divided
+  /// by in some readings of the packed samples, which then depend on the instruction set in their last bits.
+  Index direct_columns = 4096;
+};
+
+/// What refine() returns.
+struct Refined {
+  LinearModel model;       ///< in the user's units
+  Buffer<double> weights;  ///< standardised
+  double intercept = 0.0;  ///< standardised
+  double value = 0.0;      ///< of the objective, in full precision, where it was last read or followed to
+  double gap = 0.0;        ///< estimate of F - F* of the weights
+  FitStatus status = FitStatus::completed;  ///< converged: the gap was read to be below the tolerance
+  std::string advice;                       ///< what hinders; empty when all is well
+  int full_passes = 0;                      ///< readings of the samples in full precision
+  int packed_passes = 0;                    ///< of the packed ones
+  double full_bytes = 0.0;                  ///< of all these readings
+  double packed_bytes = 0.0;
+  double seconds_full = 0.0;    ///< in them
+  double seconds_packed = 0.0;  ///< reading packed samples, and factorising what they make
+  double seconds = 0.0;         ///< in all
+  Index pilot_rows = 0;         ///< that the start was fitted to; 0: started at zero, which costs a reading
+
+  bool success() const { return status != FitStatus::diverged; }
+};
+
+namespace detail {
+
+/// A point of refinement, and what is known there.
+struct RefinedPoint {
+  Eigen::VectorXd x;         ///< d + 1, the intercept last
+  Eigen::VectorXd residual;  ///< minus the gradient
+  double value = 0.0;
+};
+
+}  // namespace detail
+
+}  // namespace zipml::inline ZIPML_ABI
