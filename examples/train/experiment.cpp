@@ -255,8 +255,44 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
           .isa = options.isa};
 }
 
+namespace {
+
+/// The samples with which --refine moves the fewest bytes.
+void choose_for_refinement(Options& options, const Samples& samples) {
+  const LossProgram program = loss_program(options.loss);
+  if (program.recommend_refinement == nullptr || samples.several_classes)
+    throw zipml::Error("this cannot be refined", "a smooth loss of two classes or of numbers", options.loss);
+  const auto best =
+      program.recommend_refinement(samples.sets.train, zipml::ElasticNet(options.l2, options.l1),
+                                   {.refine = {.passes = options.passes,
+                                               .tolerance = options.tolerance,
+                                               .threads = options.threads,
+                                               .isa = options.isa},
+                                    .seed = options.seed});
+  options.take(best.representation);
+  options.representation_is_free = false;
+  std::fprintf(stderr,
+               "train: chose %s: %.3f stored bits, %d readings in full precision, %.3g MB moved with packing "
+               "(%d representations refined on %td rows)\n",
+               zipml::to_string(best.representation).c_str(), best.stored_bits, best.full_passes,
+               1e-6 * best.bytes, best.measured, best.sample_rows);
+  if (best.plain_bytes)
+    std::fprintf(stderr, "train: without packed samples %d readings, %.3g MB\n", best.plain_passes,
+                 1e-6 * *best.plain_bytes);
+  if (!best.met)
+    std::fprintf(stderr,
+                 "train: the tolerance of %.3g is not reached in %d readings: these are the nearest\n",
+                 options.tolerance, options.passes);
+}
+
+}  // namespace
+
 void choose_representation(Options& options, const Samples& samples) {
   if (!options.choose) return;
+  if (options.refines) {
+    choose_for_refinement(options, samples);
+    return;
+  }
   zipml::RecommendOptions wanted{.excess = options.excess, .seed = options.seed};
   wanted.fit = fit_options_of(options, samples.sets.train.cols, true);
   const auto best = loss_program(options.loss)

@@ -11,6 +11,7 @@
 #include <zipml/training/channels.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/recommend.hpp>
+#include <zipml/training/recommend_refinement.hpp>
 
 #include "options.hpp"
 
@@ -146,6 +147,9 @@ struct LossProgram {
   std::vector<Result> (*run)(const Options&, const Samples&);
   zipml::Recommendation (*recommend)(const zipml::Dataset&, bool several_classes, const zipml::ElasticNet&,
                                      const zipml::RecommendOptions&);
+  /// Null where refinement cannot serve the loss.
+  zipml::RefinementRecommendation (*recommend_refinement)(const zipml::Dataset&, const zipml::ElasticNet&,
+                                                          const zipml::RefinementSearch&);
   zipml::Representation (*representation)(int bits, bool with_pilot);
   zipml::PilotLoss pilot_loss;
   bool has_pilot;

@@ -136,6 +136,8 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--estimator", "--rounding", "--outliers", "--levels", "--fresh", "--sweep"})
       if (app.count(name) > 0)
         usage(std::string("--bits auto chooses the representation: leave out ") + name);
+    if (options.refines && app.count("--excess") > 0)
+      usage("--bits auto with --refine measures bytes moved: --tolerance says how near to the optimum");
     if (options.solver != "sgd") usage("--bits auto measures with SGD: leave out --solver " + options.solver);
     options.bits = 0;  // until the samples are there
     return;

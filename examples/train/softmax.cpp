@@ -13,6 +13,7 @@ LossProgram softmax_program() {
              const zipml::RecommendOptions& wanted) {
             return zipml::recommend_classes(data, Loss{}, penalty, wanted);
           },
+          nullptr,
           [](int bits, bool with_pilot) { return zipml::default_representation<Loss>(bits, with_pilot); },
           zipml::PilotLoss(),
           false,

@@ -501,6 +501,24 @@ TEST_CASE("train --bits auto: chooses what keeps the excess, and says so") {
   CHECK(train({"--rows", "20000", "--bits", "auto", "--l1", "0.01", "--epochs", "2"}).code == 0);
 }
 
+TEST_CASE("train --bits auto --refine: chooses the width that moves the fewest bytes to the optimum") {
+  const Arguments start{"--rows", "20000", "--bits", "auto", "--refine", "--json"};
+  const Run run = train(start);
+  INFO(run.err);
+  CHECK(run.code == 0);
+  CHECK(holds(run.err, "readings in full precision"));
+  CHECK(holds(run.err, "without packed samples"));
+  const Json json = Json::parse(run.out);
+  CHECK(json["status"] == "converged");
+  CHECK(json["excess"] < 1e-6);
+  CHECK(json["stored_bits"] < 9.5);
+  const Json logistic = json_of(start + Arguments{"--loss", "logistic", "--l2", "1e-3"});
+  CHECK(logistic["status"] == "converged");
+  const Run both = train(start + Arguments{"--excess", "0.01"});
+  CHECK(both.code == 2);
+  CHECK(holds(both.err, "--tolerance"));
+}
+
 TEST_CASE("train --safety: few bits are indefinite, shrinking or a ridge makes them safe") {
   const Arguments two{"--rows", "20000", "--bits", "2", "--outliers", "0", "--pilot", "off", "--json"};
   const Run warned = train(two);

@@ -1,6 +1,7 @@
 // The choice of a representation, on generated data; real sets are in real_data_test.cpp.
 
 #include <zipml/training/recommend.hpp>
+#include <zipml/training/recommend_refinement.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
@@ -72,4 +73,52 @@ TEST_CASE("recommend finds a representation for tables that are singular, exact,
   CHECK(trains(equal, 0.01).met);
   trains(synthetic(5, {.rows = 12, .test_rows = 0}).train, 0.1);
   trains(synthetic(60, {.rows = 80, .test_rows = 0}).train, 0.1);
+}
+
+TEST_CASE("recommend_refinement finds the packed samples that move the fewest bytes to the optimum") {
+  const Dataset train = skewed({.rows = 10'000, .test_rows = 0}).train;
+  const auto best = recommend_refinement(train);
+  REQUIRE(best.met);
+  INFO(to_string(best.representation) << ": " << best.full_passes << " readings");
+  // A reading of all values, packing, and what refinement reports itself.
+  const AnyStore store = quantize(train, best.representation, {.seed = 1});
+  const Objective objective(train);
+  const auto refined_with = [&](const AnyStore& samples) {
+    return visit_estimator(samples.representation().estimator, [&](auto estimator) -> Refined {
+      if constexpr (BilinearEstimator<decltype(estimator)>)
+        return refine(samples, estimator, objective);
+      else
+        throw Error("no such estimator");
+    });
+  };
+  const Refined refined = refined_with(store);
+  CHECK(refined.status == FitStatus::converged);
+  CHECK(refined.full_passes <= best.full_passes);
+  const double values = static_cast<double>(train.rows * train.cols);
+  const double packing = values * (4.0 + best.stored_bits / 8.0);
+  CHECK(best.bytes >= packing + refined.full_bytes);
+  // No other width with a seed that it has measured moves fewer.
+  for (int bits = 1; bits <= 8; ++bits) {
+    const AnyStore other = quantize(train, default_representation<SquaredLoss>(bits), {.seed = 1});
+    const Refined by_other = refined_with(other);
+    CHECK(values * (4.0 + other.samples().stored_bits / 8.0) + by_other.full_bytes + by_other.packed_bytes >=
+          best.bytes * (1.0 - 1e-9));
+  }
+  // Conjugate gradients need no packing, and more readings.
+  REQUIRE(best.plain_bytes.has_value());
+  CHECK(*best.plain_bytes > best.bytes);
+
+  const auto tight =
+      recommend_refinement(train, SquaredLoss{}, NoRegularizer{},
+                           {.refine = {.passes = 0}, .stored_bits = 2.05, .sample_rows = 2'000});
+  CHECK_FALSE(tight.met);
+  CHECK(tight.stored_bits <= 2.05);
+  CHECK(tight.sample_rows == 2'000);
+  CHECK_FALSE(tight.plain_bytes.has_value());
+  CHECK_THROWS_AS(recommend_refinement(train, SquaredLoss{}, NoRegularizer{}, {.stored_bits = 0.5}), Error);
+  CHECK(recommend_refinement(train, SquaredLoss{}, L1(0.01f), {.sample_rows = 2'000}).met);
+  // Labels that a linear model explains wholly: an optimum of zero.
+  Dataset exact = train;
+  for (Index i = 0; i < exact.rows; ++i) exact.labels[i] = exact.values[i * exact.cols];
+  CHECK(recommend_refinement(exact).met);
 }

@@ -219,6 +219,7 @@ TEST_CASE("as many readings as asked for, observers that stop, and no readings a
   const Refined none = refine(store, variance_corrected, objective, {.passes = 0});
   const auto solved = pilot_solution(store, variance_corrected, objective);
   CHECK(none.full_passes == 0);
+  CHECK(none.gap > 0.0);
   for (Index j = 0; j < 90; ++j) CHECK(none.weights[j] == Approx(solved->weights[j]).margin(1e-9));
   CHECK(holds(none.advice, "more than was asked for"));
   const Refined threads = refine(store, variance_corrected, objective, {.threads = 3});

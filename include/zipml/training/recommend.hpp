@@ -78,8 +78,11 @@ struct SearchedProblem {
   std::optional<double> optimum;
 };
 
-/// The rows that are measured on: of the data, or of a random sample of them, which is kept in `sample`. Throws Error as
-/// recommend().
+/// The rows that are measured on: of the data, or of a random sample of them, which is kept in `sample`. Throws Error for a
+/// budget of less than a bit and fewer than two rows.
+const Dataset& rows_to_measure(const Dataset& data, double stored_bits, Index sample_rows, std::uint64_t seed,
+                               Dataset& sample);
+/// The same of these options. Throws Error as recommend().
 const Dataset& rows_to_measure(const Dataset& data, const RecommendOptions& options, Dataset& sample);
 
 /// See recommend(): `train(representation, seed)` is a Tried.
@@ -213,16 +216,20 @@ ZIPML_FUNCTION const Dataset& rows_to_measure(const Dataset& data, const Recomme
                                               Dataset& sample) {
   if (!(options.excess > 0.0))
     throw Error("the acceptable excess is out of range", "above 0", number_text(options.excess));
-  if (!(options.stored_bits >= 1.0))
-    throw Error("the budget of stored bits is out of range", "at least 1", number_text(options.stored_bits));
+  return rows_to_measure(data, options.stored_bits, options.sample_rows, options.seed, sample);
+}
+
+ZIPML_FUNCTION const Dataset& rows_to_measure(const Dataset& data, double stored_bits, Index sample_rows,
+                                              std::uint64_t seed, Dataset& sample) {
+  if (!(stored_bits >= 1.0))
+    throw Error("the budget of stored bits is out of range", "at least 1", number_text(stored_bits));
   if (data.rows < 2 || data.cols < 1)
     throw Error("there is nothing to measure", "2 rows and a column", "fewer");
   const Index enough =
       (std::max)((Index{1} << 23) / data.cols, (std::min)(100 * data.cols, (Index{1} << 25) / data.cols));
-  const Index rows =
-      (std::min)(data.rows, options.sample_rows > 0 ? options.sample_rows : std::max<Index>(enough, 1000));
+  const Index rows = (std::min)(data.rows, sample_rows > 0 ? sample_rows : std::max<Index>(enough, 1000));
   if (rows == data.rows) return data;
-  return sample = random_rows(data, rows, options.seed);
+  return sample = random_rows(data, rows, seed);
 }
 
 ZIPML_FUNCTION List<Representation> candidates_of(int bits, bool few_rows, bool affine) {

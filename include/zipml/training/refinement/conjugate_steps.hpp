@@ -45,10 +45,12 @@ class ConjugateSteps {
 
   /// From a point whose residual and value are known (`is_known`) or not.
   void run(RefinedPoint& at, bool is_known, Refined& result) {
-    if (is_known)
+    if (is_known) {
       solve(at);
-    else if (!take(at, result))
+      result.gap = gap();
+    } else if (!take(at, result)) {
       return;
+    }
     double before = 0.0;
     for (int stalls = 0; stalls < 3;) {
       const bool ended = follow(at, result);
