@@ -1,5 +1,5 @@
 #pragma once
-// The claims of ZipML 2017 about linear models, each a row: what the paper says, what is measured here,
+// The claims of ZipML 2017, each a row: what the paper says, what is measured here,
 // whether it holds.
 
 #include <functional>
@@ -16,11 +16,12 @@ struct Claim {
   std::string paper = {};    // its figure
   double measured = 0.0;
   enum class Unit {
-    gap,    // loss over that of 32 bits, less 1
-    bits,   // stored bits per value; 0: none up to 8 does
-    ratio,  // times
-    sets,   // that keep the result
-    share,  // of the rows
+    gap,     // loss over that of 32 bits, less 1
+    bits,    // stored bits per value; 0: none up to 8 does
+    ratio,   // times
+    sets,    // that keep the result
+    share,   // of the rows
+    points,  // of accuracy
   } unit = Unit::gap;
   bool holds = false;
   std::optional<bool> holds_tight = {};  // at 0.1 % instead of 1 %
@@ -41,6 +42,10 @@ std::vector<Claim> claims_on(Study& study, const std::function<void(const std::s
 /// Claims on a set of two classes for losses whose derivative is not affine; `logistic` and `hinge` are studies of one set.
 std::vector<Claim> nonlinear_claims_on(Study& logistic, Study& hinge,
                                        const std::function<void(const std::string&)>& tell);
+
+/// The claim about a deep net, on generated images: means over the seeds.
+std::vector<Claim> deep_claims(int seeds, int threads, bool quick,
+                               const std::function<void(const std::string&)>& tell);
 
 /// What several sets say together: how many hold the claims on single channels, the most that levels save.
 std::vector<Claim> claims_overall(const std::vector<Claim>& claims);

@@ -39,6 +39,7 @@ std::optional<std::string> file_of(const SetKind& kind, const Arguments& options
 void check(const Arguments& options) {
   std::vector<std::string> names = generated_sets();
   names.push_back("two-class");
+  names.push_back("images");
   for (const SetKind& kind : file_sets()) names.push_back(kind.name);
   const auto require_known = [&](const std::string& name) {
     if (std::find(names.begin(), names.end(), name) != names.end()) return;
@@ -49,7 +50,8 @@ void check(const Arguments& options) {
   for (const std::string& name : options.only) require_known(name);
   for (const std::string& file : options.files) {
     const std::string name = file.substr(0, file.find('='));
-    if (file.find('=') == std::string::npos || name.rfind("synthetic", 0) == 0 || name == "skewed")
+    if (file.find('=') == std::string::npos || name.rfind("synthetic", 0) == 0 || name == "skewed" ||
+        name == "images")
       throw zipml::Error("--set names a set and its file", "NAME=FILE, NAME one of those that have files",
                          "'" + file + "'");
     require_known(name);
@@ -113,6 +115,14 @@ void run(const Arguments& options) {
     }
   }
   if (wanted("two-class")) add_nonlinear(generate_two_classes(options.quick));
+  if (wanted("images")) {
+    circumstances.sets.push_back("images: generated, 16 x 16 of ten classes, convolutional net");
+    const auto tell = [&](const std::string& what) {
+      std::fprintf(stderr, "reproduce: %4.0f s  images  %s\n", seconds_since(start), what.c_str());
+    };
+    for (Claim& claim : deep_claims(options.seeds, options.threads, options.quick, tell))
+      claims.push_back(std::move(claim));
+  }
   if (claims.empty())
     throw zipml::Error("none of the sets that are asked for has a file", "--data or --set", "neither");
   for (Claim& claim : claims_overall(claims)) claims.push_back(std::move(claim));
@@ -138,7 +148,7 @@ void run(const Arguments& options) {
 int main(int argc, char** argv) {
   Arguments options;
   CLI::App app{
-      "Puts the claims of ZipML (ICML 2017) about linear models to the test.\n"
+      "Puts the claims of ZipML (ICML 2017) about linear models, and about a deep net, to the test.\n"
       "Generated sets always; cadata, cpusmall, cod-rna, mnist-4-vs-9, year and gisette where their files "
       "are."};
   app.set_version_flag("--version", std::string("reproduce (zipml ") + ZIPML_VERSION + ")");

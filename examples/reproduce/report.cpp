@@ -26,6 +26,9 @@ std::string measured_text(const Claim& claim) {
     case Claim::Unit::share:
       std::snprintf(text, sizeof text, "%.3g %%", 100.0 * claim.measured);
       return text;
+    case Claim::Unit::points:
+      std::snprintf(text, sizeof text, "%+.2f points", 100.0 * claim.measured);
+      return text;
     case Claim::Unit::sets:
       return std::to_string(static_cast<int>(claim.measured)) + " sets";
     default:
@@ -35,7 +38,7 @@ std::string measured_text(const Claim& claim) {
 }
 
 const char* unit_name(Claim::Unit unit) {
-  const char* const names[] = {"gap", "bits", "ratio", "sets", "share"};
+  const char* const names[] = {"gap", "bits", "ratio", "sets", "share", "points"};
   return names[static_cast<int>(unit)];
 }
 

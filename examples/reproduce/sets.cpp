@@ -1,49 +1,13 @@
 #include "sets.hpp"
 
-#include <array>
 #include <filesystem>
-#include <fstream>
-#include <iterator>
 #include <zipml/base/error.hpp>
 #include <zipml/io/generated.hpp>
 #include <zipml/io/load.hpp>
 
+#include "../idx.hpp"
+
 namespace {
-
-/// A file in the IDX format of MNIST: 0, 0, type 8 (bytes), number of dimensions, their sizes, most
-/// significant byte first, then the bytes.
-struct Idx {
-  std::vector<std::size_t> sizes;
-  std::string bytes;
-  std::size_t begin = 0;
-
-  explicit Idx(const std::string& path) {
-    std::ifstream file(path, std::ios::binary);
-    if (!file) throw zipml::Error(zipml::Place{path}, "cannot open", "an IDX file", "none");
-    bytes.assign(std::istreambuf_iterator<char>(file), {});
-    const auto byte = [&](std::size_t i) {
-      return static_cast<std::size_t>(static_cast<unsigned char>(bytes[i]));
-    };
-    const std::size_t dimensions = bytes.size() >= 4 ? byte(3) : 0;
-    begin = 4 + 4 * dimensions;
-    std::size_t count = 1;
-    for (std::size_t k = 0; k < dimensions && begin <= bytes.size(); ++k) {
-      const std::size_t at = 4 + 4 * k;
-      sizes.push_back(byte(at) << 24 | byte(at + 1) << 16 | byte(at + 2) << 8 | byte(at + 3));
-      count *= sizes.back();
-    }
-    if (dimensions == 0 || sizes.size() != dimensions || bytes.size() - begin != count)
-      throw zipml::Error(zipml::Place{path}, "is no IDX file of bytes",
-                         "a header and as many bytes as it says", std::to_string(bytes.size()) + " bytes");
-  }
-};
-
-bool is_idx(const std::string& path) {
-  std::ifstream file(path, std::ios::binary);
-  std::array<char, 4> magic{};
-  file.read(magic.data(), 4);
-  return file && magic[0] == 0 && magic[1] == 0 && magic[2] == 8;
-}
 
 /// The digits 4 and 9 among pictures of MNIST.
 zipml::Dataset four_against_nine(const std::string& images) {
@@ -61,7 +25,7 @@ zipml::Dataset four_against_nine(const std::string& images) {
   const std::size_t pixels = pictures.sizes[1] * pictures.sizes[2];
   std::vector<std::size_t> chosen;
   for (std::size_t i = 0; i < digits.sizes[0]; ++i)
-    if (const char digit = digits.bytes[digits.begin + i]; digit == 4 || digit == 9) chosen.push_back(i);
+    if (const unsigned char digit = digits[i]; digit == 4 || digit == 9) chosen.push_back(i);
   if (chosen.empty())
     throw zipml::Error(zipml::Place{labels}, "there is no 4 and no 9 among the labels", "MNIST", "none");
   zipml::Dataset data;

@@ -24,7 +24,7 @@ foreach(i RANGE 1 400)
 endforeach()
 file(WRITE ${folder}/data/cpusmall.txt "${rows}")
 
-execute_process(COMMAND ${PROGRAM} --quick --only synthetic-10,cpusmall,cadata --data ${folder}/data --seeds 2 --epochs 3
+execute_process(COMMAND ${PROGRAM} --quick --only synthetic-10,cpusmall,cadata,images --data ${folder}/data --seeds 2 --epochs 3
   --json --out ${folder} OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE code)
 if(NOT code EQUAL 0)
   message(FATAL_ERROR "ended with ${code}\n${out}\n${err}")
@@ -59,6 +59,9 @@ foreach(set synthetic-10 cpusmall)
     endif()
   endforeach()
 endforeach()
+if(NOT "${letters}" MATCHES "\\(l\\)[^;]*/images")
+  message(FATAL_ERROR "claim (l) was not tried on images: ${letters}")
+endif()
 file(STRINGS ${folder}/claims.csv rows)
 list(LENGTH rows lines)
 math(EXPR expected "${count} + 1")
