@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <numeric>
 #include <zipml/base/error.hpp>
 #include <zipml/quantization/lloyd_max.hpp>
 #include <zipml/quantization/optimal_levels.hpp>
@@ -43,7 +44,7 @@ float magnitude_of_share(std::span<const float> weights, double clipped) {
   return *at;
 }
 
-/// The scale of evenly spaced levels of least squared error: the best of 200 between a hundredth of the largest magnitude and
+/// The scale of evenly spaced levels of least squared error: the best of 64 between a hundredth of the largest magnitude and
 /// twice it, and the least about that by golden sections.
 double best_even_scale(std::span<const float> weights, int levels) {
   const zipml::LevelCandidates candidates = candidates_of(weights);
@@ -72,7 +73,7 @@ double best_even_scale(std::span<const float> weights, int levels) {
     }
     return sum;
   };
-  constexpr int tries = 200;
+  constexpr int tries = 64;
   const auto scale = [&](double k) { return 0.01 * largest * std::pow(200.0, k / (tries - 1)); };
   int best = 0;
   double least = error(scale(0));
@@ -127,7 +128,7 @@ LevelTable lloyd_max(std::span<const float> weights, int levels) {
   std::vector<double> upper{0.0};
   auto end = std::lower_bound(magnitudes.begin(), magnitudes.end(),
                               static_cast<float>(best_even_scale(weights, levels) / (levels - 1)));
-  for (int k = 0; k < 8 && end != magnitudes.end(); ++k) {
+  for (int k = 0; k < 4 && end != magnitudes.end(); ++k) {
     const zipml::FoundLevels found =
         zipml::find_lloyd_max_levels(candidates_of({end, magnitudes.end()}), (levels - 1) / 2);
     upper.resize(1);
@@ -205,12 +206,19 @@ LevelTable LevelTable::of(std::span<const double> levels) {
   LevelTable table;
   const double low = levels.front(), high = levels.back();
   table.offset = static_cast<float>(low);
-  table.step = static_cast<float>((high - low) / 254.0);
   for (const double level : levels) {
     const double place = high > low ? std::round((level - low) / (high - low) * 254.0) : 0.0;
     const auto entry = static_cast<std::uint8_t>(place);
     if (!table.entries.empty() && table.entries.back() == entry) continue;
     table.entries.push_back(entry);
+  }
+  // Levels that are evenly spaced, as two are and three about zero, are their own codes, which kernels like best.
+  int common = 0;
+  for (const std::uint8_t entry : table.entries) common = std::gcd(common, static_cast<int>(entry));
+  if (common == 0) common = 1;
+  table.step = static_cast<float>((high - low) / 254.0 * common);
+  for (std::uint8_t& entry : table.entries) {
+    entry = static_cast<std::uint8_t>(entry / common);
     table.values.push_back(
         zipml::CodeLevels::affine_value(table.offset, table.step, static_cast<float>(entry)));
   }
@@ -286,14 +294,17 @@ void WeightLevels::fit(const Weights& value, bool anew) {
   const Index size = value.size() / parts;
   const bool clips =
       quantizer_.spacing == Spacing::optimal_stochastic || quantizer_.spacing == Spacing::optimal_nearest;
-  tables_.resize(static_cast<std::size_t>(parts));
-  clipped_.resize(tables_.size(), 0.0);
-  for (Index k = 0; k < parts; ++k) {
-    const std::span<const float> weights(value.data() + k * size, static_cast<std::size_t>(size));
-    double& clipped = clipped_[static_cast<std::size_t>(k)];
-    if (anew && clips) clipped = best_clipping(weights, quantizer_);
-    tables_[static_cast<std::size_t>(k)] = fit_levels(weights, quantizer_, clipped);
+  if (anew && clips) {
+    // One share for a layer, whose channels are brought to one size.
+    Weights scaled = value;
+    for (Index k = 0; k < parts && parts > 1; ++k)
+      if (const float norm = scaled.row(k).norm(); norm > 0.0f) scaled.row(k) /= norm;
+    clipped_ = best_clipping({scaled.data(), static_cast<std::size_t>(scaled.size())}, quantizer_);
   }
+  tables_.resize(static_cast<std::size_t>(parts));
+  for (Index k = 0; k < parts; ++k)
+    tables_[static_cast<std::size_t>(k)] =
+        fit_levels({value.data() + k * size, static_cast<std::size_t>(size)}, quantizer_, clipped_);
 }
 
 void WeightLevels::round(const Weights& value, std::uint64_t step, Weights& used) {

@@ -91,7 +91,7 @@ class WeightLevels {
   zipml::Random random_;
   std::uint32_t layer_;
   std::vector<LevelTable> tables_;  // one, or one a row
-  std::vector<double> clipped_;
+  double clipped_ = 0.0;            // share of the layer's weights
   std::vector<std::uint8_t> codes_;
 };
 
