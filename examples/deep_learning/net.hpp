@@ -85,6 +85,8 @@ class Layer {
   /// From the loss's derivatives by the output of the last batch, the parameters' gradients and, unless it is the first layer,
   /// the derivatives by the input.
   virtual void backward(const Matrix<T>& in, const Matrix<T>& out_gradient, Matrix<T>* in_gradient) = 0;
+  /// Gives back what the last batch has left.
+  virtual void release() = 0;
 
  protected:
   Index images_of(const Matrix<T>& in) const { return in.size() / input_.size(); }
@@ -102,6 +104,7 @@ class Convolution final : public Layer<T> {
     parameters_.start(channels, side * side * in.channels, seed, layer);
   }
   Parameters<T>* parameters() override { return &parameters_; }
+  void release() override { patches_ = out_ = Matrix<T>(); }
   std::string name() const override {
     return "convolution " + std::to_string(side_) + "x" + std::to_string(side_) + " to " +
            std::to_string(this->output().channels);
@@ -174,6 +177,7 @@ class Dense final : public Layer<T> {
     parameters_.start(outputs, in.size(), seed, layer);
   }
   Parameters<T>* parameters() override { return &parameters_; }
+  void release() override { out_ = Matrix<T>(); }
   std::string name() const override { return "dense to " + std::to_string(this->output().channels); }
 
   const Matrix<T>& forward(const Matrix<T>& in) override {
@@ -203,6 +207,7 @@ template <class T>
 class Rectifier final : public Layer<T> {
  public:
   explicit Rectifier(Shape shape) : Layer<T>(shape, shape) {}
+  void release() override { out_ = Matrix<T>(); }
   std::string name() const override { return "rectifier"; }
   const Matrix<T>& forward(const Matrix<T>& in) override { return out_ = in.cwiseMax(T{0}); }
   void backward(const Matrix<T>& in, const Matrix<T>& out_gradient, Matrix<T>* in_gradient) override {
@@ -219,6 +224,10 @@ template <class T>
 class Maximum final : public Layer<T> {
  public:
   explicit Maximum(Shape in) : Layer<T>(in, {in.channels, in.height / 2, in.width / 2}) {}
+  void release() override {
+    out_ = Matrix<T>();
+    from_ = Matrix<Index>();
+  }
   std::string name() const override { return "maximum of 2x2"; }
 
   const Matrix<T>& forward(const Matrix<T>& in) override {
@@ -300,6 +309,13 @@ class Net {
       if (k > 0) gradient_.swap(next_);
     }
     return loss / images_of_batch;
+  }
+
+  /// Gives back what the last batch has left: the parameters stay.
+  void release() {
+    inputs_.clear();
+    gradient_ = next_ = Matrix<T>();
+    for (const auto& layer : layers_) layer->release();
   }
 
   Layers& layers() { return layers_; }

@@ -94,14 +94,18 @@ PackedReport run_packed(QuantizedNet& trained, const Images& test) {
     }
 
   // What the dense layers are given.
-  std::vector<Index> all;
-  for (Index i = 0; i < test.count(); ++i) all.push_back(i);
-  Matrix<float> at;
-  std::vector<int> labels;
-  take_images(test, all, at, labels);
-  for (std::size_t k = 0; k < first; ++k) at = Matrix<float>(layers[k]->forward(at));
+  constexpr Index together = 256;
   const Index size = layers[first]->input().size(), count = test.count();
-  const Eigen::Map<const Matrix<float>> inputs(at.data(), size, count);
+  Matrix<float> inputs(size, count), at;
+  std::vector<int> labels;
+  for (Index i = 0; i < count; i += together) {
+    std::vector<Index> some;
+    for (Index k = i; k < std::min(i + together, count); ++k) some.push_back(k);
+    take_images(test, some, at, labels);
+    for (std::size_t k = 0; k < first; ++k) at = Matrix<float>(layers[k]->forward(at));
+    inputs.middleCols(i, static_cast<Index>(some.size())) =
+        Eigen::Map<const Matrix<float>>(at.data(), size, static_cast<Index>(some.size()));
+  }
 
   using Clock = std::chrono::steady_clock;
   const auto best_of = [&](const auto& work) {
@@ -129,27 +133,28 @@ PackedReport run_packed(QuantizedNet& trained, const Images& test) {
       std::copy(from.begin(), from.end(), of_packed.col(i).data());
     }
   });
-  const auto with_eigen = [&](Index together) {
-    for (Index i = 0; i < count; i += together) {
-      const Index some = std::min(together, count - i);
+  const auto with_eigen = [&](Index batched) {
+    for (Index i = 0; i < count; i += batched) {
+      const Index some = std::min(batched, count - i);
       Matrix<float> batch = inputs.middleCols(i, some);
       for (std::size_t k = first; k < layers.size(); ++k) batch = layers[k]->forward(batch);
       of_eigen.middleCols(i, some) = batch;
     }
   };
   report.us_eigen_one = best_of([&] { with_eigen(1); });
-  report.us_eigen = best_of([&] { with_eigen(256); });
+  report.us_eigen = best_of([&] { with_eigen(together); });
   for (Index i = 0; i < count; ++i) {
     Index ours = 0, theirs = 0;
     of_packed.col(i).maxCoeff(&ours);
     of_eigen.col(i).maxCoeff(&theirs);
-    const Index label = labels[static_cast<std::size_t>(i)];
+    const Index label = test.labels[static_cast<std::size_t>(i)];
     report.same_answers += ours == theirs ? 1.0 : 0.0;
     report.accuracy += ours == label ? 1.0 : 0.0;
     report.float_accuracy += theirs == label ? 1.0 : 0.0;
   }
   for (double* share : {&report.same_answers, &report.accuracy, &report.float_accuracy})
     *share /= static_cast<double>(count);
+  trained.net.release();
   return report;
 }
 

@@ -158,6 +158,7 @@ Run train_net(const ImageSet& set, const Quantizer& quantizer, const TrainingOpt
     run.training_loss = quality_of(net, set.train).loss;
     run.test_accuracy = run.accuracies.back();
   }
+  net.release();
   return run;
 }
 
