@@ -1,5 +1,5 @@
 #pragma once
-// The SGD loop, and the normal equations, that a user would write with Eigen, compiled with -O3 -march=native.
+// The SGD loop, the normal equations and the Gram matrix that a user would write with Eigen, compiled with -O3 -march=native.
 
 #include <cstddef>
 

@@ -1,20 +1,20 @@
-// Sums of products of the columns of packed samples (analysis/code_gram.hpp), one thread, beside the same of float32 rows.
+// The Gram matrix of packed codes in integers, beside float32: Eigen's rank update, compiled with -march=native, and ssyrk of
+// OpenBLAS where libopenblas.so.0 is installed, on one thread. One core, samples out of cache.
 //
-// Names: gram/<isa>/<bits>/d:<D>     codes of a store; multiplications of n d (d + 1) / 2 in GMAC/s
-//        gram/eigen/32/d:<D>         Eigen's rank update, compiled with -march=native
-//        gram/openblas/32/d:<D>      ssyrk, where libopenblas.so.0 is installed
+//     gram_bench [TURNS]        5 turns, taken alternately; the fastest counts
 //
-// Data are out of cache: 64 million values. Ratios count where runs are interleaved
-// (--benchmark_enable_random_interleaving --benchmark_repetitions=5).
+// Times are the thread's own: other programs may run, but slow it down where they share its core.
+// Figures are n d (d + 1) / 2 products a nanosecond, and their ratio to the faster float32.
 
-#include <benchmark/benchmark.h>
 #include <dlfcn.h>
+#include <time.h>
 
-#include <map>
+#include <algorithm>
+#include <cstdio>
+#include <cstdlib>
+#include <functional>
 #include <string>
 #include <vector>
-#include <zipml/analysis/code_gram.hpp>
-#include <zipml/zipml.hpp>
 
 #include "eigen_baseline.hpp"
 #include "synthetic_store.hpp"
@@ -23,96 +23,93 @@ namespace {
 
 using namespace zipml;
 
-constexpr Index values = 64'000'000;
+/// Null functions where it is not installed.
+struct OpenBlas {
+  void (*syrk)(const char*, const char*, const int*, const int*, const float*, const float*, const int*,
+               const float*, float*, const int*) = nullptr;
+  char* (*core_name)() = nullptr;
 
-void count(benchmark::State& state, Index n, Index d) {
-  const double products = static_cast<double>(n) * static_cast<double>(d) * static_cast<double>(d + 1) / 2.0;
-  state.counters["GMAC/s"] = benchmark::Counter(1e-9 * products * static_cast<double>(state.iterations()),
-                                                benchmark::Counter::kIsRate);
-}
-
-/// Kept until the next shape or width is asked for.
-const SampleView& packed(Index d, int bits) {
-  static std::map<std::pair<Index, int>, PackedStore<Naive::Encoding, AffineDecoder>> all;
-  const auto key = std::pair(d, bits);
-  if (!all.contains(key)) {
-    all.clear();
-    all.emplace(key, bench::packed<Naive::Encoding>(values / d, d, bits));
+  OpenBlas() {
+    void* const library = dlopen("libopenblas.so.0", RTLD_NOW);
+    if (library == nullptr) return;
+    find(library, "ssyrk_", syrk);
+    find(library, "openblas_get_corename", core_name);
+    void (*set_threads)(int) = nullptr;
+    find(library, "openblas_set_num_threads", set_threads);
+    if (set_threads != nullptr) set_threads(1);
   }
-  static SampleView view;
-  return view = all.at(key).samples();
-}
 
-const float* dense(Index d) {
-  static std::vector<float> rows;
-  if (rows.empty()) {
-    rows.resize(static_cast<std::size_t>(values));
-    std::uint64_t word = 88172645463325252ull;
-    for (float& v : rows) v = static_cast<float>(bench::next_word(word) & 15u);
+ private:
+  template <class Function>
+  static void find(void* library, const char* name, Function& function) {
+    function = reinterpret_cast<Function>(dlsym(library, name));
   }
-  (void)d;
-  return rows.data();
+};
+
+double thread_seconds() {
+  timespec now;
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
 }
 
-void of_codes(benchmark::State& state, Isa isa, int bits, Index d) {
-  const SampleView& samples = packed(d, bits);
-  for (auto _ : state) benchmark::DoNotOptimize(code_gram(samples, 0, 1, isa).data());
-  count(state, samples.rows, d);
-}
+struct Way {
+  std::string name;
+  int bits;
+  std::function<void()> work;
+  double seconds = 1e30;
+};
 
-void of_eigen(benchmark::State& state, Index d) {
-  const float* const rows = dense(d);
-  std::vector<float> gram(static_cast<std::size_t>(d * d));
-  for (auto _ : state) {
-    eigen_gram(rows, values / d, d, gram.data());
-    benchmark::DoNotOptimize(gram.data());
+void measure(const OpenBlas& blas, Index n, Index d, int turns) {
+  std::vector<Way> ways;
+  const DenseStore dense = bench::dense(n, d);
+  Buffer<float> floats(d * d);
+  ways.push_back({"eigen-native", 32, [&] { eigen_gram(dense.row(0), n, d, floats.data()); }});
+  if (blas.syrk != nullptr)
+    ways.push_back({"openblas", 32, [&] {
+                      const auto size = static_cast<int>(d), rows = static_cast<int>(n);
+                      const float one = 1.0f, zero = 0.0f;
+                      blas.syrk("L", "N", &size, &rows, &one, dense.row(0), &size, &zero, floats.data(),
+                                &size);
+                    }});
+  Buffer<std::int64_t> products(d * (d + 1) / 2), sums(d);
+  std::vector<PackedStore<SeparateDraws<1>, AffineDecoder>> stores;
+  for (int bits = 1; bits <= 8; ++bits) stores.push_back(bench::packed<SeparateDraws<1>>(n, d, bits));
+  for (const Isa isa : all_isas) {
+    if (!available(isa)) continue;
+    const KernelTable kernels = kernels_for<AnyCode, kernel_families::gram>(isa);
+    for (const auto& store : stores) {
+      const SampleView samples = store.samples();
+      ways.push_back({name_of(isa), samples.bits, [samples, kernels, &products, &sums] {
+                        std::fill(products.begin(), products.end(), 0);
+                        std::fill(sums.begin(), sums.end(), 0);
+                        kernels.gram({samples.codes, samples.layout}, samples.planes(0), {nullptr, 0},
+                                     {0, samples.layout.groups()}, {products.data(), sums.data()});
+                      }});
+    }
   }
-  count(state, values / d, d);
-}
-
-using Syrk = void (*)(const char*, const char*, const int*, const int*, const float*, const float*,
-                      const int*, const float*, float*, const int*);
-
-Syrk openblas() {
-  void* const library = dlopen("libopenblas.so.0", RTLD_NOW);
-  if (library == nullptr) return nullptr;
-  using SetThreads = void (*)(int);
-  if (const auto set = reinterpret_cast<SetThreads>(dlsym(library, "openblas_set_num_threads"))) set(1);
-  return reinterpret_cast<Syrk>(dlsym(library, "ssyrk_"));
-}
-
-void of_openblas(benchmark::State& state, Syrk syrk, Index d) {
-  const float* const rows = dense(d);
-  std::vector<float> gram(static_cast<std::size_t>(d * d));
-  const int n = static_cast<int>(values / d), size = static_cast<int>(d);
-  const float one = 1.0f, zero = 0.0f;
-  for (auto _ : state) {
-    syrk("L", "N", &size, &n, &one, rows, &size, &zero, gram.data(), &size);
-    benchmark::DoNotOptimize(gram.data());
-  }
-  count(state, n, d);
+  for (int turn = 0; turn < turns; ++turn)
+    for (Way& way : ways) {
+      if (turn > 0 && way.name == "scalar") continue;
+      const double start = thread_seconds();
+      way.work();
+      way.seconds = std::min(way.seconds, thread_seconds() - start);
+    }
+  double floats_best = 1e30;
+  for (const Way& way : ways)
+    if (way.bits == 32) floats_best = std::min(floats_best, way.seconds);
+  const double work = static_cast<double>(n) * static_cast<double>(d * (d + 1)) / 2.0 * 1e-9;
+  for (const Way& way : ways)
+    std::printf("%7td x %-5td %-13s %2d bits %8.1f ms %8.1f /ns  %5.2f\n", n, d, way.name.c_str(), way.bits,
+                way.seconds * 1e3, work / way.seconds, floats_best / way.seconds);
 }
 
 }  // namespace
 
 int main(int argc, char** argv) {
-  const Syrk syrk = openblas();
-  for (const Index d : {100, 300, 1000}) {
-    const std::string shape = "/d:" + std::to_string(d);
-    const auto add = [&](const std::string& name, const auto& run) {
-      benchmark::RegisterBenchmark(("gram/" + name + shape).c_str(), run)->Unit(benchmark::kMillisecond);
-    };
-    add("eigen/32", [d](benchmark::State& state) { of_eigen(state, d); });
-    if (syrk != nullptr)
-      add("openblas/32", [d, syrk](benchmark::State& state) { of_openblas(state, syrk, d); });
-    for (const Isa isa : {Isa::scalar, Isa::avx2, Isa::avx512}) {
-      if (isa > active_isa() || (isa == Isa::scalar && d > 100)) continue;
-      for (const int bits : {1, 2, 3, 4, 6, 8})
-        add(std::string(name_of(isa)) + "/" + std::to_string(bits),
-            [=](benchmark::State& state) { of_codes(state, isa, bits, d); });
-    }
-  }
-  benchmark::Initialize(&argc, argv);
-  if (benchmark::ReportUnrecognizedArguments(argc, argv)) return 1;
-  benchmark::RunSpecifiedBenchmarks();
+  const int turns = argc > 1 ? std::atoi(argv[1]) : 5;
+  const OpenBlas blas;
+  if (blas.core_name != nullptr) std::printf("OpenBLAS for %s\n", blas.core_name());
+  measure(blas, 200'000, 100, turns);
+  measure(blas, 100'000, 300, turns);
+  measure(blas, 50'000, 1000, turns);
 }

@@ -18,6 +18,8 @@
 #include <zipml/eigen.hpp>
 #include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/requirements.hpp>
+#include <zipml/kernels/isa.hpp>
+#include <zipml/kernels/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -34,9 +36,13 @@ namespace detail {
 /// Rows [first, first + count) of a draw, decoded, with a 1 behind each, times the roots of their weights.
 void decode_block(const SampleView& samples, int draw, Index first, Index count, RowMajorMatrix& block);
 
+/// Adds factor * sum_i y_i (q_i, 1) of a draw to `right`: sums of 256 rows in float32, and of these in double. O(n d).
+void add_label_products(const KernelTable& kernels, const SampleView& samples, int draw, double factor,
+                        const Buffer<float>& labels, Eigen::VectorXd& right);
+
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
-/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. Of a draw with itself second_moments(), sums of integers, where samples have
-/// them; else products of 256 rows in float32, sums of them in double. O(n d^2).
+/// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. A draw with itself by integers where the
+/// store has them (code_gram.hpp); else products of 256 rows in float32, sums of them in double. O(n d^2).
 void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
                      const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right,
                      int threads = 1, Isa isa = active_isa());
@@ -137,6 +143,34 @@ ZIPML_FUNCTION void decode_block(const SampleView& samples, int draw, Index firs
   }
 }
 
+ZIPML_FUNCTION void add_label_products(const KernelTable& kernels, const SampleView& samples, int draw,
+                                       double factor, const Buffer<float>& labels, Eigen::VectorXd& right) {
+  constexpr Index piece = 256;
+  const Index d = samples.cols;
+  const RowDecoder rows(samples);
+  Buffer<float> row(padded(d));
+  Buffer<float> products(padded(d));
+  Buffer<double> sums(padded(d));
+  double label_sum = 0.0;
+  List<Outlier> outliers;
+  for (Index first = 0; first < samples.rows; first += piece) {
+    const Index count = (std::min)(piece, samples.rows - first);
+    std::fill(products.begin(), products.end(), 0.0f);
+    for (Index i = first; i < first + count; ++i) {
+      kernels.descend_row(RowStep{rows.read(kernels, i, draw, row.data()), -labels[i]}, products.data(),
+                          padded(d));
+      label_sum += static_cast<double>(labels[i]);
+    }
+    kernels.add_to_doubles(products.data(), sums.data(), padded(d));
+    samples.outliers.find(first, count, outliers);
+    for (const Outlier& outlier : outliers)
+      sums[outlier.column] +=
+          static_cast<double>(outlier.correction) * static_cast<double>(labels[first + outlier.row]);
+  }
+  for (Index j = 0; j < d; ++j) right(j) += factor * sums[j];
+  right(d) += factor * label_sum;
+}
+
 ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const DrawPair> pairs,
                                     bool corrected, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
                                     Eigen::VectorXd& right, int threads, Isa isa) {
@@ -145,28 +179,27 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
   constexpr Index piece = 256;
   matrix = Eigen::MatrixXd::Zero(d + 1, d + 1);
   right = Eigen::VectorXd::Zero(d + 1);
-  RowMajorMatrix sample = RowMajorMatrix::Zero(piece, d + 1);
-  RowMajorMatrix margin = sample;
-  Eigen::MatrixXf product(d + 1, d + 1);
-  const auto is_summed = [&](const DrawPair& pair) {
-    return pair.sample == pair.margin && has_code_gram(samples, pair.sample);
+  const auto by_integers = [integers = has_code_gram(samples)](const DrawPair& pair) {
+    return integers && pair.margin == pair.sample;
   };
-  const bool has_labels = std::any_of(labels.begin(), labels.end(), [](float y) { return y != 0.0f; });
-  bool reads_rows = has_labels;
-  for (const DrawPair& pair : pairs) reads_rows = reads_rows || !is_summed(pair);
-  for (Index first = 0; first < n && reads_rows; first += piece) {
+  bool all_by_integers = true;
+  for (const DrawPair& pair : pairs) all_by_integers = all_by_integers && by_integers(pair);
+  RowMajorMatrix sample, margin;
+  Eigen::MatrixXf product;
+  if (!all_by_integers) {
+    sample = margin = RowMajorMatrix::Zero(piece, d + 1);
+    product = Eigen::MatrixXf(d + 1, d + 1);
+  }
+  for (Index first = 0; first < n && !all_by_integers; first += piece) {
     const Index count = (std::min)(piece, n - first);
     Eigen::VectorXf y = Eigen::Map<const Eigen::VectorXf>(labels.data() + first, count);
     if (samples.weights != nullptr)
       y.array() *= Eigen::Map<const Eigen::ArrayXf>(samples.weights + first, count).sqrt();
     for (const DrawPair& pair : pairs) {
-      const bool summed = is_summed(pair);
-      if (summed && !has_labels) continue;
+      if (by_integers(pair)) continue;
       decode_block(samples, pair.sample, first, count, sample);
       const auto rows = sample.topRows(count);
-      if (summed) {
-        product.setZero();  // is in the matrix already
-      } else if (pair.margin == pair.sample) {
+      if (pair.margin == pair.sample) {
         product.setZero();
         product.selfadjointView<Eigen::Lower>().rankUpdate(rows.transpose());
         product.triangularView<Eigen::StrictlyUpper>() = product.transpose();
@@ -180,9 +213,14 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
     }
   }
   matrix /= static_cast<double>(n);
-  for (const DrawPair& pair : pairs)
-    if (is_summed(pair))
-      matrix += static_cast<double>(pair.weight) * second_moments(samples, pair.sample, threads, isa);
+  const KernelTable kernels = kernels_for<AnyCode, kernel_families::gram>(isa);
+  const bool has_labels = std::any_of(labels.begin(), labels.end(), [](float y) { return y != 0.0f; });
+  for (const DrawPair& pair : pairs) {
+    if (!by_integers(pair)) continue;
+    const auto weight = static_cast<double>(pair.weight);
+    matrix += weight * code_gram(kernels, samples, pair.sample, threads).moments;
+    if (has_labels) add_label_products(kernels, samples, pair.sample, weight, labels, right);
+  }
   right /= static_cast<double>(n);
   if (corrected)
     for (Index j = 0; j < d; ++j) matrix(j, j) -= static_cast<double>(samples.bias[j]);

@@ -20,7 +20,7 @@ template <>
 inline constexpr unsigned families_of<TableDecoder> = kernel_families::column_tables;
 template <>
 inline constexpr unsigned families_of<SharedTableDecoder> =
-    kernel_families::all & ~kernel_families::column_tables;
+    kernel_families::packed_integers | kernel_families::packed_floats | kernel_families::shared_tables;
 
 /// The kernels of one representation: those of other widths are not compiled for it.
 template <int Bits, class Encoding, class Decoder>

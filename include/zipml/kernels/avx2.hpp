@@ -23,7 +23,7 @@
 #include <zipml/base/cpu.hpp>
 #include <zipml/base/index.hpp>
 #include <zipml/base/philox_lanes.hpp>
-#include <zipml/kernels/avx2_floats.hpp>
+#include <zipml/kernels/avx2_gram.hpp>
 #include <zipml/kernels/batch_math_x86.hpp>
 
 #if ZIPML_X86
@@ -35,8 +35,9 @@
 namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract. The loops stand in layers, each of which derives from the one
-/// before: Avx2Codes, Avx2Integers, Avx2Tables, Avx2Floats. Here is which of them an operation takes.
-struct Avx2Kernels : Avx2Floats {
+/// before: Avx2Codes, Avx2Integers, Avx2Tables, Avx2Floats, Avx2Gram. Here is which of them an operation
+/// takes.
+struct Avx2Kernels : Avx2Gram {
   static constexpr Isa isa = Isa::avx2;
   static constexpr const char* name = name_of(isa);
 

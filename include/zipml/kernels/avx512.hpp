@@ -23,16 +23,16 @@
 /// tail.
 
 #include <zipml/base/index.hpp>
-#include <zipml/kernels/avx512_floats.hpp>
+#include <zipml/kernels/avx512_gram.hpp>
 
 #if ZIPML_X86
 
 namespace zipml::inline ZIPML_ABI {
 
 /// See kernel_policy.hpp for the contract. The loops stand in layers, each of which derives from the one
-/// before: Avx512Codes, which derives from Avx2Kernels, Avx512Integers, Avx512Tables, Avx512Floats. Here is
-/// which of them an operation takes. Tables of levels for each column are those of AVX2.
-struct Avx512Kernels : Avx512Floats {
+/// before: Avx512Codes, which derives from Avx2Kernels, Avx512Integers, Avx512Tables, Avx512Floats,
+/// Avx512Gram. Here is which of them an operation takes. Tables of levels for each column are those of AVX2.
+struct Avx512Kernels : Avx512Gram {
   static constexpr Isa isa = Isa::avx512;
   static constexpr const char* name = name_of(isa);
 

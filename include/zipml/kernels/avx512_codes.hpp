@@ -35,6 +35,15 @@ struct Avx512Codes : Avx2Kernels {
 
   // ---- codes in bytes
 
+  /// The matrix that moves `count` bits of a byte from place `from` to place `to`, for gf2p8affine.
+  /// Bit i of the product is the parity of the byte and of byte 7 - i of the matrix (Intel SDM, vol. 2):
+  /// the identity, less what other bits of the product would be, with columns moved.
+  static constexpr std::uint64_t moved_bits(int count, int from, int to) {
+    constexpr std::uint64_t identity = 0x0102040810204080;
+    const std::uint64_t rows = ~std::uint64_t{0} >> (64 - 8 * count) << 8 * (8 - to - count);
+    return from >= to ? (identity & rows) << (from - to) : (identity & rows) >> (to - from);
+  }
+
   /// Codes of a group as kernels read them: `width` registers for 64 columns, register k with `width` bits
   /// for each of rows k * 8 / width on, the first of them lowest. Here a plane as it is stored.
   template <int W>
@@ -80,13 +89,6 @@ struct Avx512Codes : Avx2Kernels {
         matrix |= moved_bits(W, (row + i) % per_byte * W, i * width + Shift);
       return _mm512_gf2p8affine_epi64_epi8(load64(panels + row / per_byte * d),
                                            _mm512_set1_epi64(static_cast<long long>(matrix)), 0);
-    }
-    /// Bit i of the product is the parity of the byte and of byte 7 - i of the matrix (Intel SDM, vol. 2):
-    /// the identity, less what other bits of the product would be, with columns moved.
-    static constexpr std::uint64_t moved_bits(int count, int from, int to) {
-      constexpr std::uint64_t identity = 0x0102040810204080;
-      const std::uint64_t rows = ((std::uint64_t{1} << 8 * count) - 1) << 8 * (8 - to - count);
-      return from >= to ? (identity & rows) << (from - to) : (identity & rows) >> (to - from);
     }
   };
 

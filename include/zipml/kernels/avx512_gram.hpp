@@ -1,103 +1,196 @@
 #pragma once
 /// \file
-/// Room kernels: sums of products of codes (kernels/gram.hpp) in AVX-512 VNNI: 8 columns of one block, each of whose 4 rows are
-/// spread over a register, times 32 columns of two others: 16 independent sums hide the latency of vpdpbusd, named, since
-/// g++ 12 keeps arrays of them in memory. It multiplies unsigned bytes with signed ones: of codes above 127 the signed
-/// ones are 128 less, which is brought back by 128 times the sums of the others.
+/// Room kernels: the Gram matrix of codes in AVX-512: vpdpbusd multiplies four rows of 16 columns by those of one.
+///
+/// It takes unsigned bytes times signed ones: values above 127 stand less 128 on one side, for which the sums of
+/// the columns make up (gram.hpp). Tiles of 8 rows and 48 columns keep 24 sums in registers, 11 loads for 24
+/// products: latency 4 or 5 times 2 a cycle asks for 10 sums, two loads a cycle for 2 products a load.
 
-#include <zipml/base/config.hpp>
-#include <zipml/base/intrinsics.hpp>
+#include <zipml/kernels/avx512_floats.hpp>
 #include <zipml/kernels/gram.hpp>
 
 #if ZIPML_X86
 
-#include <cstring>
+namespace zipml::inline ZIPML_ABI {
 
-namespace zipml::inline ZIPML_ABI::detail {
-
-/// The codes of 4 rows of a column in each dword.
-ZIPML_INLINE_AVX512 inline __m512i spread_avx512(const std::uint8_t* four) {
-  std::int32_t bits;
-  std::memcpy(&bits, four, sizeof bits);
-  return _mm512_set1_epi32(bits);
-}
-
-/// sum += u v, in place: of the intrinsic g++ 12 makes copies.
-ZIPML_INLINE_AVX512 inline void dot_fours(__m512i& sum, __m512i u, __m512i v) {
-  asm("vpdpbusd %2, %1, %0" : "+v"(sum) : "v"(u), "v"(v));
-}
-
-/// 8 columns of block a times the 16 of b and, where Two, the 16 of c. Wide: codes up to 255.
-template <bool Two, bool Wide>
-ZIPML_TARGET_AVX512 void gram_columns_avx512(const std::uint8_t* a, const std::uint8_t* b,
-                                             const std::uint8_t* c, Index fours, std::int32_t* to_b,
-                                             std::int32_t* to_c, Index stride) {
-  const __m512i sign = _mm512_set1_epi8(-128), ones = _mm512_set1_epi8(1);
-  __m512i p0 = _mm512_setzero_si512(), p1 = p0, p2 = p0, p3 = p0, p4 = p0, p5 = p0, p6 = p0, p7 = p0;
-  __m512i q0 = p0, q1 = p0, q2 = p0, q3 = p0, q4 = p0, q5 = p0, q6 = p0, q7 = p0;
-  __m512i sums_of_a = p0;  // of all 16 columns of the block, for codes above 127
-  const std::uint8_t* const whole = a - (reinterpret_cast<std::uintptr_t>(a) & 32);
-  for (Index f = 0; f < fours; ++f) {
-    __m512i v = _mm512_loadu_si512(b + f * 64), w = v;
-    if constexpr (Two) w = _mm512_loadu_si512(c + f * 64);
-    if constexpr (Wide) {
-      v = _mm512_xor_si512(v, sign);
-      if constexpr (Two) w = _mm512_xor_si512(w, sign);
-      dot_fours(sums_of_a, _mm512_loadu_si512(whole + f * 64), ones);
-    }
-    const std::uint8_t* const of = a + f * 64;
-    const auto add = [&](const std::uint8_t* four, __m512i& p, __m512i& q) ZIPML_INLINE_AVX512 {
-      const __m512i u = spread_avx512(four);
-      dot_fours(p, u, v);
-      if constexpr (Two) dot_fours(q, u, w);
-    };
-    add(of, p0, q0);
-    add(of + 4, p1, q1);
-    add(of + 8, p2, q2);
-    add(of + 12, p3, q3);
-    add(of + 16, p4, q4);
-    add(of + 20, p5, q5);
-    add(of + 24, p6, q6);
-    add(of + 28, p7, q7);
+/// The Gram matrix, over Avx512Floats. See gram.hpp for the contract.
+struct Avx512Gram : Avx512Floats {
+  static void gram(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                   GramSums out) {
+    if (detail::largest_code(planes) > 255)  // codes are decoded to bytes
+      return detail::gram_plainly(view, planes, table, groups, out);
+    const int largest = detail::largest_value(planes, table);
+    if (largest > 127)
+      detail::GramInPanels<Engine<128>>(Engine<128>{}, view.width).add(view, planes, table, groups, out);
+    else
+      detail::GramInPanels<Engine<0>>(Engine<0>{}, view.width).add(view, planes, table, groups, out);
   }
-  alignas(64) std::int32_t missing[gram_columns];
-  _mm512_store_si512(missing, _mm512_slli_epi32(sums_of_a, 7));
-  const Index first = (a - whole) / gram_fours;
-  const auto store = [&](Index row, __m512i p, __m512i q) ZIPML_INLINE_AVX512 {
-    const __m512i more = _mm512_set1_epi32(Wide ? missing[first + row] : 0);
-    std::int32_t* const at = to_b + row * stride;
-    _mm512_storeu_si512(at, _mm512_add_epi32(_mm512_loadu_si512(at), _mm512_add_epi32(p, more)));
-    if constexpr (Two) {
-      std::int32_t* const there = to_c + row * stride;
-      _mm512_storeu_si512(there, _mm512_add_epi32(_mm512_loadu_si512(there), _mm512_add_epi32(q, more)));
+
+ private:
+  // ---- codes to panels
+
+  /// Rows 0 .. 3 of a step, 64 columns each, to the lines of 4 blocks.
+  ZIPML_INLINE_AVX512 static void store_lines(__m512i a, __m512i b, __m512i c, __m512i d, std::uint8_t* line,
+                                              Index block_bytes) {
+    const __m512i ab_low = _mm512_unpacklo_epi8(a, b), ab_high = _mm512_unpackhi_epi8(a, b);
+    const __m512i cd_low = _mm512_unpacklo_epi8(c, d), cd_high = _mm512_unpackhi_epi8(c, d);
+    // In lane b of q: four columns of block b, as dwords of four rows.
+    const __m512i q0 = _mm512_unpacklo_epi16(ab_low, cd_low), q1 = _mm512_unpackhi_epi16(ab_low, cd_low);
+    const __m512i q2 = _mm512_unpacklo_epi16(ab_high, cd_high), q3 = _mm512_unpackhi_epi16(ab_high, cd_high);
+    const __m512i even01 = _mm512_shuffle_i32x4(q0, q1, 0x88), odd01 = _mm512_shuffle_i32x4(q0, q1, 0xdd);
+    const __m512i even23 = _mm512_shuffle_i32x4(q2, q3, 0x88), odd23 = _mm512_shuffle_i32x4(q2, q3, 0xdd);
+    _mm512_store_si512(line, _mm512_shuffle_i32x4(even01, even23, 0x88));
+    _mm512_store_si512(line + block_bytes, _mm512_shuffle_i32x4(odd01, odd23, 0x88));
+    _mm512_store_si512(line + 2 * block_bytes, _mm512_shuffle_i32x4(even01, even23, 0xdd));
+    _mm512_store_si512(line + 3 * block_bytes, _mm512_shuffle_i32x4(odd01, odd23, 0xdd));
+  }
+
+  /// How the bits of each row of a group come from the bytes of a plane to their place in the code.
+  struct RowBits {
+    long long matrix[max_planes][group_rows];
+    Index panel[max_planes][group_rows];  // offset in bytes
+    RowBits(const PlaneList& planes, Index d) {
+      for (int p = 0; p < planes.count; ++p)
+        for (int row = 0; row < group_rows; ++row) {
+          const int bit = row * planes[p].width;
+          matrix[p][row] = static_cast<long long>(moved_bits(planes[p].width, bit % 8, planes[p].shift));
+          panel[p][row] = bit / 8 * d;
+        }
     }
   };
-  store(0, p0, q0);
-  store(1, p1, q1);
-  store(2, p2, q2);
-  store(3, p3, q3);
-  store(4, p4, q4);
-  store(5, p5, q5);
-  store(6, p6, q6);
-  store(7, p7, q7);
-}
 
-template <bool Wide>
-void gram_avx512(const GramPanel& panel, std::int32_t* sums) {
-  const Index columns = panel.columns();
-  for (Index b = 0; b < panel.blocks; b += 2)  // two blocks stay in cache while others pass
-    for (Index a = b; a < panel.blocks; ++a)
-      for (Index row = 0; row < gram_columns; row += 8) {
-        const std::uint8_t* const of_a = panel.block(a) + row * 4;
-        std::int32_t* const to = sums + (a * gram_columns + row) * columns + b * gram_columns;
-        if (a > b)
-          gram_columns_avx512<true, Wide>(of_a, panel.block(b), panel.block(b + 1), panel.fours, to,
-                                          to + gram_columns, columns);
-        else
-          gram_columns_avx512<false, Wide>(of_a, panel.block(b), nullptr, panel.fours, to, nullptr, columns);
+  /// (The matrix stays in a register: clang 14 encodes the displacement of a broadcast operand of vgf2p8affineqb
+  /// wrongly, 8 bytes become 64.)
+  ZIPML_INLINE_AVX512 static __m512i bits_of(const detail::GroupPanels& panels, const RowBits& bits,
+                                             int plane, int row, Index j) {
+    __m512i matrix = _mm512_set1_epi64(bits.matrix[plane][row]);
+    asm("" : "+v"(matrix));
+    return _mm512_gf2p8affine_epi64_epi8(load64(panels.plane[plane] + bits.panel[plane][row] + j), matrix, 0);
+  }
+  template <int Planes>
+  ZIPML_INLINE_AVX512 static __m512i codes_of(const detail::GroupPanels& panels, const RowBits& bits, int row,
+                                              Index j) {
+    __m512i codes = bits_of(panels, bits, 0, row, j);
+    for (int p = 1; p < Planes; ++p) codes = _mm512_add_epi8(codes, bits_of(panels, bits, p, row, j));
+    return codes;
+  }
+
+  template <int Planes>
+  ZIPML_TARGET_AVX512 static void decode_panel(const PackedView& view, const PlaneList& planes,
+                                               GroupRange groups, std::uint8_t* panel, Index block_bytes) {
+    const RowBits bits(planes, view.layout.cols);
+    const Index next_block = block_groups * view.layout.stored_bits * view.layout.cols;
+    for (Index g = 0; g < groups.count; ++g) {
+      const detail::GroupPanels panels(view, planes, groups.first + g);
+      for (Index j = 0; j < view.width; j += 64) {
+        std::uint8_t* line = panel + j / detail::gram_block * block_bytes + g * 128;
+        for (int p = 0; p < Planes; ++p)  // codes of short rows come too slowly without
+          for (int k = 0; k < planes[p].width; ++k)
+            __builtin_prefetch(panels.plane[p] + next_block + k * view.layout.cols + j, 0, 2);
+        for (int half = 0; half < 2; ++half)
+          store_lines(codes_of<Planes>(panels, bits, 4 * half, j),
+                      codes_of<Planes>(panels, bits, 4 * half + 1, j),
+                      codes_of<Planes>(panels, bits, 4 * half + 2, j),
+                      codes_of<Planes>(panels, bits, 4 * half + 3, j), line + half * 64, block_bytes);
       }
-}
+    }
+  }
 
-}  // namespace zipml::inline ZIPML_ABI::detail
+  /// Codes of a panel become their entries, those of Bits bits, 6 to 8.
+  template <int Bits>
+  ZIPML_TARGET_AVX512 static void look_up_panel(CodeTable table, Index blocks, Index bytes,
+                                                std::uint8_t* panel, Index block_bytes) {
+    const WideTable<Bits> entries(table);
+    for (Index b = 0; b < blocks; ++b, panel += block_bytes)
+      for (Index k = 0; k < bytes; k += 64)
+        _mm512_store_si512(panel + k, look_up<Bits>(entries.part, load64(panel + k)));
+  }
 
-#endif
+  // ---- products
+
+  /// Sums of 8 rows and N blocks of 16 columns. Rows are unfolded by templates and a sum is pinned to its
+  /// register after each product: else g++ 12 keeps sums in memory.
+  template <int N, int Row>
+  ZIPML_INLINE_AVX512 static void add_row(const std::uint8_t* j, const __m512i* k, __m512i* sum) {
+    std::int32_t four;
+    std::memcpy(&four, j + 4 * Row, 4);
+    const __m512i rows = _mm512_set1_epi32(four);
+    add_product<N, 0>(rows, k, sum + N * Row);
+    if constexpr (Row < 7) add_row<N, Row + 1>(j, k, sum);
+  }
+  template <int N, int Block>
+  ZIPML_INLINE_AVX512 static void add_product(__m512i rows, const __m512i* k, __m512i* sum) {
+    sum[Block] = _mm512_dpbusd_epi32(sum[Block], rows, k[Block]);
+    asm("" : "+v"(sum[Block]));
+    if constexpr (Block + 1 < N) add_product<N, Block + 1>(rows, k, sum);
+  }
+  template <int N, int Offset, int Block = 0>
+  ZIPML_INLINE_AVX512 static void load_blocks(const std::uint8_t* from, Index block_bytes, __m512i* k) {
+    k[Block] = _mm512_load_si512(from + Block * block_bytes);
+    if constexpr (Offset != 0)  // t - 128, as a signed byte
+      k[Block] = _mm512_xor_si512(k[Block], _mm512_set1_epi8(static_cast<char>(Offset)));
+    if constexpr (Block + 1 < N) load_blocks<N, Offset, Block + 1>(from, block_bytes, k);
+  }
+  template <int N, int At = 0>
+  ZIPML_INLINE_AVX512 static void add_to_tile(const __m512i* sum, std::int32_t* tile) {
+    std::int32_t* to = tile + 16 * At;
+    _mm512_storeu_si512(to, _mm512_add_epi32(_mm512_loadu_si512(to), sum[At]));
+    if constexpr (At + 1 < 8 * N) add_to_tile<N, At + 1>(sum, tile);
+  }
+
+  template <int N, int Offset>
+  ZIPML_TARGET_AVX512 static void multiply_tile(const std::uint8_t* j, const std::uint8_t* k,
+                                                Index block_bytes, Index steps, std::int32_t* tile) {
+    for (int half = 0; half < 2; ++half, j += 32, tile += 8 * 16 * N) {
+      __m512i sum[8 * N];
+      clear<8 * N>(sum);
+      for (Index s = 0; s < steps; ++s) {
+        __m512i blocks[N];
+        load_blocks<N, Offset>(k + 64 * s, block_bytes, blocks);
+        add_row<N, 0>(j + 64 * s, blocks, sum);
+      }
+      add_to_tile<N>(sum, tile);
+    }
+  }
+
+  ZIPML_TARGET_AVX512 static void add_block_columns(const std::uint8_t* panel, Index steps,
+                                                    std::int32_t* sums) {
+    __m512i sum = _mm512_loadu_si512(sums);
+    for (Index s = 0; s < steps; ++s)
+      sum = _mm512_dpbusd_epi32(sum, _mm512_load_si512(panel + 64 * s), _mm512_set1_epi8(1));
+    _mm512_storeu_si512(sums, sum);
+  }
+
+  /// See detail::GramInPanels.
+  template <int Offset>
+  struct Engine {
+    static constexpr Index value_bytes = 1;
+    static constexpr int unsigned_offset = Offset;
+
+    void decode(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                std::uint8_t* panel, Index block_bytes) const {
+      detail::visit_plane_count(
+          planes.count, [&](auto count) { decode_panel<count()>(view, planes, groups, panel, block_bytes); });
+      if (table.entries == nullptr) return;
+      const Index blocks = (view.width + detail::gram_block - 1) / detail::gram_block;
+      const Index bytes = groups.count * 128;
+      const auto look_up = table.count <= 64    ? look_up_panel<6>
+                           : table.count <= 128 ? look_up_panel<7>
+                                                : look_up_panel<8>;
+      look_up(table, blocks, bytes, panel, block_bytes);
+    }
+    void multiply(const std::uint8_t* j, const std::uint8_t* k, Index block_bytes, Index steps, Index count,
+                  std::int32_t* tile) const {
+      if (count == 3) return multiply_tile<3, Offset>(j, k, block_bytes, steps, tile);
+      if (count == 2) return multiply_tile<2, Offset>(j, k, block_bytes, steps, tile);
+      multiply_tile<1, Offset>(j, k, block_bytes, steps, tile);
+    }
+    void add_columns(const std::uint8_t* panel, Index steps, std::int32_t* sums) const {
+      add_block_columns(panel, steps, sums);
+    }
+  };
+};
+
+}  // namespace zipml::inline ZIPML_ABI
+
+#endif  // ZIPML_X86

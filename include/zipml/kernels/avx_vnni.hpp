@@ -9,7 +9,8 @@
 ///
 /// The bits of a row are masked where they stand in their byte, as in the AVX-512 kernels, which saves the
 /// shifts; no budget of int16 interrupts the loop. Accumulation is that of AVX2: its tables do not need the
-/// product.
+/// product. The Gram matrix multiplies panels of AVX2; values above 127 stand less 128 on the signed side, for
+/// which the sums of the columns make up (gram.hpp).
 ///
 /// Preconditions used (kernel_policy.hpp): padded model, whole groups, code 0, readable tail.
 
@@ -41,6 +42,16 @@ struct AvxVnniKernels : Avx2Kernels {
   static void margins(const PackedView& view, const PlaneList& planes, GroupRange groups,
                       ModelBlock<const std::int8_t> models, ModelBlock<std::int32_t> out) {
     block_margins<AvxVnniKernels, Codes>(view, planes, groups, models, out);
+  }
+
+  static void gram(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                   GramSums out) {
+    if (detail::largest_code(planes) > 255)  // codes are decoded to bytes
+      return detail::gram_plainly(view, planes, table, groups, out);
+    if (detail::largest_value(planes, table) > 127)
+      gram_by(GramProducts<128>{}, view, planes, table, groups, out);
+    else
+      gram_by(GramProducts<0>{}, view, planes, table, groups, out);
   }
 
  private:
@@ -117,6 +128,48 @@ struct AvxVnniKernels : Avx2Kernels {
       _mm256_storeu_si256(to, _mm256_add_epi32(_mm256_loadu_si256(to), sums));
     }
   }
+
+  // ---- products of a panel, as in avx2_gram.hpp
+
+  template <int Row>
+  ZIPML_TARGET_AVX_VNNI __attribute__((always_inline)) static void add_products(const std::uint8_t* j,
+                                                                                __m256i low, __m256i high,
+                                                                                __m256i* sum) {
+    std::int32_t four;
+    std::memcpy(&four, j + 4 * Row, 4);
+    const __m256i row = _mm256_set1_epi32(four);
+    sum[2 * Row] = _mm256_dpbusd_avx_epi32(sum[2 * Row], row, low);
+    asm("" : "+x"(sum[2 * Row]));
+    sum[2 * Row + 1] = _mm256_dpbusd_avx_epi32(sum[2 * Row + 1], row, high);
+    asm("" : "+x"(sum[2 * Row + 1]));
+    if constexpr (Row < 3) add_products<Row + 1>(j, low, high, sum);
+  }
+  template <int Offset>
+  ZIPML_TARGET_AVX_VNNI static void multiply_bytes(const std::uint8_t* j, const std::uint8_t* k, Index steps,
+                                                   std::int32_t* tile, Index width) {
+    const __m256i offset = _mm256_set1_epi8(static_cast<char>(Offset));
+    __m256i sum[8];
+    clear<8>(sum);
+    for (Index s = 0; s < steps; ++s, j += 64, k += 64) {
+      __m256i low = load32(k), high = load32(k + 32);
+      if constexpr (Offset != 0) {  // t - 128, as a signed byte
+        low = _mm256_xor_si256(low, offset);
+        high = _mm256_xor_si256(high, offset);
+      }
+      add_products<0>(j, low, high, sum);
+    }
+    add_to_tile(sum, tile, width);
+  }
+  template <int Offset>
+  struct GramProducts : GramPanels<false> {
+    static constexpr int unsigned_offset = Offset;
+    void multiply(const std::uint8_t* j, const std::uint8_t* k, Index block_bytes, Index steps, Index count,
+                  std::int32_t* tile) const {
+      for_each_part(j, k, block_bytes, count, tile,
+                    [&](const std::uint8_t* rows, const std::uint8_t* columns, std::int32_t* to,
+                        Index width) { multiply_bytes<Offset>(rows, columns, steps, to, width); });
+    }
+  };
 };
 
 static_assert(KernelPolicy<AvxVnniKernels>);

@@ -46,7 +46,8 @@ inline constexpr unsigned packed_integers = 1;  ///< int8 model, codes that stan
 inline constexpr unsigned packed_floats = 2;    ///< float model, codes that stand for themselves
 inline constexpr unsigned column_tables = 4;    ///< float model, a TableView with a table for each column
 inline constexpr unsigned shared_tables = 8;    ///< a CodeTable, or a TableView of stride 0
-inline constexpr unsigned all = 15;
+inline constexpr unsigned gram = 16;            ///< products of columns, of any code (gram.hpp)
+inline constexpr unsigned all = 31;
 }  // namespace kernel_families
 
 /// The kernels that a table has: families of them, for a set of codes.

@@ -17,7 +17,8 @@
 /// accumulate with ModelBlocks in the place of the pointers: KernelTable then calls these for several models,
 /// and codes are loaded and put together once for some of them. A plain function for one model that stands
 /// beside a template for blocks, its base's most likely, takes the place of both. kernels/scalar.hpp is the
-/// specification.
+/// specification. The Gram matrix of codes, which a policy may leave to the scalar kernel, has its contract in
+/// gram.hpp.
 /// Beside them stand the O(d) work of a batch (batch_math.hpp), that of single rows (row_math.hpp) and the
 /// rounding of model and residuals (quantization/quantized_vector.hpp), the same bits everywhere. Another
 /// policy derives from the scalar one and replaces what it does faster:
@@ -59,6 +60,8 @@
 #include <zipml/base/isa.hpp>
 #include <zipml/kernels/batch_math.hpp>
 #include <zipml/kernels/code_set.hpp>
+#include <zipml/kernels/gram.hpp>
+#include <zipml/kernels/packed_view.hpp>
 #include <zipml/kernels/row_math.hpp>
 #include <zipml/quantization/quantized_vector.hpp>
 #include <zipml/storage/plane_layout.hpp>
@@ -88,66 +91,6 @@ constexpr int residual_levels(const PlaneList& planes) {
   return levels;
 }
 
-/// Memory that will be needed next: batches come in random order, which no prefetcher follows, but the loop
-/// knows the next one. Kernels ask for a line now and then while they work on this one.
-struct Ahead {
-  const char* next = nullptr;
-  const char* end = nullptr;
-
-  /// Without a branch, which would cut the loops of the kernels: behind the end the same line again.
-  void touch() {
-    __builtin_prefetch(next, 0, 2);  // into the second-level cache
-    next += next < end ? 64 : 0;
-  }
-  /// So many lines at once, between kernels.
-  void touch(Index lines) {
-    const char* const last = end - next > 64 * lines ? next + 64 * lines : end;
-    for (; next < last; next += 64) __builtin_prefetch(next, 0, 2);
-  }
-};
-
-/// A kernel's own copy of what it was asked to look ahead to, written back at the end of its work. Nothing
-/// asked: some line that it reads itself.
-class LookAhead : public Ahead {
- public:
-  LookAhead(Ahead* asked, const void* own)
-      : Ahead(asked != nullptr && asked->next < asked->end
-                  ? *asked
-                  : Ahead{static_cast<const char*>(own), static_cast<const char*>(own)}),
-        asked_(asked != nullptr && asked->next < asked->end ? asked : nullptr) {}
-  LookAhead(const LookAhead&) = delete;
-  LookAhead& operator=(const LookAhead&) = delete;
-  ~LookAhead() {
-    if (asked_ != nullptr) *asked_ = *this;
-  }
-
- private:
-  Ahead* asked_;
-};
-
-/// The codes of a packed store.
-struct PackedView {
-  const std::uint8_t* codes;
-  PlaneLayout layout;
-  Index width;             ///< columns to work on, from the first one of `codes`: d, or some of them
-  Ahead* ahead = nullptr;  ///< for kernels that help with it
-
-  PackedView(const std::uint8_t* first, const PlaneLayout& geometry)
-      : PackedView(first, geometry, geometry.cols) {}
-  PackedView(const std::uint8_t* first, const PlaneLayout& geometry, Index columns,
-             Ahead* look_ahead = nullptr)
-      : codes(first), layout(geometry), width(columns), ahead(look_ahead) {}
-
-  const std::uint8_t* group(const Plane& plane, Index g) const { return codes + layout.offset(plane, g); }
-};
-
-/// Groups of 8 rows [first, first + count).
-struct GroupRange {
-  Index first;
-  Index count;
-  Index rows() const { return count * group_rows; }
-};
-
 /// m vectors, one for each model: the models, their margins, residuals or gradients, one behind the other at
 /// a distance of `stride`. Blocks of one call have the same count.
 template <class T>
@@ -162,12 +105,6 @@ struct ModelBlock {
 struct TableView {
   const float* tables = nullptr;
   Index stride = 0;
-};
-
-/// One table for all columns on the grid of bytes: what integer kernels read instead of the code.
-struct CodeTable {
-  const std::uint8_t* entries;  ///< increasing
-  int count;                    ///< codes, at most 256
 };
 
 /// Tables of 2 to 4 bits are looked up by register shuffles, in bytes. (Those of 1 bit are affine: a store
@@ -259,6 +196,16 @@ constexpr BlockKernel block_accumulate_of() {
     return K::template accumulate<Codes>;
   else
     return nullptr;
+}
+
+/// The optional operation of gram.hpp, else the scalar one.
+template <class K>
+constexpr auto gram_of() -> void (*)(const PackedView&, const PlaneList&, CodeTable, GroupRange, GramSums) {
+  if constexpr (requires(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                         GramSums out) { K::gram(view, planes, table, groups, out); })
+    return K::gram;
+  else
+    return gram_plainly;
 }
 
 [[noreturn]] ZIPML_NOINLINE inline void refuse_codes() {
@@ -403,6 +350,10 @@ class KernelTable {
     choose<K, Codes, shared>(code_margins_, code_accumulate_);
     choose<K, Codes, floats>(margins32_, accumulate32_);
     choose<K, Codes, tables>(table_margins_, table_accumulate_);
+    if constexpr (has(kernel_families::gram))
+      gram_ = detail::gram_of<K>();
+    else
+      gram_ = detail::not_compiled<const PackedView&, const PlaneList&, CodeTable, GroupRange, GramSums>;
   }
 
   const char* name;
@@ -465,6 +416,11 @@ class KernelTable {
                              dense_accumulate_(piece, residuals[m] + first, gradients[m]);
                            });
   }
+  /// Adds the products and sums of the columns, of codes or, where `table` has entries, of those: gram.hpp.
+  void gram(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+            GramSums out) const {
+    gram_(view, planes, table, groups, out);
+  }
 
  private:
   /// An operation on packed codes, with a table or without.
@@ -515,6 +471,7 @@ class KernelTable {
   Packed<float, float> accumulate32_ = nullptr;
   Packed<float, float, TableView> table_margins_ = nullptr;
   Packed<float, float, TableView> table_accumulate_ = nullptr;
+  void (*gram_)(const PackedView&, const PlaneList&, CodeTable, GroupRange, GramSums) = nullptr;
   void (*dense_margins_)(const DenseRows&, const float*, float*);
   void (*dense_accumulate_)(const DenseRows&, const float*, float*);
 

@@ -90,6 +90,11 @@ struct ScalarKernels {
     }
   }
 
+  static void gram(const PackedView& view, const PlaneList& planes, CodeTable table, GroupRange groups,
+                   GramSums out) {
+    detail::gram_plainly(view, planes, table, groups, out);
+  }
+
   static void round_symmetric(const float* v, Index n, const VectorRounding& how, std::int8_t* codes) {
     zipml::round_symmetric(v, n, how, codes);
   }

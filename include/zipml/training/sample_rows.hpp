@@ -7,8 +7,8 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/kernels/row_decoder.hpp>
 #include <zipml/storage/sample_view.hpp>
-#include <zipml/training/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -17,8 +17,8 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/estimators/estimator.hpp>
+#include <zipml/kernels/row_decoder.hpp>
 #include <zipml/storage/outliers.hpp>
-#include <zipml/training/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

@@ -6,8 +6,8 @@
 #include <algorithm>
 
 #include <zipml/base/vector_math.hpp>
+#include <zipml/kernels/row_decoder.hpp>
 #include <zipml/training/readers/reader.hpp>
-#include <zipml/training/row_decoder.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 

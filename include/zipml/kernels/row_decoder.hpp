@@ -1,6 +1,6 @@
 #pragma once
 /// \file
-/// Room training: rows of any samples as padded float32 rows, one at a time: what batches too small for the
+/// Room kernels: rows of any samples as padded float32 rows, one at a time: what batches too small for the
 /// kernels of groups read.
 
 #include <algorithm>
