@@ -29,6 +29,7 @@ struct PackOptions {
   double excess = 0.01;
   std::string loss = "least-squares";
   std::string representation;
+  std::string class_weights;  // as those of train
   std::uint64_t seed = 1;
   std::string isa;
   bool json = false;
@@ -112,9 +113,10 @@ void run(const PackOptions& options) {
 
   const auto start = Clock::now();
   ProgressLine reading("reading", "B", 1.0);
-  const zipml::Dataset data = load(options, reading);
+  zipml::Dataset data = load(options, reading);
   reading.end();
   say_warnings(data, "pack");
+  if (!options.class_weights.empty()) take_class_weights(options.class_weights, data);
   const double load = seconds_since(start);
   const auto loaded = Clock::now();
   const zipml::Representation representation = representation_of(options, data);
@@ -149,6 +151,7 @@ void run(const PackOptions& options) {
                 {"label", data.label_name().empty() ? Json(nullptr) : Json(data.label_name())},
                 {"representation", file.representation()},
                 {"stored_bits", samples.stored_bits},
+                {"weighted", samples.weights != nullptr},
                 {"bytes", file.file_bytes()},
                 {"compression", ratio},
                 {"pilot_rows", samples.pilot != nullptr ? Json(samples.pilot->rows) : Json(nullptr)},
@@ -209,6 +212,11 @@ int main(int argc, char** argv) {
           return std::string(error.what());
         }
       });
+  app.add_option(
+         "--class-weights", options.class_weights,
+         "how much the rows of each class count, which the file keeps: balanced, all classes the same, "
+         "or LABEL:WEIGHT,... (others 1); of a --loss of classes")
+      ->always_capture_default(false);
   options.table.streams = true;
   options.table.add_to(app, true);
   app.add_option("--threads", options.table.threads,
@@ -219,5 +227,10 @@ int main(int argc, char** argv) {
                  "instruction set: scalar, avx2, avx-vnni, avx512 (ZIPML_ISA, else the best)")
       ->always_capture_default(false);
   app.add_flag("--json", options.json, "one JSON object on standard output");
+  app.callback([&options] {
+    if (!options.class_weights.empty() && !loss_program(options.loss).classifies)
+      throw CLI::ValidationError(
+          "--class-weights are of classes: --loss softmax, logistic, hinge, squared-hinge or ls-svm");
+  });
   return run_program("pack", app, argc, argv, [&] { run(options); });
 }

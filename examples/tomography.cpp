@@ -1,7 +1,8 @@
 // Tomography in few bits, the paper's application: an image is reconstructed from its projections by SGD on
 // the system matrix, whose row i holds the lengths of ray i in the pixels. The matrix is by far the largest
 // thing there is, and its entries may be rounded to 2 bits, stochastically, without blurring the image:
-// variance correction takes out what rounding adds.
+// variance correction takes out what rounding adds. What is left, refinement takes out: the packed matrix is
+// the preconditioner of the exact one, of which a few readings lead to the exact image.
 //
 // Phantom: ten ellipses (Shepp, Logan 1974, contrast as modified by Toft 1996), projected analytically, so
 // that the matrix is a model of the measurement and not what made it. Parallel beams, as many angles and
@@ -13,6 +14,7 @@
 #include <cstdio>
 #include <string>
 #include <vector>
+#include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>
 
 #include "gnuplot.hpp"
@@ -30,9 +32,14 @@ struct Options {
   double noise = 0.005;
   std::uint64_t seed = 1;
   std::vector<int> bits{32, 8, 4, 2};
+  std::vector<int> refined{2};  // widths of the matrix that is refined from
+  double tolerance = 1e-6;
   std::string png;
   std::string csv;
 };
+
+/// Refinement forms a matrix of pixels by pixels: 134 MB of doubles.
+constexpr Index largest_refined = 64;
 
 constexpr double pi = 3.14159265358979323846;
 
@@ -155,13 +162,26 @@ static_assert(zipml::AffineLoss<Projections>);
 struct Image {
   std::string title;
   std::vector<double> pixels;
-  double error = 0.0;  // |image - phantom| / |phantom|
+  double error = 0.0;       // |image - phantom| / |phantom|
+  double from_exact = 0.0;  // |image - exact| / |exact|, where there is an exact one
   double stored_bits = 0.0;
   double store_bytes = 0.0;
   double moved_bytes = 0.0;  // through all channels, in all epochs
-  double seconds = 0.0;      // of an epoch
+  double epoch_seconds = 0.0;
+  double seconds = 0.0;  // in all, without packing
+  int readings = 0;      // of the matrix in float32 by a refinement
   std::string status;
 };
+
+/// |image - other| / |other|
+double distance(const std::vector<double>& image, const std::vector<double>& other) {
+  double squares = 0.0, of_other = 0.0;
+  for (std::size_t k = 0; k < image.size(); ++k) {
+    squares += (image[k] - other[k]) * (image[k] - other[k]);
+    of_other += other[k] * other[k];
+  }
+  return std::sqrt(squares / of_other);
+}
 
 class Reconstruction {
  public:
@@ -174,46 +194,71 @@ class Reconstruction {
   /// Samples in so many bits, model and gradient in `channels`.
   Image run(int bits, const std::string& title, const zipml::Channel& model,
             const zipml::Channel& gradient) const {
-    // Lengths are what they are: neither centred nor scaled, so that 0 is a level and stays 0.
-    const zipml::QuantizeOptions quantization{.seed = options_.seed, .standardize = false};
-    if (bits == 32)
-      return solve(zipml::quantize<32>(data_, zipml::full_precision, quantization), zipml::full_precision,
-                   title, model, gradient);
-    return zipml::visit_bits(bits, [&](auto b) {
-      return solve(zipml::quantize<b()>(data_, zipml::variance_corrected, quantization),
-                   zipml::variance_corrected, title, model, gradient);
+    return packed(bits, [&](const auto& store, auto estimator) {
+      return solve(store, estimator, title, model, gradient);
+    });
+  }
+
+  /// The exact image: from the matrix in so many bits, and a few readings of the one in float32.
+  Image refine(int bits, const std::string& title, double tolerance) const {
+    return packed(bits, [&](const auto& store, auto estimator) {
+      const zipml::Refined refined =
+          zipml::refine(store, estimator, objective_, {.tolerance = tolerance}, zipml::progress_bar());
+      Image image = image_of(title, store, refined.weights.span());
+      image.moved_bytes = refined.full_bytes + refined.packed_bytes;
+      image.seconds = refined.seconds;
+      image.readings = refined.full_passes;
+      image.status = zipml::to_string(refined.status);
+      return image;
     });
   }
 
  private:
+  /// Calls visit(store, estimator) with the matrix in so many bits.
+  template <class Visit>
+  Image packed(int bits, Visit visit) const {
+    // Lengths are what they are: neither centred nor scaled, so that 0 is a level and stays 0.
+    const zipml::QuantizeOptions quantization{.seed = options_.seed, .standardize = false};
+    if (bits == 32)
+      return visit(zipml::quantize<32>(data_, zipml::full_precision, quantization), zipml::full_precision);
+    return zipml::visit_bits(bits, [&](auto b) {
+      return visit(zipml::quantize<b()>(data_, zipml::variance_corrected, quantization),
+                   zipml::variance_corrected);
+    });
+  }
+
+  template <class Store>
+  Image image_of(const std::string& title, const Store& store, std::span<const double> pixels) const {
+    Image image{.title = title, .pixels = {pixels.begin(), pixels.end()}, .status = {}};
+    image.error = distance(image.pixels, truth_);
+    image.stored_bits = store.stored_bits();
+    image.store_bytes = static_cast<double>(store.store_bytes());
+    return image;
+  }
+
   template <class Store, class Estimator>
   Image solve(const Store& store, Estimator estimator, const std::string& title, const zipml::Channel& model,
               const zipml::Channel& gradient) const {
-    // No pixel is darker than nothing, or brighter than bone.
-    const zipml::Sgd sgd{Projections{}, zipml::Box(0.0f, 1.0f)};
+    const zipml::Sgd sgd{Projections{}, range_of_pixels()};
     const zipml::Fit fit =
         sgd.fit(store, estimator,
                 {.epochs = options_.epochs, .batch = options_.batch, .model = model, .gradient = gradient},
                 zipml::progress_bar());
-    Image image{.title = title, .pixels = {}, .status = zipml::to_string(fit.status)};
-    double squares = 0.0, truth_squares = 0.0;
-    for (Index k = 0; k < data_.cols; ++k) {
-      const double truth = truth_[static_cast<std::size_t>(k)];
-      image.pixels.push_back(fit.weights[k]);
-      squares += (fit.weights[k] - truth) * (fit.weights[k] - truth);
-      truth_squares += truth * truth;
-    }
-    image.error = std::sqrt(squares / truth_squares);
-    image.stored_bits = store.stored_bits();
-    image.store_bytes = static_cast<double>(store.store_bytes());
+    Image image = image_of(title, store, fit.weights.span());
+    image.status = zipml::to_string(fit.status);
     image.moved_bytes = fit.samples_moved.bytes() + fit.model_moved.bytes() + fit.gradient_moved.bytes();
-    image.seconds = fit.seconds_per_epoch;
+    image.epoch_seconds = fit.seconds_per_epoch;
+    image.seconds = fit.seconds_per_epoch * fit.epochs;
     return image;
   }
+
+  /// No pixel is darker than nothing, or brighter than bone.
+  static zipml::Box range_of_pixels() { return {0.0f, 1.0f}; }
 
   Options options_;
   std::vector<double> truth_;
   zipml::Dataset data_;
+  zipml::Objective<Projections, zipml::Box> objective_{data_, Projections{}, range_of_pixels(), false};
 };
 
 void print(const Options& options, const zipml::Dataset& data, const std::vector<Image>& images) {
@@ -224,25 +269,42 @@ void print(const Options& options, const zipml::Dataset& data, const std::vector
       4e-6 * static_cast<double>(data.rows) * static_cast<double>(data.cols));
   std::printf("%d epochs, batch %td, %s kernels\n\n", options.epochs, options.batch,
               zipml::name_of(zipml::active_isa()));
-  std::printf("%-28s  %7s  %10s  %8s  %12s  %9s  %s\n", "bits", "stored", "matrix MB", "error", "moved MB",
-              "s/epoch", "status");
-  for (const Image& image : images)
-    std::printf("%-28s  %7.3f  %10.2f  %6.2f %%  %12.2f  %9.4f  %s\n", image.title.c_str(), image.stored_bits,
-                1e-6 * image.store_bytes, 100.0 * image.error, 1e-6 * image.moved_bytes, image.seconds,
-                image.status.c_str());
+  std::printf("%-28s  %7s  %10s  %8s  %10s  %12s  %9s  %s\n", "bits", "stored", "matrix MB", "error",
+              "from exact", "moved MB", "s/epoch", "status");
+  const bool has_exact =
+      std::any_of(images.begin(), images.end(), [](const Image& i) { return i.readings > 0; });
+  for (const Image& image : images) {
+    char from_exact[16] = "-";
+    if (has_exact) std::snprintf(from_exact, sizeof from_exact, "%.3f %%", 100.0 * image.from_exact);
+    char epoch[16] = "-";
+    if (image.readings == 0) std::snprintf(epoch, sizeof epoch, "%.4f", image.epoch_seconds);
+    std::printf("%-28s  %7.3f  %10.2f  %6.2f %%  %10s  %12.2f  %9s  %s", image.title.c_str(),
+                image.stored_bits, 1e-6 * image.store_bytes, 100.0 * image.error, from_exact,
+                1e-6 * image.moved_bytes, epoch, image.status.c_str());
+    if (image.readings > 0) std::printf(", %d readings in float32, %.1f s", image.readings, image.seconds);
+    std::printf("\n");
+  }
   std::printf(
       "\nerror: |image - phantom| / |phantom|. moved: samples, models and gradients, all epochs; all three: "
       "model and\n"
       "gradient in as few bits as the matrix, with error feedback.\n");
+  if (has_exact)
+    std::printf(
+        "from exact: |image - exact| / |exact|, the exact image being where the matrix in float32 has its "
+        "minimum. "
+        "refined:\nto it by that matrix, read a few times, with the packed one as preconditioner.\n");
 }
 
 void write_csv(const std::string& path, const std::vector<Image>& images) {
   std::FILE* file = std::fopen(path.c_str(), "w");
   if (file == nullptr) throw zipml::Error(zipml::Place{path}, "cannot write", "a writable file", "none");
-  std::fprintf(file, "run,stored_bits,store_bytes,relative_error,moved_bytes,seconds_per_epoch,status\n");
+  std::fprintf(file,
+               "run,stored_bits,store_bytes,relative_error,moved_bytes,seconds_per_epoch,status,from_exact,"
+               "readings,seconds\n");
   for (const Image& image : images)
-    std::fprintf(file, "\"%s\",%.6g,%.0f,%.6g,%.0f,%.6g,%s\n", image.title.c_str(), image.stored_bits,
-                 image.store_bytes, image.error, image.moved_bytes, image.seconds, image.status.c_str());
+    std::fprintf(file, "\"%s\",%.6g,%.0f,%.6g,%.0f,%.6g,%s,%.6g,%d,%.6g\n", image.title.c_str(),
+                 image.stored_bits, image.store_bytes, image.error, image.moved_bytes, image.epoch_seconds,
+                 image.status.c_str(), image.from_exact, image.readings, image.seconds);
   const bool good = std::ferror(file) == 0;
   if (std::fclose(file) != 0 || !good)
     throw zipml::Error(zipml::Place{path}, "cannot write", "space", "none left");
@@ -260,9 +322,17 @@ void write_png(const std::string& path, Index size, const std::vector<Image>& im
       size - 1, size - 1);
   for (std::size_t k = 0; k < images.size(); ++k) {
     const Image& image = images[k];
-    char title[80];
-    std::snprintf(title, sizeof title, image.stored_bits > 0.0 ? "%s: %.0f MB moved\\nerror %.1f %%" : "%s",
-                  image.title.c_str(), 1e-6 * image.moved_bytes, 100.0 * image.error);
+    char title[120];
+    if (image.stored_bits == 0.0)
+      std::snprintf(title, sizeof title, "%s", image.title.c_str());
+    else if (image.readings == 0)
+      std::snprintf(title, sizeof title, "%s: %.0f MB moved\\nerror %.1f %%", image.title.c_str(),
+                    1e-6 * image.moved_bytes, 100.0 * image.error);
+    else if (image.from_exact == 0.0)
+      std::snprintf(title, sizeof title, "%s\\nerror %.1f %%", image.title.c_str(), 100.0 * image.error);
+    else
+      std::snprintf(title, sizeof title, "%s: %.0f MB\\n%.1g %% from exact", image.title.c_str(),
+                    1e-6 * image.moved_bytes, 100.0 * image.from_exact);
     std::fprintf(
         plot,
         "set lmargin at screen %g\nset rmargin at screen %g\nset label 1 \"%s\" at graph 0.5,1.20 center "
@@ -292,6 +362,16 @@ void run(const Options& options) {
     shown.push_back(images.back());
     shown.back().title = std::to_string(bits) + " bits";
   }
+  for (const int bits : options.refined) {
+    images.push_back(reconstruction.refine(bits, std::to_string(bits) + " bits, refined", options.tolerance));
+    shown.push_back(images.back());
+  }
+  if (!options.refined.empty()) {
+    shown.push_back(reconstruction.refine(8, "32 bits, exact", 1e-3 * options.tolerance));
+    const std::vector<double>& exact = shown.back().pixels;
+    for (Image& image : images) image.from_exact = distance(image.pixels, exact);
+    for (Image& image : shown) image.from_exact = distance(image.pixels, exact);
+  }
   print(options, reconstruction.data(), images);
   if (!options.csv.empty()) write_csv(options.csv, images);
   if (!options.png.empty()) write_png(options.png, options.size, shown);
@@ -313,6 +393,14 @@ int main(int argc, char** argv) {
   app.add_option("--bits", options.bits, "widths of the matrix, 1 to 8 or 32")
       ->check(CLI::IsMember({1, 2, 3, 4, 5, 6, 7, 8, 32}))
       ->delimiter(',');
+  CLI::Option* const refined =
+      app.add_option(
+             "--refined", options.refined,
+             "widths of the matrix to refine from, to the exact image, 0: none; up to 64 pixels on a side")
+          ->check(CLI::Range(0, 8))
+          ->delimiter(',');
+  app.add_option("--tolerance", options.tolerance, "of a refinement, as a share of the objective")
+      ->check(CLI::PositiveNumber);
   app.add_option("--epochs", options.epochs)->check(CLI::Range(1, 100'000));
   app.add_option("--batch", options.batch, "rays of a batch")->check(CLI::Range(Index{1}, Index{1} << 30));
   app.add_option("--noise", options.noise, "standard deviation over the largest projection")
@@ -322,5 +410,12 @@ int main(int argc, char** argv) {
       "--png", options.png,
       "phantom and images side by side, matrix, model and gradient in these bits, drawn by gnuplot");
   app.add_option("--csv", options.csv, "the table");
+  app.callback([&options, refined] {
+    std::erase(options.refined, 0);
+    if (options.size <= largest_refined) return;
+    if (refined->count() > 0 && !options.refined.empty())
+      throw CLI::ValidationError("--refined is for images of up to 64 pixels on a side");
+    options.refined.clear();
+  });
   return run_program("tomography", app, argc, argv, [&] { run(options); });
 }

@@ -20,6 +20,22 @@ float largest_magnitude(std::span<const float> weights) {
   return largest;
 }
 
+/// At most so many of the weights, evenly over the layer: levels of 30,000 are those of all within half a percent, and are found
+/// in a millisecond or two.
+std::span<const float> sampled(std::span<const float> weights, std::size_t most, std::vector<float>& kept) {
+  if (weights.size() <= most) return weights;
+  for (std::size_t k = 0; k < most; ++k) kept.push_back(weights[k * weights.size() / most]);
+  return kept;
+}
+
+/// At most so many of the weights, evenly over the layer: levels of 30,000 are those of all within half a percent, and are found
+/// in a millisecond or two.
+std::span<const float> sampled(std::span<const float> weights, std::size_t most, std::vector<float>& kept) {
+  if (weights.size() <= most) return weights;
+  for (std::size_t k = 0; k < most; ++k) kept.push_back(weights[k * weights.size() / most]);
+  return kept;
+}
+
 /// Positions that levels may lie on: the values themselves where there are few.
 zipml::LevelCandidates candidates_of(std::span<const float> weights) {
   if (weights.size() <= 512) return zipml::LevelCandidates::of_values(weights);
@@ -255,9 +271,11 @@ int LevelTable::stochastic(float value, std::uint32_t word) const {
 double best_clipping(std::span<const float> weights, const Quantizer& quantizer) {
   constexpr std::array<double, 9> shares{0.0, 0.001, 0.003, 0.01, 0.03, 0.06, 0.1, 0.15, 0.25};
   double best = 0.0, least = INFINITY;
+  std::vector<float> kept;
+  const std::span<const float> some = sampled(weights, 16'384, kept);
   for (const double share : shares) {
-    const LevelTable table = variance_optimal(weights, quantizer.levels, magnitude_of_share(weights, share));
-    const double change = squared_change(weights, table, quantizer.is_stochastic());
+    const LevelTable table = variance_optimal(some, quantizer.levels, magnitude_of_share(some, share));
+    const double change = squared_change(some, table, quantizer.is_stochastic());
     if (change < least) least = change, best = share;
   }
   return best;
@@ -267,7 +285,10 @@ LevelTable fit_levels(std::span<const float> weights, const Quantizer& quantizer
   for (const float w : weights)
     if (!std::isfinite(w))
       throw zipml::Error("a weight is not finite: training diverged", "a smaller --step", "inf or nan");
-  if (!(largest_magnitude(weights) > 0.0f)) return LevelTable::even(1, 0.0);  // zero is the level
+  const float largest = largest_magnitude(weights);
+  if (!(largest > 0.0f)) return LevelTable::even(1, 0.0);  // zero is the level
+  std::vector<float> kept;
+  const std::span<const float> some = sampled(weights, 32'768, kept);
   switch (quantizer.spacing) {
     case Spacing::none:
       throw zipml::Error("full precision has no levels");
@@ -277,14 +298,15 @@ LevelTable fit_levels(std::span<const float> weights, const Quantizer& quantizer
       return LevelTable::even(2, sum / static_cast<double>(weights.size()));
     }
     case Spacing::even_largest:
-      return LevelTable::even(quantizer.levels, static_cast<double>(largest_magnitude(weights)));
+      return LevelTable::even(quantizer.levels, static_cast<double>(largest));
     case Spacing::even_best:
-      return LevelTable::even(quantizer.levels, best_even_scale(weights, quantizer.levels));
+      return LevelTable::even(quantizer.levels, best_even_scale(some, quantizer.levels));
     case Spacing::optimal_stochastic:
     case Spacing::optimal_nearest:
-      return variance_optimal(weights, quantizer.levels, magnitude_of_share(weights, clipped));
+      return variance_optimal(some, quantizer.levels,
+                              clipped > 0.0 ? magnitude_of_share(some, clipped) : largest);
     case Spacing::lloyd_max:
-      return lloyd_max(weights, quantizer.levels);
+      return lloyd_max(some, quantizer.levels);
   }
   return {};
 }

@@ -13,11 +13,7 @@
 
 #include "../gnuplot.hpp"
 
-namespace {
-
-/// --class-weights: of training and validation rows.
-void take_class_weights(const std::string& text, Samples& samples) {
-  zipml::Dataset& train = samples.sets.train;
+void take_class_weights(const std::string& text, zipml::Dataset& train, zipml::Dataset* held_out) {
   const zipml::List<float> values = zipml::class_values(train.labels.span());
   if (values.empty())
     throw zipml::Error("--class-weights are of classes", "at most 1000 values of the label", "more");
@@ -65,7 +61,16 @@ void take_class_weights(const std::string& text, Samples& samples) {
     rows.weights = std::move(of_rows);
   };
   weigh(train);
-  weigh(samples.validation);
+  if (held_out != nullptr) weigh(*held_out);
+}
+
+namespace {
+
+/// Rows count as they did when they were packed, whatever their file says.
+void take_packed_weights(const zipml::StoreHeader& packed, zipml::Dataset& rows) {
+  if (packed.weights().empty() || rows.rows != packed.rows()) return;
+  rows.weights = zipml::Buffer<float>(rows.rows);
+  for (zipml::Index i = 0; i < rows.rows; ++i) rows.weights[packed.row_id(i)] = packed.weights()[i];
 }
 
 }  // namespace
@@ -85,6 +90,7 @@ Samples load_samples(const Options& options) {
       zipml::LoadOptions rows = load;
       rows.label = options.table.load_options().label;
       samples.full = zipml::load(options.full, rows);
+      take_packed_weights(samples.store->header(), samples.full);
     }
     if (!options.test_file.empty()) samples.sets.test = zipml::load(options.test_file, load);
     if (!options.validation.empty()) samples.validation = zipml::load(options.validation, load);
@@ -117,7 +123,7 @@ Samples load_samples(const Options& options) {
   for (const auto* data : {&train, &samples.sets.test, &samples.validation})
     for (const std::string& warning : data->warnings)
       std::fprintf(stderr, "train: warning: %s: %s\n", data->source.c_str(), warning.c_str());
-  if (!options.class_weights.empty()) take_class_weights(options.class_weights, samples);
+  if (!options.class_weights.empty()) take_class_weights(options.class_weights, train, &samples.validation);
   const bool classes_are_text = train.schema && !train.schema->classes.empty();
   if (options.classifies()) {
     const auto values =

@@ -113,6 +113,10 @@ struct Samples {
 /// Loads the user's files, or generates the default set. Says on stderr what a person should know of them.
 Samples load_samples(const Options& options);
 
+/// --class-weights, "balanced" or LABEL:WEIGHT,...: the weights of the training rows, and of rows that are held out, times those of
+/// their classes. Throws Error for labels that are no classes, and for a text that is neither.
+void take_class_weights(const std::string& text, zipml::Dataset& train, zipml::Dataset* held_out = nullptr);
+
 /// How a run trains on samples of so many columns; `integers` where their levels allow integer sums, which are
 /// the fast path, with the same excess, from batches of 16 rows and 4,096 values on: smaller ones would pay more
 /// for rounding model and residuals than integers save (epoch_bench, short/...).

@@ -548,6 +548,50 @@ TEST_CASE("classes count by their weights: balanced, or as they are given", "[pr
   CHECK(train({"--class-weights", "balanced"}).code == 2);
 }
 
+TEST_CASE("a packed file keeps class weights: the same model as from the text", "[programs]") {
+  const Folder folder;
+  Uniform uniform(10);
+  std::string text = "x,z,rare\n";
+  for (int i = 0; i < 2000; ++i) {
+    const double x = uniform(), z = uniform();
+    text += number(x) + "," + number(z) + (x + 0.8 * uniform() > 0.62 ? ",yes\n" : ",no\n");
+  }
+  const std::string table = folder.write("t.csv", text), packed = folder / "t.zipml";
+  const auto model_of = [&](const Arguments& arguments) {
+    const std::string model = folder / "m";
+    (void)json_of(train(arguments + Arguments{"--save-model", model, "--json"}));
+    return zipml::load_model(model);
+  };
+  const Arguments label{"--label", "rare"};
+  for (const std::string loss : {"logistic", "ls-svm"})
+    for (const std::string weights : {"balanced", "yes:5"}) {
+      INFO(loss << " " << weights);
+      const Arguments how{"--loss", loss, "--bits", "4"}, weighing{"--class-weights", weights};
+      const Json said =
+          json_of(run_process(ZIPML_PACK, Arguments{table, "-o", packed, "--json"} + label + how + weighing));
+      CHECK(said["weighted"] == true);
+      const zipml::LinearModel of_text = model_of(Arguments{table} + label + how + weighing);
+      const zipml::LinearModel of_file = model_of({packed, "--loss", loss});
+      REQUIRE(of_file.weights.size() == 2);
+      for (int j = 0; j < 2; ++j) CHECK(of_file.weights[j] == of_text.weights[j]);
+      CHECK(of_file.intercept == of_text.intercept);
+      const zipml::LinearModel plain = model_of(Arguments{table} + label + how);
+      CHECK(std::fabs(plain.intercept - of_text.intercept) > 0.1);
+    }
+  // Rows that refine a file count as they did in it.
+  const Json refined = json_of(train({packed, "--loss", "ls-svm", "--refine", "--full", table, "--json"}));
+  const Json exact = json_of(
+      train(Arguments{table, "--loss", "ls-svm", "--solver", "exact", "--json", "--class-weights", "yes:5"} +
+            label));
+  CHECK(refined["train_loss"].get<double>() == Approx(exact["train_loss"].get<double>()).epsilon(1e-6));
+  CHECK(run_process(ZIPML_PACK, Arguments{table, "-o", packed, "--class-weights", "balanced"} + label).code ==
+        2);
+  const Run wrong = run_process(
+      ZIPML_PACK, Arguments{table, "-o", packed, "--loss", "logistic", "--class-weights", "maybe:2"} + label);
+  CHECK(wrong.code == 1);
+  CHECK(holds(wrong.err, "there is no such class for --class-weights"));
+}
+
 TEST_CASE("more than two classes: trained, tested, predicted, inspected, and packed", "[programs]") {
   const Folder folder;
   Uniform uniform(6);
