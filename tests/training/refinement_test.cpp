@@ -237,6 +237,15 @@ TEST_CASE("refinement says what it cannot do") {
   Dataset shifted = table();
   for (Index i = 0; i < 400; ++i) shifted.labels[i] += 3.0f;
   CHECK(holds(says(objective_on(store, shifted)), "the labels are not those"));
+  Dataset weighted = table();
+  weighted.weights = Buffer<float>(weighted.rows);
+  for (Index i = 0; i < weighted.rows; ++i) weighted.weights[i] = i % 2 == 0 ? 1.0f : 3.0f;
+  CHECK(holds(says(objective_on(store, weighted)), "rows that count alike"));
+  const auto of_weighted = quantize<2>(weighted, variance_corrected);
+  CHECK(holds(
+      message_of([&] { (void)refine(of_weighted, variance_corrected, objective_on(of_weighted, table())); }),
+      "the weights of the store"));
+  CHECK(refine(of_weighted, variance_corrected, objective_on(of_weighted, weighted)).success());
   CHECK(holds(says(Objective(table()), {.passes = -1}), "at least 0"));
   CHECK(holds(says(Objective(table()), {.tolerance = -1.0}), "at least 0"));
   CHECK(

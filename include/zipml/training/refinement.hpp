@@ -47,7 +47,7 @@ namespace zipml::inline ZIPML_ABI {
 /// Of more columns than RefineOptions::direct_columns P is not formed: each use of it is a few readings of the packed samples.
 ///
 /// Every reading is an event for the observers: its epoch counts them. O(n d^2 + d^3) for P, O(n d) a reading. Throws Error
-/// for an objective of other rows than the store's, as far as their number and the labels tell, penalties that do not act on each weight alone, and options out of range.
+/// for an objective of other rows than the store's, as far as their number, labels and weights tell, penalties that do not act on each weight alone, and options out of range.
 ///
 ///     const auto store = zipml::quantize<2>(data, zipml::variance_corrected, {.outliers = 0.003});
 ///     const auto exact = zipml::refine(store, zipml::variance_corrected, zipml::Objective(data));
@@ -173,6 +173,7 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
                 std::to_string(samples.rows) + " x " + std::to_string(d),
                 std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
   detail::check_labels(objective, store.targets());
+  detail::check_weights(objective, samples);
   Refined& result = run.result();
 
   detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};

@@ -13,6 +13,7 @@
 #include <zipml/eigen.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
+#include <zipml/storage/sample_view.hpp>
 #include <zipml/training/refinement/refined.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
@@ -91,6 +92,21 @@ void check_labels(const Objective<L, R>& objective, const Targets& targets) {
   if (std::fabs(means[0] - means[1]) > most ||
       std::fabs(squares[0] - squares[1]) > 1e-3 * (std::max)(squares[0], squares[1]))
     throw Error("the labels are not those that the store was packed with", "the rows of the store", "others");
+}
+
+/// Throws Error unless the rows count as those of the samples do, which are in another order: as their squares tell.
+template <Loss L, Regularizer R>
+void check_weights(const Objective<L, R>& objective, const SampleView& samples) {
+  double here = 0.0, there = 0.0;
+  for (Index i = 0; i < samples.rows; ++i) {
+    const double packed = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
+    here += objective.weight(i) * objective.weight(i);
+    there += packed * packed;
+  }
+  if (std::fabs(here - there) > 1e-3 * (std::max)(here, there))
+    throw Error("the weights of the rows are not those that the store was packed with",
+                samples.weights != nullptr ? "the weights of the store" : "rows that count alike",
+                objective.weights().empty() ? "rows that count alike" : "other weights");
 }
 
 }  // namespace zipml::inline ZIPML_ABI::detail
