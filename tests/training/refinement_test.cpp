@@ -227,6 +227,22 @@ TEST_CASE("as many readings as asked for, observers that stop, and no readings a
   CHECK(std::equal(alone.weights.begin(), alone.weights.end(), threads.weights.begin()));
 }
 
+TEST_CASE("an optimum of zero is reached, and is said to be") {
+  Dataset exact = table();
+  for (Index i = 0; i < exact.rows; ++i)
+    exact.labels[i] = exact.values[i * exact.cols] - 2.0f * exact.values[i * exact.cols + 1];
+  const auto store = quantize<4>(exact, variance_corrected, {.outliers = 0.003});
+  const Objective objective(exact);
+  const double at_zero = objective(Buffer<double>(exact.cols).span(), 0.0);
+  for (const Refined& refined :
+       {refine(store, variance_corrected, objective), conjugate_gradients(objective)}) {
+    CHECK(refined.status == FitStatus::converged);
+    CHECK(refined.advice.empty());
+    CHECK(objective(refined.weights.span(), refined.intercept) < 1e-11 * at_zero);
+    CHECK(refined.full_passes < 60);
+  }
+}
+
 TEST_CASE("refinement says what it cannot do") {
   const auto store = quantize<2>(table(), variance_corrected);
   const auto says = [&](const auto& objective, const RefineOptions& options = {}) {

@@ -57,17 +57,11 @@ requires(AffineLoss<L> || ConvexLoss<L>) RefinementRecommendation
   const Dataset& measured =
       detail::rows_to_measure(data, search.stored_bits, search.sample_rows, search.seed, sample);
   const Objective<L, R> objective(measured, loss, regularizer);
-  const double at_zero = objective(Buffer<double>(data.cols).span(), 0.0);
   const auto rows = static_cast<double>(measured.rows), cols = static_cast<double>(data.cols);
   const double scale = static_cast<double>(data.rows) / rows, reading = 4.0 * rows * cols;
 
   RefinementRecommendation best;
   best.sample_rows = measured.rows;
-  // An optimum of zero is reached to the last bits, and is never a share of itself.
-  const auto reached = [&](const Refined& refined) {
-    return refined.status == FitStatus::converged ||
-           (refined.success() && refined.full_passes > 0 && refined.gap <= 1e-12 * at_zero);
-  };
   const auto attempt = [&](const Representation& candidate, std::uint64_t seed) {
     const AnyStore store = quantize(measured, candidate,
                                     {.seed = seed,
@@ -89,7 +83,7 @@ requires(AffineLoss<L> || ConvexLoss<L>) RefinementRecommendation
     tried.packed_passes = refined.packed_passes;
     const double packing = reading + tried.stored_bits / 8.0 * rows * cols;
     tried.bytes = scale * (packing + refined.full_bytes + refined.packed_bytes);
-    tried.met = reached(refined);
+    tried.met = refined.status == FitStatus::converged;
     tried.gap = refined.success() ? refined.gap : std::numeric_limits<double>::infinity();
     return tried;
   };
@@ -129,7 +123,7 @@ requires(AffineLoss<L> || ConvexLoss<L>) RefinementRecommendation
     if (penalty && penalty->l1 == 0.0) {
       const Refined plain = conjugate_gradients(objective, search.refine);
       best.plain_passes = plain.full_passes;
-      if (reached(plain)) best.plain_bytes = scale * plain.full_bytes;
+      if (plain.status == FitStatus::converged) best.plain_bytes = scale * plain.full_bytes;
     }
   }
   return best;

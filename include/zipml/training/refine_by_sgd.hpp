@@ -25,8 +25,8 @@ namespace zipml::inline ZIPML_ABI {
 
 /// Named options of refine_by_sgd().
 struct AnchoredOptions {
-  int passes = 20;          ///< at most as many readings of the samples in full precision
-  double tolerance = 1e-6;  ///< ends when F - F* is estimated below this share of F; 0: after all passes
+  int passes = 20;                  ///< at most as many readings of the samples in full precision
+  double tolerance = 1e-6;          ///< as RefineOptions::tolerance
   FitOptions fit = {.epochs = 10};  ///< of the SGD from one anchor to the next; start and pilot are its own
 };
 
@@ -151,6 +151,7 @@ requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refine
     return !stop;
   };
 
+  const detail::Goal goal{options.tolerance, 1e-12 * detail::loss_without_weights(objective)};
   result.value = take();
   double gained = 0.0;
   const detail::Reanchored<Store> anchored(store, pilot);
@@ -176,7 +177,7 @@ requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refine
     if (!(value < before)) {  // nothing to gain, or no way to it
       std::copy_n(from.data(), d + 1, x.data());
       result.gap = (std::max)(result.gap, 1e-15 * std::fabs(before));
-      if (result.gap <= options.tolerance * std::fabs(before))
+      if (result.gap <= goal.at(before))
         result.status = FitStatus::converged;
       else
         result.advice = "a round of SGD made the loss no less: take more bits, or more epochs in a round";
@@ -188,7 +189,7 @@ requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refine
     const double now = before - value, factor = gained > 0.0 ? std::clamp(now / gained, 0.5, 0.98) : 0.5;
     result.gap = now * factor / (1.0 - factor);
     more = goes_on();
-    if (more && gained > 0.0 && result.gap <= options.tolerance * std::fabs(value)) {
+    if (more && gained > 0.0 && result.gap <= goal.at(value)) {
       result.status = FitStatus::converged;
       break;
     }

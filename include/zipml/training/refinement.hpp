@@ -83,6 +83,7 @@ class RefinementRun {
     check_refinement(options);
   }
 
+  Goal goal() const { return {options_.tolerance, 1e-12 * loss_without_weights(objective_)}; }
   double l2() const { return penalty_.l2; }
   /// Whether the penalty is none of the smooth problem.
   bool is_proximal() const {
@@ -205,14 +206,14 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
     if (!goes_on) result.status = FitStatus::stopped;
   }
   if (is_quadratic)
-    detail::ConjugateSteps(options, read, run.multiplier(), invert(at.x), watch)
+    detail::ConjugateSteps(options, run.goal(), read, run.multiplier(), invert(at.x), watch)
         .run(at, anchor.used(), result);
   else if (goes_on && !run.is_proximal())
-    detail::quasi_newton_steps(at, options, read, invert, watch, result);
+    detail::quasi_newton_steps(at, options, run.goal(), read, invert, watch, result);
   else if (goes_on)
     if constexpr (SeparableRegularizer<R>)  // RefinementRun has refused others
-      detail::proximal_steps(at, options, invert(at.x).matrix(), objective.regularizer(), read, watch,
-                             result);
+      detail::proximal_steps(at, options, run.goal(), invert(at.x).matrix(), objective.regularizer(), read,
+                             watch, result);
   // Of samples in a file: what was read of a part that was lost is no result.
   if constexpr (requires { store.require_intact(); }) store.require_intact();
   return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
@@ -227,7 +228,7 @@ Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOption
   const Index size = objective.cols() + 1;
   detail::RefinedPoint at{Eigen::VectorXd::Zero(size), Eigen::VectorXd::Zero(size), 0.0};
   const auto identity = [](const Eigen::VectorXd& r) { return r; };
-  detail::ConjugateSteps(options, run.reader(), run.multiplier(), identity, run.watcher())
+  detail::ConjugateSteps(options, run.goal(), run.reader(), run.multiplier(), identity, run.watcher())
       .run(at, false, run.result());
   return run.finish(at, "full:32");
 }

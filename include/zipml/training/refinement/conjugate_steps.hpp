@@ -36,8 +36,10 @@ class MetSpectrum {
 template <class Read, class Multiply, class Inverse, class Watch>
 class ConjugateSteps {
  public:
-  ConjugateSteps(const RefineOptions& options, Read read, Multiply multiply, Inverse inverse, Watch watch)
+  ConjugateSteps(const RefineOptions& options, Goal goal, Read read, Multiply multiply, Inverse inverse,
+                 Watch watch)
       : options_(options),
+        goal_(goal),
         read_(std::move(read)),
         multiply_(std::move(multiply)),
         inverse_(std::move(inverse)),
@@ -60,7 +62,7 @@ class ConjugateSteps {
         return;
       // The residual was followed, in float32 products: the end is what a reading says.
       if (!take(at, result)) break;
-      if (result.gap <= options_.tolerance * std::fabs(at.value)) {
+      if (result.gap <= goal_.at(at.value)) {
         result.status = FitStatus::converged;
         break;
       }
@@ -110,7 +112,7 @@ class ConjugateSteps {
     while (result.full_passes < options_.passes) {
       const double share = (std::min)(leaves(), 1.0);
       expected_from_ = gap();
-      if (share * share * expected_from_ <= 0.25 * options_.tolerance * std::fabs(at.value)) break;
+      if (share * share * expected_from_ <= 0.25 * goal_.at(at.value)) break;
       if (!(length_ > 0.0)) return true;
       multiply_(direction, product);
       ++result.full_passes;
@@ -145,6 +147,7 @@ class ConjugateSteps {
   }
 
   const RefineOptions& options_;
+  Goal goal_;
   Read read_;
   Multiply multiply_;
   Inverse inverse_;

@@ -72,6 +72,15 @@ class FullProblem {
   double seconds_ = 0.0;
 };
 
+/// The mean loss of margins of 0. O(n).
+template <Loss L, Regularizer R>
+double loss_without_weights(const Objective<L, R>& objective) {
+  double sum = 0.0;
+  for (Index i = 0; i < objective.rows(); ++i)
+    sum += objective.weight(i) * objective.loss().value(0.0, objective.label(i));
+  return std::fabs(sum) / static_cast<double>(objective.rows());
+}
+
 /// Throws Error where the labels of an objective and of the store have other means or mean squares: these are other rows.
 /// Both are in units of the loss. O(n).
 template <class L, class R>

@@ -47,7 +47,7 @@ Eigen::VectorXd proximal_step(const Eigen::MatrixXd& matrix, const Eigen::Vector
 /// (proximal quasi-Newton: Lee, Sun, Saunders 2014). The gradients of every step correct P along it (BFGS: Nocedal, Wright 2006,
 /// section 6.1), that of a step which is no gain as well: the next one from there is another.
 template <SeparableRegularizer R, class Read, class Watch>
-void proximal_steps(RefinedPoint& at, const RefineOptions& options, Eigen::MatrixXd matrix,
+void proximal_steps(RefinedPoint& at, const RefineOptions& options, Goal goal, Eigen::MatrixXd matrix,
                     const R& regularizer, const Read& read, const Watch& watch, Refined& result) {
   const Index d = at.x.size() - 1;
   const auto penalty = [&](const Eigen::VectorXd& x) {
@@ -68,8 +68,7 @@ void proximal_steps(RefinedPoint& at, const RefineOptions& options, Eigen::Matri
     const double gains = penalty(at.x) - penalty(z) - linear;  // but for the square
     result.gap = (std::max)(0.0, gains - 0.5 * square);
     const double objective = at.value + penalty(at.x);
-    const bool close =
-        is_inside && result.full_passes > 0 && result.gap <= options.tolerance * std::fabs(objective);
+    const bool close = is_inside && result.full_passes > 0 && result.gap <= goal.at(objective);
     if (close) result.status = FitStatus::converged;
     if (close || result.full_passes >= options.passes) {  // the last step needs no reading
       at.x = z;

@@ -16,7 +16,7 @@ namespace zipml::inline ZIPML_ABI::detail {
 /// Quasi-Newton steps from a point whose gradient and value are known: `read` and `watch` as ConjugateSteps has them; `invert(x)` makes
 /// P^-1 at a point, which is done anew where the optimum is nearer by far than when that was done last, and steps fall short.
 template <class Read, class Invert, class Watch>
-void quasi_newton_steps(RefinedPoint& at, const RefineOptions& options, const Read& read,
+void quasi_newton_steps(RefinedPoint& at, const RefineOptions& options, Goal goal, const Read& read,
                         const Invert& invert, const Watch& watch, Refined& result) {
   constexpr int most_inverses = 4;
   auto inverse = invert(at.x);
@@ -40,14 +40,14 @@ void quasi_newton_steps(RefinedPoint& at, const RefineOptions& options, const Re
     result.gap = (std::max)(slope, 0.0);              // twice: second derivatives change on the way
     if (gap_there < 0.0) gap_there = result.gap;
     if (inverses < most_inverses && result.gap < 0.02 * gap_there && result.gap > 0.05 * gap_before &&
-        result.gap > options.tolerance * std::fabs(at.value)) {
+        result.gap > goal.at(at.value)) {
       inverse = invert(at.x);
       ++inverses;
       gap_there = gap_before = -1.0;
       continue;
     }
     gap_before = result.gap;
-    const bool close = result.full_passes > 0 && result.gap <= options.tolerance * std::fabs(at.value);
+    const bool close = result.full_passes > 0 && result.gap <= goal.at(at.value);
     if (close) result.status = FitStatus::converged;
     if (close || result.full_passes >= options.passes) {  // the last step needs no reading
       if (slope > 0.0) at.x += direction;

@@ -2,6 +2,8 @@
 /// \file
 /// Room training: what refinement takes and returns, and the point that it moves.
 
+#include <algorithm>
+#include <cmath>
 #include <string>
 
 #include <zipml/base/buffer.hpp>
@@ -15,7 +17,8 @@ namespace zipml::inline ZIPML_ABI {
 struct RefineOptions {
   int passes = 100;  ///< at most as many readings of the samples in full precision
   double tolerance =
-      1e-6;  ///< ends when F - F* is below this share of F, as a last reading tells; 0: after all passes
+      1e-6;  ///< ends when F - F* is below this share of F, or 10^-12 of F at no weights, as a last reading tells; 0: after all
+             ///< passes
   int threads = 1;       ///< 0: all of the machine. The same bits for any
   std::string isa = {};  ///< as FitOptions::isa
   /// Up to so many columns P is formed, in some 32 d^2 bytes, and factorised, in d^3 / 3 operations; beyond them it is divided
@@ -45,6 +48,17 @@ struct Refined {
 };
 
 namespace detail {
+
+/// The gap that is small enough: the tolerance as a share of F, or, where F* is 0, 10^-12 of what F is at no weights, which is
+/// what readings of float32 rows can tell.
+struct Goal {
+  double tolerance = 0.0;
+  double least = 0.0;
+
+  double at(double value) const {
+    return tolerance > 0.0 ? (std::max)(tolerance * std::fabs(value), least) : 0.0;
+  }
+};
 
 /// A point of refinement, and what is known there.
 struct RefinedPoint {
