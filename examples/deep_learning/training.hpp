@@ -16,7 +16,7 @@ struct TrainingOptions {
   bool dense = false;  // else convolutional
   int epochs = 8;
   Index batch = 64;
-  double step = 0.05;  // of stochastic rounding and XNOR's sign too
+  double step = 0.02;
   double momentum = 0.9;
   double decay = 0.1;      // the step's, after 60 % and 85 % of the epochs
   int refit = 100;         // steps from one fit of the levels to the next

@@ -28,14 +28,6 @@ std::span<const float> sampled(std::span<const float> weights, std::size_t most,
   return kept;
 }
 
-/// At most so many of the weights, evenly over the layer: levels of 30,000 are those of all within half a percent, and are found
-/// in a millisecond or two.
-std::span<const float> sampled(std::span<const float> weights, std::size_t most, std::vector<float>& kept) {
-  if (weights.size() <= most) return weights;
-  for (std::size_t k = 0; k < most; ++k) kept.push_back(weights[k * weights.size() / most]);
-  return kept;
-}
-
 /// Positions that levels may lie on: the values themselves where there are few.
 zipml::LevelCandidates candidates_of(std::span<const float> weights) {
   if (weights.size() <= 512) return zipml::LevelCandidates::of_values(weights);
