@@ -130,8 +130,7 @@ Run train_net(const ImageSet& set, const Quantizer& quantizer, const TrainingOpt
       which.clear();
       for (Index i = first; i < std::min(first + options.batch, count); ++i) which.push_back(order(i));
       take_images(set.train, which, values, labels);
-      const bool begins = first == 0;
-      if (begins || step % static_cast<std::uint64_t>(options.refit) == 0) fit(begins);
+      if (step % static_cast<std::uint64_t>(options.refit) == 0) fit(step == 0);
       round(step);
       const double of_batch = net.loss_and_gradients(values, labels);
       loss += of_batch * static_cast<double>(which.size());
@@ -148,7 +147,7 @@ Run train_net(const ImageSet& set, const Quantizer& quantizer, const TrainingOpt
     }
     run.losses.push_back(loss / static_cast<double>(count));
     if (!run.diverged) {
-      fit(false);
+      fit(true);
       round(step);
     }
     run.seconds += since(start);
