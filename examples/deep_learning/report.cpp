@@ -141,9 +141,8 @@ void draw_levels(const Run& full, const std::vector<Row>& rows, const std::strin
                  density[b] / top);
   std::fprintf(plot, "e\n");
   for (std::size_t k = 0; k < shown.size(); ++k) {
-    const bool clips =
-        shown[k].spacing == Spacing::optimal_stochastic || shown[k].spacing == Spacing::optimal_nearest;
-    const LevelTable table = fit_levels(values, shown[k], clips ? best_clipping(values, shown[k]) : 0.0);
+    const LevelTable table =
+        fit_levels(values, shown[k], shown[k].clips() ? best_clipping(values, shown[k]) : 0.0);
     for (const float level : table.values)
       std::fprintf(plot, "%g %g\n", static_cast<double>(level), -0.12 * static_cast<double>(k + 1));
     std::fprintf(plot, "e\n");

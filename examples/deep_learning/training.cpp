@@ -130,7 +130,12 @@ Run train_net(const ImageSet& set, const Quantizer& quantizer, const TrainingOpt
       which.clear();
       for (Index i = first; i < std::min(first + options.batch, count); ++i) which.push_back(order(i));
       take_images(set.train, which, values, labels);
-      if (step % static_cast<std::uint64_t>(options.refit) == 0) fit(step == 0);
+      // Levels are those of the end of the epoch before; what is clipped is not looked at before a net is judged, for it has
+      // to learn to live with that.
+      if (first == 0 && (epoch == 0 || quantizer.clips()))
+        fit(true);
+      else if (step % static_cast<std::uint64_t>(options.refit) == 0)
+        fit(false);
       round(step);
       const double of_batch = net.loss_and_gradients(values, labels);
       loss += of_batch * static_cast<double>(which.size());
@@ -147,7 +152,7 @@ Run train_net(const ImageSet& set, const Quantizer& quantizer, const TrainingOpt
     }
     run.losses.push_back(loss / static_cast<double>(count));
     if (!run.diverged) {
-      fit(true);
+      fit(false);
       round(step);
     }
     run.seconds += since(start);

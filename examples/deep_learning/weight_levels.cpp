@@ -306,9 +306,7 @@ LevelTable fit_levels(std::span<const float> weights, const Quantizer& quantizer
 void WeightLevels::fit(const Weights& value, bool anew) {
   const Index parts = quantizer_.by_channel ? value.rows() : 1;
   const Index size = value.size() / parts;
-  const bool clips =
-      quantizer_.spacing == Spacing::optimal_stochastic || quantizer_.spacing == Spacing::optimal_nearest;
-  if (anew && clips) {
+  if (anew && quantizer_.clips()) {
     // One share for a layer, whose channels are brought to one size.
     Weights scaled = value;
     for (Index k = 0; k < parts && parts > 1; ++k)

@@ -33,6 +33,8 @@ struct Quantizer {
   bool by_channel = false;  ///< levels of their own for each output
 
   bool is_stochastic() const { return spacing == Spacing::optimal_stochastic; }
+  /// Whether levels leave the extreme weights out, as far as that pays.
+  bool clips() const { return spacing == Spacing::optimal_stochastic || spacing == Spacing::optimal_nearest; }
   /// log2 of the levels, or 32.
   double bits() const;
   /// "lloyd-max", "even, best scale", ...
