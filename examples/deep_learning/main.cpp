@@ -18,7 +18,7 @@ struct Arguments {
   std::vector<int> levels{2, 3, 4, 5, 8, 16};
   std::vector<std::string> quantizers, granularity{"layer", "channel"};
   std::string out;
-  deep::TrainingOptions training{.epochs = 10, .step = 0.02};
+  deep::TrainingOptions training;
   Index train = 0, test = 0;
   int seeds = 3, threads = 0;
   bool quick = false, json = false;

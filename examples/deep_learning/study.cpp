@@ -62,12 +62,6 @@ std::vector<Row> rows_of(const std::vector<Run>& runs, int classes) {
   return rows;
 }
 
-const Row* find_row(const std::vector<Row>& rows, const Quantizer& quantizer) {
-  for (const Row& row : rows)
-    if (row.quantizer == quantizer) return &row;
-  return nullptr;
-}
-
 std::vector<Contest> contests_of(const std::vector<Row>& rows) {
   std::vector<int> levels;
   for (const Row& row : rows)

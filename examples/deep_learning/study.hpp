@@ -27,9 +27,6 @@ struct Row {
 };
 std::vector<Row> rows_of(const std::vector<Run>& runs, int classes);
 
-/// The row of a quantizer, or null.
-const Row* find_row(const std::vector<Row>& rows, const Quantizer& quantizer);
-
 /// The best evenly spaced and the best optimal quantizer of a number of levels, by accuracy.
 struct Contest {
   int levels = 0;

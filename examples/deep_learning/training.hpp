@@ -14,7 +14,7 @@ namespace deep {
 
 struct TrainingOptions {
   bool dense = false;  // else convolutional
-  int epochs = 8;
+  int epochs = 10;
   Index batch = 64;
   double step = 0.02;
   double momentum = 0.9;

@@ -5,7 +5,6 @@
 
 #include <Eigen/Core>
 #include <cstdint>
-#include <optional>
 #include <span>
 #include <string>
 #include <vector>

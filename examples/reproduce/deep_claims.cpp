@@ -15,7 +15,7 @@ std::vector<Claim> deep_claims(int seeds, int threads, bool quick,
                                         deep::Spacing::optimal_nearest, deep::Spacing::lloyd_max})
       quantizers.push_back({spacing, levels});
   const std::vector<deep::Run> runs = deep::run_all(
-      set, quantizers, seeds, threads, {.epochs = quick ? 5 : 10, .step = 0.02},
+      set, quantizers, seeds, threads, {.epochs = quick ? 5 : 10},
       [&](const deep::Run& run) { tell(run.quantizer.name() + " " + std::to_string(run.quantizer.levels)); });
   const std::vector<deep::Row> rows = deep::rows_of(runs, set.classes);
   std::vector<Claim> claims;

@@ -7,20 +7,11 @@
 #include <zipml/storage/row_codes.hpp>
 
 #include "catch.hpp"
+#include "words.hpp"
 
 using namespace zipml;
 
 namespace {
-
-struct Words {
-  std::uint64_t state = 88172645463325252ull;
-  std::uint32_t operator()() {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return static_cast<std::uint32_t>(state >> 32);
-  }
-};
 
 struct Case {
   int bits;

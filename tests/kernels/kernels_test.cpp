@@ -18,6 +18,7 @@
 #endif
 
 #include "catch.hpp"
+#include "words.hpp"
 
 using namespace zipml;
 
@@ -68,17 +69,6 @@ class Guarded {
   std::uint8_t* base_ = nullptr;
   std::uint8_t* data_ = nullptr;
   Buffer<std::uint8_t> buffer_;
-};
-
-struct Words {
-  std::uint64_t state = 88172645463325252ull;
-  std::uint32_t operator()() {
-    state ^= state << 13;
-    state ^= state >> 7;
-    state ^= state << 17;
-    return static_cast<std::uint32_t>(state >> 32);
-  }
-  float real() { return static_cast<float>((*this)() >> 8) / 8388608.0f - 1.0f; }
 };
 
 struct Case {

@@ -104,6 +104,22 @@ TEST_CASE("rounds of SGD say what they cannot do, and stop when an observer want
   CHECK(holds(says(objective, {.tolerance = -1.0}), "at least 0"));
   const Dataset others = skewed({.rows = 5'999, .test_rows = 0}).train;
   CHECK(holds(says(Objective(others), {}), "the rows are not those"));
+  // Few rows for a column at two bits: the first round runs away, which is no success.
+  const Dataset wide = skewed({.rows = 50, .test_rows = 0}).train;
+  const Objective of_wide(wide, SquaredLoss{}, L2{1e-3f});
+  const auto rough = quantize<2>(wide, naive, {.outliers = 0.003});
+  const Refined lost = refine_by_sgd(rough, naive, of_wide, {.passes = 3});
+  CHECK(lost.status != FitStatus::converged);
+  CHECK(lost.gap > 0.1 * (of_wide(lost.weights.span(), lost.intercept) - exact_solution(of_wide)->value));
+  Dataset alike = wide;
+  for (Index i = 0; i < alike.rows; ++i) alike.labels[i] = 3.0f;
+  CHECK(holds(message_of([&] { (void)refine_by_sgd(quantize<4>(alike, naive), naive, Objective(alike)); }),
+              "all labels are equal"));
+  // A loss that is not affine, from no weights.
+  const Dataset classes = two_class({.rows = 4'000}).train;
+  const Objective logistic(classes, LogisticLoss{}, L2{1e-2f});
+  const auto bare = quantize<4>(classes, variance_corrected, {.outliers = 0.003, .pilot = 0});
+  CHECK(refine_by_sgd(bare, variance_corrected, logistic).status == FitStatus::converged);
   const Refined stopped =
       refine_by_sgd(store, variance_corrected, objective, {}, [](const EpochEvent&) { return Flow::stop; });
   CHECK(stopped.status == FitStatus::stopped);

@@ -5,8 +5,8 @@
 
 #include <algorithm>
 #include <array>
-#include <chrono>
 #include <cmath>
+#include <cstdint>
 #include <string>
 #include <utility>
 
@@ -17,17 +17,18 @@
 #include <zipml/packing/pilot_loss.hpp>
 #include <zipml/storage/pilot.hpp>
 #include <zipml/storage/sample_store.hpp>
-#include <zipml/training/refinement/full_problem.hpp>
 #include <zipml/training/refinement/refined.hpp>
+#include <zipml/training/refinement/refinement_run.hpp>
 #include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
 /// Named options of refine_by_sgd().
 struct AnchoredOptions {
-  int passes = 20;                  ///< at most as many readings of the samples in full precision
-  double tolerance = 1e-6;          ///< as RefineOptions::tolerance
-  FitOptions fit = {.epochs = 10};  ///< of the SGD from one anchor to the next; start and pilot are its own
+  int passes = 20;          ///< at most as many readings of the samples in full precision
+  double tolerance = 1e-6;  ///< as RefineOptions::tolerance
+  FitOptions fit = {.epochs =
+                        10};  ///< of the SGD from one anchor to the next; its start and pilot are the anchor
 };
 
 namespace detail {
@@ -86,128 +87,110 @@ PilotUnits pilot_units(const L& loss, const Targets& targets) {
 /// is better with more bits and more epochs in `options.fit`; refine() takes fewer readings where it can be used.
 ///
 /// Starts at the pilot of the store, or at no weights. A round that does not make F less is the last, and is taken back. The
-/// gap is estimated from how the last two rounds went down. Every reading is an event for the observers. Memory O(d) beside the
-/// store. Throws Error as refine() and Sgd::fit; for an estimator that no anchor serves it does not compile.
+/// gap is estimated from how the last two rounds went down; before that it is F. Every anchor is an event for the observers. O(n d)
+/// a reading and an epoch, memory O(d) beside the store. Throws Error as refine() and Sgd::fit, and for labels that are all
+/// equal; for an estimator that no anchor serves it does not compile.
 ///
 ///     const auto exact = zipml::refine_by_sgd(store, zipml::variance_corrected, zipml::Objective(data));
 template <SampleStore Store, BilinearEstimator Estimator, Loss L, Regularizer R, class... Observers>
 requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refined
     refine_by_sgd(const Store& store, Estimator estimator, const Objective<L, R>& objective,
                   const AnchoredOptions& options = {}, Observers&&... observers) {
-  using Clock = std::chrono::steady_clock;
-  const auto begin = Clock::now();
+  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
+                "zipml: this store was not quantized for this estimator");
   if (options.passes < 1)
     throw Error("the number of passes is out of range", "at least 1", std::to_string(options.passes));
-  if (!(options.tolerance >= 0.0))
-    throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
-  const SampleView samples = store.samples();
-  const Index d = samples.cols;
-  if (objective.rows() != samples.rows || objective.cols() != d)
-    throw Error("the rows are not those that the store was packed from",
-                std::to_string(samples.rows) + " x " + std::to_string(d),
-                std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
-  detail::check_labels(objective, store.targets());
-  detail::check_weights(objective, samples);
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-  const RefineOptions reading{
-      .passes = options.passes, .threads = options.fit.threads, .isa = options.fit.isa};
-  detail::FullProblem<L, R> problem(objective, {}, reading);  // the penalty is SGD's
-  const detail::PilotUnits units = detail::pilot_units(objective.loss(), store.targets());
+  const RefineOptions reading{.passes = options.passes,
+                              .tolerance = options.tolerance,
+                              .threads = options.fit.threads,
+                              .isa = options.fit.isa};
+  detail::RefinementRun<L, R> run(objective, {}, reading, watching);  // the penalty is SGD's
+  const SampleView samples = store.samples();
+  require_samples_for(estimator, samples);
+  detail::check_rows(objective, samples, store.targets());
+  const Index d = samples.cols;
+  Refined& result = run.result();
+  const auto read = run.reader();
+  const auto watch = run.watcher();
+  const detail::Goal goal = run.goal();
 
   // The anchor in float32, as a pilot has it: what is read is the gradient there.
+  const detail::PilotUnits units = detail::pilot_units(objective.loss(), store.targets());
   Pilot pilot;
   pilot.rows = samples.rows;
   pilot.weights = Buffer<float>(d);
   pilot.gradient = Buffer<double>(d + 1);
   pilot.labels = label_fingerprint(store.targets().of(0));
   if constexpr (!AffineLoss<L>) pilot.loss = loss_fingerprint(objective.loss());
-  Eigen::VectorXd x = Eigen::VectorXd::Zero(d + 1), gradient(d + 1);
-  Refined result;
+  detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};
   const Anchor start = anchor_for<Estimator>(samples.pilot, objective.loss(), store.targets());
   if (start.used()) {
     result.pilot_rows = start.pilot->rows;
-    for (Index j = 0; j < d; ++j) x(j) = start.weight(j);
-    x(d) = start.intercept();
+    for (Index j = 0; j < d; ++j) at.x(j) = start.weight(j);
+    at.x(d) = start.intercept();
   }
-  const auto take = [&] {
+  // Makes a point the anchor; its value is that of F.
+  const auto take = [&](detail::RefinedPoint& point) {
     for (Index j = 0; j < d; ++j) {
-      pilot.weights[j] = static_cast<float>(x(j) / units.scale);
-      x(j) = units.scale * static_cast<double>(pilot.weights[j]);
+      pilot.weights[j] = static_cast<float>(point.x(j) / units.scale);
+      point.x(j) = units.scale * static_cast<double>(pilot.weights[j]);
     }
-    pilot.intercept = (x(d) - units.offset) / units.scale;
-    const double loss = problem.read(x, gradient);
+    pilot.intercept = (point.x(d) - units.offset) / units.scale;
+    const double loss = read(point.x, point.residual);
     ++result.full_passes;
-    for (Index j = 0; j <= d; ++j) pilot.gradient[j] = gradient(j) / (units.slope * units.scale);
+    for (Index j = 0; j <= d; ++j) pilot.gradient[j] = point.residual(j) / (units.slope * units.scale);
     pilot.squares = 2.0 * loss / (units.slope * units.scale * units.scale);
-    return loss + objective.regularizer().value({x.data(), static_cast<std::size_t>(d)});
-  };
-  const auto seconds = [&] { return std::chrono::duration<double>(Clock::now() - begin).count(); };
-  const auto goes_on = [&] {
-    const EpochEvent event{
-        result.full_passes, options.passes, {x.data(), static_cast<std::size_t>(d)}, x(d), seconds(), 0};
-    bool stop = false;
-    for (const detail::ObserverRef& observer : watching) stop = (observer(event) == Flow::stop) || stop;
-    if (stop) result.status = FitStatus::stopped;
-    return !stop;
+    point.residual = -point.residual;
+    point.value = loss + objective.regularizer().value({point.x.data(), static_cast<std::size_t>(d)});
   };
 
-  const detail::Goal goal{options.tolerance, 1e-12 * detail::loss_without_weights(objective)};
-  result.value = take();
+  take(at);
+  result.gap = std::fabs(at.value);  // nothing better is known before a round has gained something
   double gained = 0.0;
   const detail::Reanchored<Store> anchored(store, pilot);
   FitOptions inner = options.fit;
   inner.pilot = true;
-  for (bool more = goes_on(); more && result.full_passes < options.passes;) {
-    Buffer<double> from(d + 1);
-    std::copy_n(x.data(), d + 1, from.data());
-    inner.start = from.span();
-    inner.seed = store.seed() + static_cast<std::uint64_t>(result.full_passes);  // another order
+  for (;;) {
+    if (watch(at, result) == Flow::stop) {
+      result.status = FitStatus::stopped;
+      break;
+    }
+    if (result.status == FitStatus::converged || result.full_passes >= options.passes) break;
+    inner.start = {at.x.data(), static_cast<std::size_t>(d + 1)};
+    // Another order of the batches.
+    inner.seed = options.fit.seed.value_or(store.seed()) + static_cast<std::uint64_t>(result.full_passes);
     const Fit fit = Sgd(objective.loss(), objective.regularizer()).fit(anchored, estimator, inner);
     result.packed_passes += fit.epochs;
     result.packed_bytes += fit.samples_moved.bytes();
     result.seconds_packed += fit.seconds;
-    if (fit.pilot_rows == 0) throw Error("there is no anchor for this fit: " + fit.without_pilot);
-    const double before = result.value;
-    double value = before;
+    detail::RefinedPoint next = at;
     if (fit.success()) {
-      std::copy_n(fit.weights.data(), d, x.data());
-      x(d) = fit.intercept;
-      value = take();
+      std::copy_n(fit.weights.data(), d, next.x.data());
+      next.x(d) = fit.intercept;
+      take(next);
     }
-    if (!(value < before)) {  // nothing to gain, or no way to it
-      std::copy_n(from.data(), d + 1, x.data());
-      result.gap = (std::max)(result.gap, 1e-15 * std::fabs(before));
-      if (result.gap <= goal.at(before))
+    const double now = at.value - next.value;
+    if (!(now > 0.0)) {  // nothing to gain, or no way to it
+      const double enough = goal.at(at.value);
+      if (enough > 0.0 && fit.success() && -now <= 1e-3 * enough) {  // but for rounding it stays where it is
+        result.gap = (std::min)(result.gap, enough);
         result.status = FitStatus::converged;
-      else
+      } else {
         result.advice = "a round of SGD made the loss no less: take more bits, or more epochs in a round";
+      }
       break;
     }
-    result.value = value;
+    at = std::move(next);
     // What is left is what the next rounds would gain, each by the factor that the last one had, or half: slow directions show
     // last.
-    const double now = before - value, factor = gained > 0.0 ? std::clamp(now / gained, 0.5, 0.98) : 0.5;
+    const double factor = gained > 0.0 ? std::clamp(now / gained, 0.5, 0.98) : 0.5;
     result.gap = now * factor / (1.0 - factor);
-    more = goes_on();
-    if (more && gained > 0.0 && result.gap <= goal.at(value)) {
-      result.status = FitStatus::converged;
-      break;
-    }
+    if (gained > 0.0 && result.gap <= goal.at(at.value)) result.status = FitStatus::converged;
     gained = now;
   }
   anchored.require_intact();
-  if (result.status == FitStatus::completed && options.tolerance > 0.0 && result.advice.empty())
-    result.advice = "F - F* is about " + number_text(result.gap) +
-                    ", more than was asked for: allow more passes, or take more bits";
-  result.weights = Buffer<double>(d);
-  std::copy_n(x.data(), d, result.weights.data());
-  result.intercept = x(d);
-  result.full_bytes = problem.bytes();
-  result.seconds_full = problem.seconds();
-  result.model = in_original_units(objective, result.weights.span(), result.intercept);
-  result.model.representation = std::string(Estimator::name) + ":" + std::to_string(samples.bits);
-  result.seconds = seconds();
-  return result;
+  return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
 }
 
 }  // namespace zipml::inline ZIPML_ABI

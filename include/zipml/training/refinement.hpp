@@ -5,8 +5,6 @@
 /// zipml.hpp. The steps stand in training/refinement/.
 
 #include <array>
-#include <chrono>
-#include <span>
 #include <string>
 #include <utility>
 
@@ -18,13 +16,13 @@
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/training/observer.hpp>
-#include <zipml/training/original_units.hpp>
 #include <zipml/training/refinement/conjugate_steps.hpp>
 #include <zipml/training/refinement/full_problem.hpp>
 #include <zipml/training/refinement/packed_inverse.hpp>
 #include <zipml/training/refinement/proximal_steps.hpp>
 #include <zipml/training/refinement/quasi_newton_steps.hpp>
 #include <zipml/training/refinement/refined.hpp>
+#include <zipml/training/refinement/refinement_run.hpp>
 #include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -64,100 +62,6 @@ template <AffineLoss L, Regularizer R, class... Observers>
 Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOptions& options = {},
                             Observers&&... observers);
 
-namespace detail {
-
-/// Throws Error for options out of range.
-void check_refinement(const RefineOptions& options);
-
-/// What every refinement of an objective has: its problem, observers and clock.
-template <Loss L, Regularizer R>
-class RefinementRun {
- public:
-  RefinementRun(const Objective<L, R>& objective, const RefineOptions& options,
-                std::span<const ObserverRef> observers)
-      : objective_(objective),
-        options_(options),
-        observers_(observers),
-        penalty_(smooth_part(objective.regularizer())),
-        problem_(objective, penalty_, options) {
-    check_refinement(options);
-  }
-
-  Goal goal() const { return {options_.tolerance, 1e-12 * loss_without_weights(objective_)}; }
-  double l2() const { return penalty_.l2; }
-  /// Whether the penalty is none of the smooth problem.
-  bool is_proximal() const {
-    const auto penalty = strengths_of(objective_.regularizer());
-    return !penalty || penalty->l1 > 0.0;
-  }
-  FullProblem<L, R>& problem() { return problem_; }
-  Refined& result() { return result_; }
-
-  auto reader() {
-    return [this](const Eigen::VectorXd& x, Eigen::VectorXd& out) { return problem_.read(x, out); };
-  }
-  auto multiplier() {
-    return [this](const Eigen::VectorXd& p, Eigen::VectorXd& out) { problem_.multiply(p, out); };
-  }
-  /// Tells the observers; what they take is no time of the refinement.
-  auto watcher() {
-    return [this](const RefinedPoint& point, const Refined& so_far) {
-      const auto pause = Clock::now();
-      const Index d = point.x.size() - 1;
-      const EpochEvent event{
-          so_far.full_passes, options_.passes, {point.x.data(), static_cast<std::size_t>(d)},
-          point.x(d),         seconds(),       0};
-      bool stop = false;
-      for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
-      watching_ += Clock::now() - pause;
-      return stop ? Flow::stop : Flow::go_on;
-    };
-  }
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_ - watching_).count(); }
-
-  Refined finish(const RefinedPoint& at, const std::string& representation) {
-    const Index d = at.x.size() - 1;
-    Refined result = std::move(result_);
-    result.value = at.value;
-    result.weights = Buffer<double>(d);
-    for (Index j = 0; j < d; ++j) result.weights[j] = at.x(j);
-    result.intercept = at.x(d);
-    result.full_bytes = problem_.bytes();
-    result.seconds_full = problem_.seconds();
-    result.model = zipml::in_original_units(objective_, result.weights.span(), result.intercept);
-    result.model.representation = representation;
-    if (options_.tolerance > 0.0 && result.status == FitStatus::completed)
-      result.advice = "F - F* is about " + number_text(result.gap) +
-                      ", more than was asked for: allow more passes, or take more bits";
-    result.seconds = seconds();
-    return result;
-  }
-
- private:
-  using Clock = std::chrono::steady_clock;
-
-  /// What is part of the smooth problem: all of a smooth penalty, nothing of another.
-  static PenaltyStrengths smooth_part(const R& regularizer) {
-    const auto penalty = strengths_of(regularizer);
-    if (penalty && penalty->l1 == 0.0) return *penalty;
-    if constexpr (!SeparableRegularizer<R>)
-      throw Error("refinement is for penalties of each weight alone", "none, l2, l1, an elastic net or a box",
-                  R::name);
-    return {};
-  }
-
-  const Objective<L, R>& objective_;
-  const RefineOptions& options_;
-  std::span<const ObserverRef> observers_;
-  Clock::time_point begin_ = Clock::now();
-  Clock::duration watching_{};
-  PenaltyStrengths penalty_;
-  FullProblem<L, R> problem_;
-  Refined result_;
-};
-
-}  // namespace detail
-
 template <SampleStore Store, BilinearEstimator Estimator, Loss L, Regularizer R, class... Observers>
 requires(AffineLoss<L> || ConvexLoss<L>) Refined
     refine(const Store& store, Estimator estimator, const Objective<L, R>& objective,
@@ -165,16 +69,11 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
   static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
                 "zipml: this store was not quantized for this estimator");
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-  detail::RefinementRun<L, R> run(objective, options, watching);
+  detail::RefinementRun<L, R> run(objective, detail::smooth_part(objective.regularizer()), options, watching);
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   const Index d = samples.cols;
-  if (objective.rows() != samples.rows || objective.cols() != d)
-    throw Error("the rows are not those that the store was packed from",
-                std::to_string(samples.rows) + " x " + std::to_string(d),
-                std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
-  detail::check_labels(objective, store.targets());
-  detail::check_weights(objective, samples);
+  detail::check_rows(objective, samples, store.targets());
   Refined& result = run.result();
 
   detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};
@@ -223,7 +122,7 @@ template <AffineLoss L, Regularizer R, class... Observers>
 Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOptions& options,
                             Observers&&... observers) {
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-  detail::RefinementRun<L, R> run(objective, options, watching);
+  detail::RefinementRun<L, R> run(objective, detail::smooth_part(objective.regularizer()), options, watching);
   if (run.is_proximal()) throw Error("conjugate gradients are for smooth penalties", "none or l2", R::name);
   const Index size = objective.cols() + 1;
   detail::RefinedPoint at{Eigen::VectorXd::Zero(size), Eigen::VectorXd::Zero(size), 0.0};
@@ -232,20 +131,5 @@ Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOption
       .run(at, false, run.result());
   return run.finish(at, "full:32");
 }
-
-#if ZIPML_DEFINES
-
-namespace detail {
-
-ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
-  if (options.passes < 0)
-    throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
-  if (!(options.tolerance >= 0.0))
-    throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
-}
-
-}  // namespace detail
-
-#endif
 
 }  // namespace zipml::inline ZIPML_ABI

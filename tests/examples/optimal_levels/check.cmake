@@ -11,14 +11,7 @@ else()
   message("no picture: gnuplot was not found (Debian: gnuplot-nox)")
 endif()
 
-function(run expected)
-  execute_process(COMMAND ${PROGRAM} ${ARGN} OUTPUT_VARIABLE out ERROR_VARIABLE err RESULT_VARIABLE code)
-  if(NOT code EQUAL expected)
-    message(FATAL_ERROR "${ARGN}: expected to end with ${expected}, ended with ${code}\n${out}\n${err}")
-  endif()
-  set(out "${out}" PARENT_SCOPE)
-  set(err "${err}" PARENT_SCOPE)
-endfunction()
+include(${CMAKE_CURRENT_LIST_DIR}/../run.cmake)
 
 run(0 --rows 20000 --bits 3 ${picture})
 if(NOT out MATCHES "optimal: [-0-9. e]+\n" OR NOT out MATCHES "lloyd-max: [-0-9. e]+\n" OR NOT out MATCHES

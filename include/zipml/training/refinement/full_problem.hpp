@@ -118,4 +118,16 @@ void check_weights(const Objective<L, R>& objective, const SampleView& samples) 
                 objective.weights().empty() ? "rows that count alike" : "other weights");
 }
 
+/// Throws Error unless the rows of an objective are those that samples were packed from, as far as their number, labels and
+/// weights tell.
+template <Loss L, Regularizer R>
+void check_rows(const Objective<L, R>& objective, const SampleView& samples, const Targets& targets) {
+  if (objective.rows() != samples.rows || objective.cols() != samples.cols)
+    throw Error("the rows are not those that the store was packed from",
+                std::to_string(samples.rows) + " x " + std::to_string(samples.cols),
+                std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
+  check_labels(objective, targets);
+  check_weights(objective, samples);
+}
+
 }  // namespace zipml::inline ZIPML_ABI::detail

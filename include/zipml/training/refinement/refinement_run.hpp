@@ -1,0 +1,129 @@
+#pragma once
+/// \file
+/// Room training: what every way of refining an objective has: its readings, observers, clock and result.
+
+#include <chrono>
+#include <cstdio>
+#include <span>
+#include <string>
+#include <utility>
+
+#include <zipml/analysis/objective.hpp>
+#include <zipml/base/error.hpp>
+#include <zipml/model/losses.hpp>
+#include <zipml/model/regularizers.hpp>
+#include <zipml/training/observer.hpp>
+#include <zipml/training/original_units.hpp>
+#include <zipml/training/refinement/full_problem.hpp>
+#include <zipml/training/refinement/refined.hpp>
+
+namespace zipml::inline ZIPML_ABI::detail {
+
+/// Throws Error for options out of range.
+void check_refinement(const RefineOptions& options);
+
+/// What is part of the smooth problem: all of a smooth penalty, nothing of another. Throws Error for one that does not act on
+/// each weight alone.
+template <Regularizer R>
+PenaltyStrengths smooth_part(const R& regularizer) {
+  const auto penalty = strengths_of(regularizer);
+  if (penalty && penalty->l1 == 0.0) return *penalty;
+  if constexpr (!SeparableRegularizer<R>)
+    throw Error("refinement is for penalties of each weight alone", "none, l2, l1, an elastic net or a box",
+                R::name);
+  return {};
+}
+
+/// What every refinement of an objective has: its problem, observers and clock.
+template <Loss L, Regularizer R>
+class RefinementRun {
+ public:
+  /// `penalty` is the part of the problem's penalty that readings take in: a smooth one, or none.
+  RefinementRun(const Objective<L, R>& objective, const PenaltyStrengths& penalty,
+                const RefineOptions& options, std::span<const ObserverRef> observers)
+      : objective_(objective),
+        options_(options),
+        observers_(observers),
+        penalty_(penalty),
+        problem_(objective, penalty_, options) {
+    check_refinement(options);
+  }
+
+  Goal goal() const { return {options_.tolerance, 1e-12 * loss_without_weights(objective_)}; }
+  double l2() const { return penalty_.l2; }
+  /// Whether the penalty is none of the smooth problem.
+  bool is_proximal() const {
+    const auto penalty = strengths_of(objective_.regularizer());
+    return !penalty || penalty->l1 > 0.0;
+  }
+  FullProblem<L, R>& problem() { return problem_; }
+  Refined& result() { return result_; }
+
+  auto reader() {
+    return [this](const Eigen::VectorXd& x, Eigen::VectorXd& out) { return problem_.read(x, out); };
+  }
+  auto multiplier() {
+    return [this](const Eigen::VectorXd& p, Eigen::VectorXd& out) { problem_.multiply(p, out); };
+  }
+  /// Tells the observers; what they take is no time of the refinement.
+  auto watcher() {
+    return [this](const RefinedPoint& point, const Refined& so_far) {
+      const auto pause = Clock::now();
+      const Index d = point.x.size() - 1;
+      const EpochEvent event{
+          so_far.full_passes, options_.passes, {point.x.data(), static_cast<std::size_t>(d)},
+          point.x(d),         seconds(),       0};
+      bool stop = false;
+      for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
+      watching_ += Clock::now() - pause;
+      return stop ? Flow::stop : Flow::go_on;
+    };
+  }
+  double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_ - watching_).count(); }
+
+  Refined finish(const RefinedPoint& at, const std::string& representation) {
+    const Index d = at.x.size() - 1;
+    Refined result = std::move(result_);
+    result.value = at.value;
+    result.weights = Buffer<double>(d);
+    for (Index j = 0; j < d; ++j) result.weights[j] = at.x(j);
+    result.intercept = at.x(d);
+    result.full_bytes = problem_.bytes();
+    result.seconds_full = problem_.seconds();
+    result.model = zipml::in_original_units(objective_, result.weights.span(), result.intercept);
+    result.model.representation = representation;
+    if (options_.tolerance > 0.0 && result.status == FitStatus::completed && result.advice.empty()) {
+      char gap[32];
+      std::snprintf(gap, sizeof gap, "%.2g", result.gap);
+      result.advice = std::string("F - F* is about ") + gap +
+                      ", more than was asked for: allow more passes, or take more bits";
+    }
+    result.seconds = seconds();
+    return result;
+  }
+
+ private:
+  using Clock = std::chrono::steady_clock;
+
+  const Objective<L, R>& objective_;
+  const RefineOptions& options_;
+  std::span<const ObserverRef> observers_;
+  Clock::time_point begin_ = Clock::now();
+  Clock::duration watching_{};
+  PenaltyStrengths penalty_;
+  FullProblem<L, R> problem_;
+  Refined result_;
+};
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
+  if (options.passes < 0)
+    throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
+  if (!(options.tolerance >= 0.0))
+    throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+}
+
+#endif
+
+}  // namespace zipml::inline ZIPML_ABI::detail
