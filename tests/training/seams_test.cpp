@@ -314,15 +314,23 @@ class Meeting {
     Worker(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
     int workers() const override { return meeting_.workers_; }
     int rank() const override { return rank_; }
-    float largest(float mine) override {
-      float all = 0.0f;
-      exchange(std::span<float>(&mine, 1),
-               [&all](std::span<const float> other) { all = std::max(all, other[0]); });
-      return all;
+    using Reducer::largest;
+    void largest(std::span<float> mine) override {
+      std::vector<float> all(mine.begin(), mine.end());
+      exchange(mine, [&all](std::span<const float> other) {
+        for (std::size_t i = 0; i < other.size(); ++i) all[i] = std::max(all[i], other[i]);
+      });
+      std::copy(all.begin(), all.end(), mine.begin());
     }
     void sum(std::span<std::int32_t> mine) override { add(mine); }
     void sum(std::span<float> mine) override { add(mine); }
     void sum(std::span<double> mine) override { add(mine); }
+    void sum_codes(std::span<const std::int8_t> mine, int bits, std::span<std::int32_t> total) override {
+      for (const std::int8_t code : mine)
+        if (std::abs(code) > symmetric_levels(bits)) throw Error("a code beyond its bits");
+      std::copy(mine.begin(), mine.end(), total.begin());
+      add(total);
+    }
     List<Message> gather(const Message& mine) override {
       meeting_.messages_[static_cast<std::size_t>(rank_)] = &mine;
       meeting_.wait();
@@ -400,16 +408,64 @@ TEST_CASE("workers that share every batch and add integers train the very bits o
   const auto check = [&](const auto& store, const FitOptions& options) {
     INFO(options.batch << " rows, " << store.stored_bits() << " bits");
     const Fit one = Sgd{}.fit(store, options);
-    for (const int workers : {2, 3})
+    for (const int workers : {2, 3, 8})
       for (const Fit& fit : fit_by_workers(store, options, workers)) {
         CHECK(same_bits(fit, one));
         CHECK(fit.status == one.status);
-        CHECK(fit.quantized_loss == Approx(one.quantized_loss).epsilon(1e-9));
+        CHECK(fit.quantized_loss == one.quantized_loss);
       }
   };
   for (const Index batch : {8, 64, 100, 2000}) {
     check(quantize<3>(train, variance_corrected), {.epochs = 2, .batch = batch, .model = {8}});
     check(quantize<4>(train, symmetrized), {.epochs = 2, .batch = batch, .model = {4}});
+    // What outliers have lost is added up exactly as well.
+    check(quantize<2>(train, variance_corrected, {.outliers = 0.003}),
+          {.epochs = 2, .batch = batch, .model = {8}});
+  }
+}
+
+TEST_CASE("workers that run different fits are told so, all of them") {
+  const Dataset& train = small_skewed();
+  const auto store = quantize<4>(train, naive);
+  const auto other = quantize<4>(train, naive, {.seed = 9});
+  const auto message_of = [&](const auto& fit) {
+    std::mutex mutex;
+    std::vector<std::string> messages;
+    (void)by_workers({.epochs = 2}, 3, [&](const FitOptions& mine) {
+      try {
+        return fit(mine);
+      } catch (const Error& error) {
+        const std::scoped_lock lock(mutex);
+        messages.emplace_back(error.what());
+        return Fit{};
+      }
+    });
+    REQUIRE(messages.size() == 3);
+    return messages[0];
+  };
+  using Catch::Matchers::Contains;
+  CHECK_THAT(message_of([&](FitOptions mine) {
+               mine.epochs += mine.reducer->rank();
+               return Sgd{}.fit(store, mine);
+             }),
+             Contains("different numbers of epochs"));
+  CHECK_THAT(message_of([&](const FitOptions& mine) {
+               return mine.reducer->rank() == 1 ? Sgd{}.fit(other, mine) : Sgd{}.fit(store, mine);
+             }),
+             Contains("different seeds of the store"));
+}
+
+TEST_CASE("an observer of one worker stops all of them") {
+  const auto store = quantize<4>(small_skewed(), naive);
+  const std::vector<Fit> fits = by_workers({.epochs = 5}, 3, [&](const FitOptions& mine) {
+    return Sgd{}.fit(store, naive, mine, [&](const EpochEvent& event) {
+      return mine.reducer->rank() == 2 && event.epoch == 2 ? Flow::stop : Flow::go_on;
+    });
+  });
+  for (const Fit& fit : fits) {
+    CHECK(fit.epochs == 2);
+    CHECK(fit.status == FitStatus::stopped);
+    CHECK(same_bits(fit, fits[0]));
   }
 }
 

@@ -127,6 +127,10 @@ class ChannelEncoder {
   ChannelEncoder(const Channel& channel, Index d, Random random, Stream stream);
 
   bool rounds() const { return channel_.rounds(); }
+  int bits() const { return channel_.bits; }
+  bool has_uniform_levels() const { return table_.empty(); }
+  /// Entries that share a scale, of d.
+  Index scaled_together(Index d) const { return channel_.scaled_together(d); }
   const Traffic& traffic() const { return traffic_; }
 
   /// Counts vectors that travel in codes made elsewhere, or as they are.
@@ -135,7 +139,16 @@ class ChannelEncoder {
   /// Replaces v by what arrives of it and returns the message that brings it there, valid until the next one.
   /// `row` counts the vectors that have been sent: the row of the random numbers. Of a channel of 32 bits the
   /// message is empty: v itself travels. O(d), and a search for optimal levels where they are fitted.
-  const Message& send(const KernelTable& kernels, std::uint64_t row, float* v);
+  const Message& send(const KernelTable& kernels, std::uint64_t row, float* v) {
+    (void)begin(kernels, v);
+    return finish(kernels, row, v);
+  }
+
+  /// The two halves of send(), for workers whose codes are added up as integers: between them the scales, which the first one
+  /// returns, may be replaced by larger ones, those of all workers. Infinite where v is not finite: v then travels as it is. For
+  /// channels that round, of uniform levels; with others the scales are those of this worker alone.
+  std::span<float> begin(const KernelTable& kernels, float* v);
+  const Message& finish(const KernelTable& kernels, std::uint64_t row, float* v);
 
  private:
   void round(const KernelTable& kernels, std::uint64_t row, float* v);
@@ -248,38 +261,43 @@ ZIPML_FUNCTION void ChannelEncoder::count(Index vectors) {
   sent_ += vectors;
 }
 
-ZIPML_FUNCTION const Message& ChannelEncoder::send(const KernelTable& kernels, std::uint64_t row, float* v) {
-  if (!rounds()) {
-    count();
-    return message_;
-  }
-  if (!channel_.error_feedback) {
-    round(kernels, row, v);
-  } else if (stream_ == Stream::model) {  // kept: the model that the device has
+ZIPML_FUNCTION std::span<float> ChannelEncoder::begin(const KernelTable& kernels, float* v) {
+  if (!rounds()) return {};
+  // Fed back: the distance from the model that the device has, or the part of the gradients that has not arrived.
+  if (channel_.error_feedback && stream_ == Stream::model)
     for (Index j = 0; j < d_; ++j) v[j] -= kept_[j];
-    round(kernels, row, v);
-    for (Index j = 0; j < d_; ++j) v[j] = kept_[j] += v[j];
-  } else {  // kept: the part of the gradients that has not arrived
+  else if (channel_.error_feedback)
     for (Index j = 0; j < d_; ++j) kept_[j] = v[j] += kept_[j];
-    round(kernels, row, v);
+  Buffer<float>& scales = message_.scales;
+  const Index size = channel_.scaled_together(d_);
+  const bool finite = kernels.largest(v, d_) <= (std::numeric_limits<float>::max)();
+  for (Index k = 0; k < scales.size(); ++k)
+    scales[k] = finite ? reach_of(kernels, v + k * size, (std::min)(size, d_ - k * size))
+                       : std::numeric_limits<float>::infinity();
+  return scales.span();
+}
+
+ZIPML_FUNCTION const Message& ChannelEncoder::finish(const KernelTable& kernels, std::uint64_t row,
+                                                     float* v) {
+  if (rounds()) round(kernels, row, v);
+  if (channel_.error_feedback && stream_ == Stream::model)
+    for (Index j = 0; j < d_; ++j) v[j] = kept_[j] += v[j];
+  else if (channel_.error_feedback)
     for (Index j = 0; j < d_; ++j) kept_[j] -= v[j];
-  }
   count();
   return message_;
 }
 
 ZIPML_FUNCTION void ChannelEncoder::round(const KernelTable& kernels, std::uint64_t row, float* v) {
+  Buffer<float>& scales = message_.scales;
   // Non-finite vectors are sent unrounded; the receiver detects divergence.
-  if (!(kernels.largest(v, d_) <= (std::numeric_limits<float>::max)())) {
+  if (!detail::all_finite(scales.data(), scales.size())) {
     message_.values = Buffer<float>(padded(d_));
     std::copy_n(v, d_, message_.values.data());
     return;
   }
   if (!message_.rounded()) message_.values = Buffer<float>();
   const Index size = channel_.scaled_together(d_);
-  Buffer<float>& scales = message_.scales;
-  for (Index k = 0; k < scales.size(); ++k)
-    scales[k] = reach_of(kernels, v + k * size, (std::min)(size, d_ - k * size));
   if (!table_.empty() && (sent_ % channel_.refit == 0 || !fitted_)) fit(v);
   for (Index k = 0; k < scales.size(); ++k) {
     const Index first = k * size, count = (std::min)(size, d_ - first);

@@ -84,16 +84,17 @@ List<double> losses_of_fold(const Store& store, const Targets& targets, const Es
   }
   Buffer<float> correction(Estimator::corrected && samples.bias != nullptr ? samples.cols : 0);
   std::copy_n(samples.bias, correction.size(), correction.data());
+  const SharedRows shared{rows, options.reducer};
   if constexpr (JointLoss<L>) {
-    return joint_losses_on(device, samples.cols, rows, loss, together, x.data(), c.data());
+    return joint_losses_on(device, samples.cols, shared, loss, together, x.data(), c.data());
   } else if constexpr (CorrectsLoss<Estimator, L>) {
     device.set_correction(correction);
-    return rowwise_losses_on(device, samples.cols, rows, 0.0, Buffer<float>(), x.data(), c.data(),
+    return rowwise_losses_on(device, samples.cols, shared, 0.0, Buffer<float>(), x.data(), c.data(),
                              [&](int m) { return corrected_loss(loss, device.margin_variance(m)); });
   } else {
     double slope = 0.0;
     if constexpr (AffineLoss<L>) slope = static_cast<double>(L::slope);
-    return losses_on(device, samples.cols, rows, estimator, loss, slope, correction, x.data(), c.data());
+    return losses_on(device, samples.cols, shared, estimator, loss, slope, correction, x.data(), c.data());
   }
 }
 

@@ -322,6 +322,9 @@ class GradientDevice {
 
   void choose_readers(const Channel& model);
 
+  /// Random numbers of the gradients of a worker: errors of rounding that all of them had alike would not average out.
+  static Random worker_random(const DeviceOptions& options);
+
   void weigh_residuals(unsigned draws);
 
   float descend_exactly(int m, float step, float* x);
@@ -330,9 +333,13 @@ class GradientDevice {
   /// batch.
   const float* correction_for(double factor);
 
-  /// Replaces `sent` by the sum of what the messages of all workers bring; returns the sum of their
+  /// Replaces `sent`, this worker's part of a gradient, by the sum of what travels of all workers; returns the sum of their
   /// residuals.
-  float receive_from_all(int m, const Message& message, float residual, float* sent);
+  float meet(int m, float residual, float* sent);
+  /// The codes of a message whose scales are the same everywhere, added up as integers.
+  void add_codes(const Message& message, float* sent);
+  /// Messages of which each has its own scales, or levels.
+  void add_messages(int m, const Message& message, float* sent);
 
   /// Prefetches the rows [first, first + count) while this pass is worked on: batches come in random order,
   /// which the hardware prefetcher does not follow.
@@ -360,6 +367,7 @@ class GradientDevice {
   List<ChannelDecoder> decoders_;     // of each model and worker
   Buffer<float> received_;            // the models, where they arrive in values
   Buffer<float> sent_;                // the gradients, where they are rounded
+  Buffer<std::int32_t> code_sums_;    // of all workers
   std::unique_ptr<Reader> main_;
   std::unique_ptr<Reader> few_;  // for batches of fewer rows than a group
   Buffer<float> correction_;
@@ -420,10 +428,11 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       sums_(d_, models_, integer_ ? team_.size() : 1, integer_, !samples.outliers.empty()) {
   for (int m = 0; m < models_; ++m) {
     to_device_.emplace_back(options.channels.model, d_, random_, Stream::model);
-    from_device_.emplace_back(options.channels.gradient, d_, random_, Stream::gradient);
+    from_device_.emplace_back(options.channels.gradient, d_, worker_random(options), Stream::gradient);
   }
   if (to_device_[0].rounds() && !receives_codes_) received_ = Buffer<float>(padded_ * models_);
   if (from_device_[0].rounds()) sent_ = Buffer<float>(padded_ * models_);
+  if (reducer_ != nullptr && from_device_[0].rounds()) code_sums_ = Buffer<std::int32_t>(padded_);
   if (reducer_ != nullptr && from_device_[0].rounds())
     for (int m = 0; m < models_; ++m)
       for (int k = 0; k < reducer_->workers(); ++k)
@@ -526,8 +535,10 @@ ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
   // Non-finite gradients cannot be rounded; the caller detects divergence.
   constexpr float most = (std::numeric_limits<float>::max)();
   if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
-  const Message& message = encoder.send(kernels_, batch_.batch, sent);
-  if (reducer_ != nullptr) residual = receive_from_all(m, message, residual, sent);
+  if (reducer_ != nullptr)
+    residual = meet(m, residual, sent);
+  else
+    encoder.send(kernels_, batch_.batch, sent);
   kernels_.descend_row(RowStep{sent, step}, x, padded_);
   return residual;
 }
@@ -591,8 +602,41 @@ ZIPML_FUNCTION const float* GradientDevice::correction_for(double factor) {
   return scaled_correction_.data();
 }
 
-ZIPML_FUNCTION float GradientDevice::receive_from_all(int m, const Message& message, float residual,
-                                                      float* sent) {
+ZIPML_FUNCTION Random GradientDevice::worker_random(const DeviceOptions& options) {
+  const Random random(options.seed);
+  if (options.reducer == nullptr || options.reducer->rank() == 0) return random;
+  const auto rank = static_cast<std::uint64_t>(options.reducer->rank());
+  const PhiloxWords words = random.words(Stream::gradient, 0xFFFFFFu, 0, rank);  // no model has this index
+  return Random(std::uint64_t{words[0]} << 32 | words[1]);
+}
+
+ZIPML_FUNCTION float GradientDevice::meet(int m, float residual, float* sent) {
+  ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
+  const std::span<float> scales = encoder.begin(kernels_, sent);
+  if (encoder.has_uniform_levels()) reducer_->largest(scales);
+  const bool one_scale =
+      encoder.has_uniform_levels() && detail::all_finite(scales.data(), static_cast<Index>(scales.size()));
+  const Message& message = encoder.finish(kernels_, batch_.batch, sent);
+  if (one_scale)
+    add_codes(message, sent);
+  else
+    add_messages(m, message, sent);
+  largest_ = kernels_.largest(sent, padded_);
+  auto sum = static_cast<double>(residual);
+  reducer_->sum(std::span<double>(&sum, 1));
+  return static_cast<float>(sum);
+}
+
+ZIPML_FUNCTION void GradientDevice::add_codes(const Message& message, float* sent) {
+  const auto d = static_cast<std::size_t>(d_);
+  reducer_->sum_codes({message.codes.data(), d}, from_device_[0].bits(), {code_sums_.data(), d});
+  const Index size = from_device_[0].scaled_together(d_);
+  for (Index k = 0; k < message.scales.size(); ++k)
+    for (Index j = k * size; j < (std::min)(k * size + size, d_); ++j)
+      sent[j] = message.scales[k] * static_cast<float>(code_sums_[j]);
+}
+
+ZIPML_FUNCTION void GradientDevice::add_messages(int m, const Message& message, float* sent) {
   const List<Message> messages = reducer_->gather(message);
   Buffer<float> received(padded_);
   std::fill_n(sent, padded_, 0.0f);
@@ -601,10 +645,6 @@ ZIPML_FUNCTION float GradientDevice::receive_from_all(int m, const Message& mess
                                                                               received.data());
     for (Index j = 0; j < d_; ++j) sent[j] += received[j];
   }
-  largest_ = kernels_.largest(sent, padded_);
-  auto sum = static_cast<double>(residual);
-  reducer_->sum(std::span<double>(&sum, 1));
-  return static_cast<float>(sum);
 }
 
 ZIPML_FUNCTION void GradientDevice::look_ahead(Index first, Index count) {

@@ -7,7 +7,9 @@
 #include <cstdint>
 #include <span>
 
+#include <zipml/base/rounded.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
+#include <zipml/storage/outliers.hpp>
 #include <zipml/training/reducer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -45,13 +47,23 @@ class GradientSums {
   }
   float* outliers(int model) { return outliers_.empty() ? nullptr : outliers_.data() + model * padded_; }
 
+  /// Adds a code times what an outlier has lost, exactly: the correction is taken as a multiple of 2^-24, so that sums below
+  /// 2^28 are those of any order of the rows, on any worker. On the integer path.
+  void add_outlier(int model, const Outlier& outlier, std::int8_t code) {
+    constexpr double bring_to_2_24 = 0x1.8p28;
+    const double exact = (static_cast<double>(outlier.correction) + bring_to_2_24) - bring_to_2_24;
+    exact_outliers_[model * padded_ + outlier.column] += pinned(static_cast<double>(code) * exact);
+  }
+  /// Takes those of a pass, of all workers, to floats with the scales of its codes. `outliers` are this worker's.
+  void close_outliers(Reducer* reducer, std::span<const Outlier> outliers);
+
   /// Adds the integer sums of all threads, the same in whatever parts they were formed, and of all workers.
   void close_codes(Reducer* reducer);
 
   /// Makes floats of the codes.
   void flush_codes(const KernelTable& kernels, int model);
 
-  /// Adds what other workers have summed in floats. On the integer path the codes are shared pass by pass
+  /// Adds what other workers have summed in floats. On the integer path codes and outliers are shared pass by pass
   /// already.
   void reduce(Reducer* reducer, bool integers);
 
@@ -62,7 +74,8 @@ class GradientSums {
   Buffer<float> floats_;        // m x padded
   Buffer<std::int32_t> codes_;  // parts x m x padded
   int parts_ = 1;
-  Buffer<float> outliers_;  // m x padded, or empty
+  Buffer<float> outliers_;         // m x padded, or empty
+  Buffer<double> exact_outliers_;  // of the pass, on the integer path
 };
 
 #if ZIPML_DEFINES
@@ -74,7 +87,8 @@ ZIPML_FUNCTION GradientSums::GradientSums(Index d, int models, int parts, bool i
       floats_(padded_ * models),
       codes_(integers ? padded_ * models * parts : 0),
       parts_(parts),
-      outliers_(has_outliers ? padded_ * models : 0) {}
+      outliers_(has_outliers ? padded_ * models : 0),
+      exact_outliers_(integers ? outliers_.size() : 0) {}
 
 ZIPML_FUNCTION void GradientSums::close_codes(Reducer* reducer) {
   const Index size = padded_ * models_;
@@ -84,6 +98,23 @@ ZIPML_FUNCTION void GradientSums::close_codes(Reducer* reducer) {
     std::fill_n(share, size, 0);
   }
   if (reducer != nullptr) reducer->sum(std::span(codes_.data(), static_cast<std::size_t>(size)));
+}
+
+ZIPML_FUNCTION void GradientSums::close_outliers(Reducer* reducer, std::span<const Outlier> outliers) {
+  if (exact_outliers_.empty()) return;
+  const auto take = [&](Index m, Index column) {
+    double& exact = exact_outliers_[m * padded_ + column];
+    if (exact == 0.0) return;
+    const auto scale = static_cast<double>(of_models_[static_cast<std::size_t>(m)].code_scale);
+    outliers_[m * padded_ + column] += static_cast<float>(scale * exact);
+    exact = 0.0;
+  };
+  if (reducer != nullptr) reducer->sum(exact_outliers_.span());
+  for (Index m = 0; m < models_; ++m)
+    if (reducer != nullptr)
+      for (Index j = 0; j < padded_; ++j) take(m, j);
+    else
+      for (const Outlier& outlier : outliers) take(m, outlier.column);
 }
 
 ZIPML_FUNCTION void GradientSums::flush_codes(const KernelTable& kernels, int model) {
@@ -97,13 +128,16 @@ ZIPML_FUNCTION void GradientSums::flush_codes(const KernelTable& kernels, int mo
 ZIPML_FUNCTION void GradientSums::reduce(Reducer* reducer, bool integers) {
   if (reducer == nullptr) return;
   if (!integers) reducer->sum(floats_.span());
-  if (!outliers_.empty()) reducer->sum(outliers_.span());
+  if (!integers && !outliers_.empty()) reducer->sum(outliers_.span());
+  List<double> all;
+  for (const OfModel& sums : of_models_)
+    for (const double part : {sums.residuals, sums.inner, sums.subtracted}) all.push_back(part);
+  reducer->sum(std::span<double>(all.data(), all.size()));
+  const double* next = all.data();
   for (OfModel& sums : of_models_) {
-    double three[3] = {sums.residuals, sums.inner, sums.subtracted};
-    reducer->sum(std::span<double>(three));
-    sums.residuals = three[0];
-    sums.inner = three[1];
-    sums.subtracted = three[2];
+    sums.residuals = *next++;
+    sums.inner = *next++;
+    sums.subtracted = *next++;
   }
 }
 

@@ -154,6 +154,8 @@ class TrainingLoop {
  private:
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
   static void check_vector(const char* name, std::span<const double> vector, Index size);
+  /// Throws Error on all workers unless all of them run the same fit.
+  void require_same_fit(Reducer& reducer) const;
   MappedTargets mapped_targets() const;
   List<RowRange> held_out_rows() const;
   void set_anchor();
@@ -275,6 +277,33 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
     }
   }
   if (problem.anchor.used()) set_anchor();
+  if (options.reducer != nullptr) require_same_fit(*options.reducer);
+}
+
+ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
+  const auto count = [](auto value) { return static_cast<std::uint64_t>(value); };
+  const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
+  const auto channel = [&](const Channel& c) {
+    return count(c.bits) | count(c.scaling) << 8 | count(c.levels) << 12 | count(c.nearest) << 16 |
+           count(c.error_feedback) << 17 | count(c.block) << 20 | count(c.refit) << 48;
+  };
+  constexpr std::uint64_t version =
+      ZIPML_VERSION_MAJOR * 1'000'000 + ZIPML_VERSION_MINOR * 1'000 + ZIPML_VERSION_PATCH;
+  require_agreement(reducer, {{"versions of the library", version},
+                              {"numbers of rows", count(samples_.rows)},
+                              {"numbers of columns", count(samples_.cols)},
+                              {"stored bits", bits(samples_.stored_bits)},
+                              {"seeds of the store", problem_.seed},
+                              {"labels", label_fingerprint(problem_.targets->of(0))},
+                              {"numbers of models", count(models())},
+                              {"pilots", count(trains_differences() ? problem_.anchor.pilot->rows : 0)},
+                              {"seeds", seed_},
+                              {"numbers of epochs", count(options_.epochs)},
+                              {"batches", count(options_.batch)},
+                              {"ways to average", count(options_.average)},
+                              {"tolerances", bits(options_.tolerance)},
+                              {"model channels", channel(options_.model)},
+                              {"gradient channels", channel(options_.gradient)}});
 }
 
 ZIPML_FUNCTION MappedTargets TrainingLoop::mapped_targets() const {
@@ -344,15 +373,15 @@ ZIPML_FUNCTION void TrainingLoop::take_anchor_margins() {
   Buffer<float> margins(samples_.rows);
   GradientDevice device(kernels_, samples_, targets_, {.team = &team_});  // for one model
   const auto intercept = static_cast<float>(anchor_of_c_);
-  constexpr Index piece = 4096;
-  for (Index first = 0; first < samples_.rows; first += piece) {
-    const Index count = (std::min)(piece, samples_.rows - first);
-    device.begin_batch(first, count, anchor_.data(), intercept, 0);
-    for (Index at = first; device.next_pass(); at += device.rows()) {
+  const SharedRows all{{0, samples_.rows}, options_.reducer};
+  all.for_pieces(4096, [&](Index, RowRange rows) {
+    device.begin_batch(rows.first, rows.count, anchor_.data(), intercept, 0);
+    for (Index at = rows.first; device.next_pass(); at += device.rows()) {
       device.margins(1u);
       std::copy_n(device.margins_of()[0].data(), device.rows(), margins.data() + at);
     }
-  }
+  });
+  if (options_.reducer != nullptr) options_.reducer->sum(margins.span());  // 0 where others have read
   targets_.set_anchors(std::move(margins));
 }
 
@@ -546,6 +575,7 @@ ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> ob
                          fit.intercept, seconds,         static_cast<int>(m)};
   bool stop = false;
   for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
+  if (options_.reducer != nullptr) stop = options_.reducer->largest(stop ? 1.0f : 0.0f) > 0.0f;
   if (stop && fit.status == FitStatus::completed) end_model(fits, m, FitStatus::stopped);
 }
 

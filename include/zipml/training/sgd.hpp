@@ -450,10 +450,12 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     else
       return std::nullopt;
   }
+  SharedRows all_rows() const { return {{0, samples_.rows}, options_.reducer}; }
+
   List<double> losses(GradientDevice& measuring, const Buffer<float>& correction, const float* x,
                       const float* intercepts) override {
     if constexpr (JointLoss<L>)
-      return joint_losses_on(measuring, samples_.cols, {0, samples_.rows}, sgd_.loss_, models_together(), x,
+      return joint_losses_on(measuring, samples_.cols, all_rows(), sgd_.loss_, models_together(), x,
                              intercepts);
     else
       return losses_of_margins(measuring, correction, x, intercepts);
@@ -462,11 +464,11 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
                                  const float* intercepts) {
     if constexpr (refetches)
       if (options_.refetcher != nullptr)
-        return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, 0.0, Buffer<float>(), x,
-                                 intercepts, [&](int m) { return measuring.decide(sgd_.loss_, m); });
+        return rowwise_losses_on(measuring, samples_.cols, all_rows(), 0.0, Buffer<float>(), x, intercepts,
+                                 [&](int m) { return measuring.decide(sgd_.loss_, m); });
     if constexpr (RangedEstimator<Estimator>)
       outside_ = detail::mean_losses(
-          measuring, samples_.cols, {0, samples_.rows}, 1u, 0.0, Buffer<float>(), x, intercepts, [&](int m) {
+          measuring, samples_.cols, all_rows(), 1u, 0.0, Buffer<float>(), x, intercepts, [&](int m) {
             const std::span<const float> z = measuring.margins_of(m)[0];
             return static_cast<double>(std::count_if(z.begin(), z.end(), [&](float v) {
               return std::fabs(static_cast<double>(v)) > estimator_.range;
@@ -474,18 +476,22 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
           });
     if constexpr (anchors_loss)
       if (this->keeps_labels())
-        return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, mean_curvature_, correction, x,
+        return rowwise_losses_on(measuring, samples_.cols, all_rows(), mean_curvature_, correction, x,
                                  intercepts, [&](int) {
                                    return detail::AnchoredLoss<L>{sgd_.loss_, mean_curvature_};
                                  });
     if constexpr (corrects_loss) {
       measuring.set_correction(correction);
-      return rowwise_losses_on(measuring, samples_.cols, {0, samples_.rows}, 0.0, Buffer<float>(), x,
-                               intercepts, [&](int m) { return corrected_loss(measuring, m); });
+      List<double> found = rowwise_losses_on(measuring, samples_.cols, all_rows(), 0.0, Buffer<float>(), x,
+                                             intercepts, [&](int m) { return corrected_loss(measuring, m); });
+      if (options_.reducer != nullptr)  // a worker may have read none of the rows
+        for (double& noise : noise_)
+          noise = static_cast<double>(options_.reducer->largest(static_cast<float>(noise)));
+      return found;
     } else
       return with_loss([&](const auto& loss) {
-        return losses_on(measuring, samples_.cols, {0, samples_.rows}, estimator_, loss, slope(), correction,
-                         x, intercepts);
+        return losses_on(measuring, samples_.cols, all_rows(), estimator_, loss, slope(), correction, x,
+                         intercepts);
       });
   }
   LinearModel in_original_units(const Fit& fit, int m) const override {

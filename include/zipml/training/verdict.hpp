@@ -24,29 +24,34 @@ inline bool has_diverged(float residual, float largest_gradient) {
 namespace detail {
 
 /// Mean loss of each model over rows of the samples of `device`, which has exact channels: what `loss_of(m)` makes of the
-/// margins of a pass, less slope/2 x'diag(correction) x. Models padded, one behind the other. One reading.
+/// margins of a pass, less slope/2 x'diag(correction) x. Models padded, one behind the other. One reading, of which each
+/// worker takes some pieces: the same bits for any number of them.
 template <class LossOf>
-List<double> mean_losses(GradientDevice& device, Index cols, RowRange rows, unsigned draws, double slope,
+List<double> mean_losses(GradientDevice& device, Index cols, SharedRows rows, unsigned draws, double slope,
                          const Buffer<float>& correction, const float* x, const float* intercepts,
                          const LossOf& loss_of) {
   const auto models = static_cast<std::size_t>(device.models());
-  List<double> total(models);
   constexpr Index piece = 4096;
-  const Index end = rows.first + rows.count;
-  for (Index first = rows.first; first < end; first += piece) {
-    device.begin_batch(first, (std::min)(piece, end - first), x, intercepts, 0);
+  const RowRange all = rows.rows;
+  List<double> sums(static_cast<std::size_t>((all.count + piece - 1) / piece) * models);
+  rows.for_pieces(piece, [&](Index k, RowRange part) {
+    device.begin_batch(part.first, part.count, x, intercepts, 0);
     while (device.next_pass()) {
       device.margins(draws);
-      for (std::size_t m = 0; m < models; ++m) total[m] += loss_of(static_cast<int>(m));
+      for (std::size_t m = 0; m < models; ++m)
+        sums[static_cast<std::size_t>(k) * models + m] += loss_of(static_cast<int>(m));
     }
-  }
+  });
+  if (rows.reducer != nullptr) rows.reducer->sum(std::span<double>(sums.data(), sums.size()));
+  List<double> total(models);
+  for (std::size_t at = 0; at < sums.size(); ++at) total[at % models] += sums[at];
   for (std::size_t m = 0; m < models; ++m) {
     const float* of_model = x + static_cast<Index>(m) * padded(cols);
     double surplus = 0.0;
     for (Index j = 0; j < correction.size(); ++j)
       surplus += static_cast<double>(correction[j]) * static_cast<double>(of_model[j]) *
                  static_cast<double>(of_model[j]);
-    total[m] = total[m] / static_cast<double>(rows.count) - 0.5 * slope * surplus;
+    total[m] = total[m] / static_cast<double>(all.count) - 0.5 * slope * surplus;
   }
   return total;
 }
@@ -57,7 +62,7 @@ List<double> mean_losses(GradientDevice& device, Index cols, RowRange rows, unsi
 /// columns; models padded, one behind the other, `correction` as it is subtracted for a loss of this slope. One
 /// reading.
 template <GradientEstimator Estimator, class L>
-List<double> losses_on(GradientDevice& device, Index d, RowRange rows, const Estimator& estimator,
+List<double> losses_on(GradientDevice& device, Index d, SharedRows rows, const Estimator& estimator,
                        const L& loss, double slope, const Buffer<float>& correction, const float* x,
                        const float* intercepts) {
   return detail::mean_losses(
@@ -68,7 +73,7 @@ List<double> losses_on(GradientDevice& device, Index d, RowRange rows, const Est
 
 /// The same for an estimator that reads one draw, and a RowwiseLoss: `loss_of(m)` is that of a model.
 template <class LossOf>
-List<double> rowwise_losses_on(GradientDevice& device, Index d, RowRange rows, double slope,
+List<double> rowwise_losses_on(GradientDevice& device, Index d, SharedRows rows, double slope,
                                const Buffer<float>& correction, const float* x, const float* intercepts,
                                const LossOf& loss_of) {
   return detail::mean_losses(device, d, rows, 1u, slope, correction, x, intercepts, [&](int m) {
@@ -80,7 +85,7 @@ List<double> rowwise_losses_on(GradientDevice& device, Index d, RowRange rows, d
 
 /// The same of a JointLoss, for models of `classes` side by side, which share it: that of all of them, for each.
 template <JointLoss L>
-List<double> joint_losses_on(GradientDevice& device, Index d, RowRange rows, const L& loss, int classes,
+List<double> joint_losses_on(GradientDevice& device, Index d, SharedRows rows, const L& loss, int classes,
                              const float* x, const float* intercepts) {
   List<double> result = detail::mean_losses(
       device, d, rows, 1u, 0.0, Buffer<float>(), x, intercepts,

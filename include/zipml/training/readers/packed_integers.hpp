@@ -46,6 +46,8 @@ class PackedIntegers : public Reader {
 
   void scale_margins(const Pass& pass, int m, float constant, float* z) const;
 
+  /// The largest residual of each model, of all workers, times the step of its row where rows are scaled.
+  void find_largest(const Pass& pass, int draw, PassSlots& r);
   /// Rounds the residuals of a model for the rows of the pass and adds up what does not go through the
   /// kernels.
   void round_residuals(const Pass& pass, int draw, int m, const float* r, GradientSums& sums);
@@ -58,7 +60,8 @@ class PackedIntegers : public Reader {
   Buffer<std::int32_t> margins_;  // m x places
   Buffer<std::int32_t> shared_;   // of the planes that all draws share
   Buffer<std::int8_t> residuals_;
-  Buffer<float> scaled_;
+  Buffer<float> scaled_;  // residuals as find_largest sees them
+  Buffer<float> largest_;
   SharedHalfWords half_words_;  // of the residuals of a pass
 };
 
@@ -67,7 +70,7 @@ class PackedIntegers : public Reader {
 ZIPML_FUNCTION PackedIntegers::PackedIntegers(const KernelTable& kernels, const SampleView& samples,
                                               PassTeam& team, int models, FoldedRounding how,
                                               const Random& random, Reducer* reducer)
-    : Reader(kernels, samples, team), random_(random), reducer_(reducer) {
+    : Reader(kernels, samples, team), random_(random), reducer_(reducer), largest_(models) {
   most_rows_ = rows_of(512 * 1024, max_int8_rows, block_rows);
   residual_levels_ = residual_levels_of(samples);
   how.integers = true;
@@ -118,6 +121,7 @@ ZIPML_FUNCTION void PackedIntegers::margins(const Pass& pass, const BatchModels&
 ZIPML_FUNCTION void PackedIntegers::accumulate(const Pass& pass, int draw, PassSlots& r, GradientSums& sums) {
   const PlaneList& draw_planes = planes(draw);
   const int models = r.block(draw).count;
+  find_largest(pass, draw, r);
   for (int m = 0; m < models; ++m) round_residuals(pass, draw, m, r.of(m, draw) + pass.lead, sums);
   if (pass.count > 0)
     by_groups(pass, [&](int part, GroupRange groups, Index slot) {
@@ -128,6 +132,7 @@ ZIPML_FUNCTION void PackedIntegers::accumulate(const Pass& pass, int draw, PassS
         kernels_.accumulate(view(part), draw_planes, groups, residuals, sums.codes(part));
     });
   sums.close_codes(reducer_);
+  sums.close_outliers(reducer_, pass.outliers);
   for (int m = 0; m < models; ++m) clear_padding(sums.codes()[m]);
   team_.step_ahead();
 }
@@ -154,7 +159,7 @@ ZIPML_FUNCTION void PackedIntegers::reserve(int models, Index places) {
   margins_ = Buffer<std::int32_t>(places * models);
   if (samples_.draws > 1) shared_ = Buffer<std::int32_t>(places * models);
   residuals_ = Buffer<std::int8_t>(places * models);
-  scaled_ = Buffer<float>(places);
+  scaled_ = Buffer<float>(samples_.levels.scales_rows() ? places * models : 0);
   if (models > 1) half_words_ = SharedHalfWords(places);
 }
 
@@ -177,23 +182,31 @@ ZIPML_FUNCTION void PackedIntegers::scale_margins(const Pass& pass, int m, float
   }
 }
 
+ZIPML_FUNCTION void PackedIntegers::find_largest(const Pass& pass, int draw, PassSlots& r) {
+  for (int m = 0; m < r.block(draw).count; ++m) {
+    const float* residuals = r.of(m, draw) + pass.lead;
+    if (samples_.levels.scales_rows()) {
+      float* const scaled = scaled_.data() + m * slots_;
+      for (Index i = 0; i < pass.count; ++i)
+        scaled[i] = residuals[i] * samples_.levels.row_step[pass.first + i];
+      residuals = scaled;
+    }
+    largest_[m] = kernels_.largest(residuals, pass.count);
+  }
+  if (reducer_ != nullptr) reducer_->largest(largest_.span());
+}
+
 ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, int m, const float* r,
                                                     GradientSums& sums) {
   const bool scales_rows = samples_.levels.scales_rows();
-  const float* scaled = r;
-  if (scales_rows) {
-    for (Index i = 0; i < pass.count; ++i) scaled_[i] = r[i] * samples_.levels.row_step[pass.first + i];
-    scaled = scaled_.data();
-  }
+  const float* const scaled = scales_rows ? scaled_.data() + m * slots_ : r;
   std::int8_t* places = residuals_.data() + m * slots_;
   std::int8_t* codes = places + pass.lead;
   std::fill_n(places, pass.lead, std::int8_t{0});
   std::fill(codes + pass.count, places + pass.groups.rows(), std::int8_t{0});
   team_.step_ahead();
   const int levels = residual_levels_;
-  float largest = kernels_.largest(scaled, pass.count);
-  if (reducer_ != nullptr) largest = reducer_->largest(largest);
-  const float scale = largest / static_cast<float>(levels);
+  const float scale = largest_[m] / static_cast<float>(levels);
   if (scale > 0.0f && scale <= (std::numeric_limits<float>::max)()) {
     const RandomPlace place{Stream::residual, pass.batch, static_cast<std::uint32_t>(draw), pass.place};
     VectorRounding rounding{random_, place, scale, levels};
@@ -215,11 +228,7 @@ ZIPML_FUNCTION void PackedIntegers::round_residuals(const Pass& pass, int draw, 
     const std::int32_t code_sum = kernels_.sum_codes(codes, pass.count);  // at most max_int8_rows of them
     of_model.residuals += pinned(static_cast<double>(scale) * static_cast<double>(code_sum));
   }
-  float* outliers = sums.outliers(m);
-  for (const Outlier& outlier : pass.outliers) {
-    const float rounded = pinned(scale * static_cast<float>(codes[outlier.row]));
-    outliers[outlier.column] += pinned(rounded * outlier.correction);
-  }
+  for (const Outlier& outlier : pass.outliers) sums.add_outlier(m, outlier, codes[outlier.row]);
   sums.flush_codes(kernels_, m);  // of the pass before, which had another scale
   of_model.code_scale = scale;
 }
