@@ -11,7 +11,7 @@ configure_package_config_file(cmake/zipmlConfig.cmake.in ${CMAKE_CURRENT_BINARY_
 write_basic_package_version_file(${CMAKE_CURRENT_BINARY_DIR}/zipmlConfigVersion.cmake
   COMPATIBILITY SameMinorVersion ARCH_INDEPENDENT)
 install(FILES ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfig.cmake ${CMAKE_CURRENT_BINARY_DIR}/zipmlConfigVersion.cmake
-  cmake/zipmlKernels.cmake cmake/kernels.cpp cmake/library.cpp
+  cmake/zipmlKernels.cmake cmake/zipmlDistributed.cmake cmake/kernels.cpp cmake/library.cpp
   DESTINATION ${CMAKE_INSTALL_DATADIR}/cmake/zipml)
 
 configure_file(cmake/zipml.pc.in ${CMAKE_CURRENT_BINARY_DIR}/zipml.pc @ONLY)

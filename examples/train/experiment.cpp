@@ -258,7 +258,8 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
                                                 : zipml::Safety::warn,
           .pilot = options.pilot != zipml::Index{0},
           .threads = options.threads,
-          .isa = options.isa};
+          .isa = options.isa,
+          .reducer = options.reducer};
 }
 
 namespace {

@@ -46,6 +46,14 @@ struct Refinement {
   double gap = 0.0;    // estimate of what is left
 };
 
+/// What several processes have exchanged.
+struct Exchange {
+  int processes = 1;
+  double bytes_sent = 0.0;  // by one of them
+  double bytes_per_step = 0.0;
+  double seconds_waiting = 0.0;  // in exchanges
+};
+
 /// Everything that is known after a run; the keys of --json. Not a number where something does not apply.
 struct Result {
   int bits = 0;
@@ -86,6 +94,7 @@ struct Result {
   double refetch_bits = 0.0;      // of what decides which, for each value
   std::optional<double> speedup;
   std::optional<Refinement> refinement;
+  std::optional<Exchange> exchange;
   float l2 = 0.0f;
   std::vector<PathPoint> path;  // of --cv and --l2 FROM:TO:COUNT
   double seconds_path = 0.0;

@@ -83,6 +83,12 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
         options.estimator.starts_with("polynomial"))
       usage("--refine takes packed samples to float32's optimum: choose --bits 1 to 8");
   };
+  if (options.distributed) {
+    for (const char* name : {"--refine", "--solver", "--sweep"})
+      if (app.count(name) > 0) usage(std::string("several processes train by SGD: leave out ") + name);
+    if (options.choose) usage("--bits auto measures times, which differ: let train choose, or name the bits");
+    if (options.file == "-") usage("every process reads FILE: name one");
+  }
   options.packed = !options.file.empty() && options.file != "-" && zipml::is_packed_file(options.file);
   if (options.packed) {
     for (const char* name :
@@ -240,13 +246,13 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
 
 }  // namespace
 
-Options parse_options(int argc, char** argv) {
+Options parse_options(int argc, char** argv, const char* program) {
   Options options;
   float step = 0.0f;
   CLI::App app{
       "Trains a linear model on samples of 1 to 8 bits, or 32.\n"
       "Without FILE it trains on a generated set of 90 skewed, correlated columns."};
-  app.set_version_flag("--version", std::string("train (zipml ") + ZIPML_VERSION + ")");
+  app.set_version_flag("--version", std::string(program) + " (zipml " + ZIPML_VERSION + ")");
   app.option_defaults()->always_capture_default();
 
   app.add_option("FILE", options.file, "LIBSVM or CSV file, what pack has written, - for standard input")
@@ -401,6 +407,17 @@ Options parse_options(int argc, char** argv) {
   app.add_option("--save-model", options.save_model, "write the trained model to this file");
   app.add_option("--history", options.history, "write what each epoch reached to this file: .csv, or .svg");
 
+  options.distributed = std::string_view(program) == "train_distributed";
+  if (options.distributed) {
+    app.add_option("--timeout", options.timeout,
+                   "seconds that a process waits for the others before all end with an error; 0: for ever")
+        ->check(CLI::NonNegativeNumber);
+    app.add_option("--exchange", options.exchange,
+                   "how gradients of few bits are added up: gather, each process gets all of them; "
+                   "reduce-scatter, each adds up a part; auto: what moves fewer bytes")
+        ->check(CLI::IsMember({"auto", "gather", "reduce-scatter"}));
+  }
+
   try {
     app.parse(argc, argv);
     if (app.count("--step") > 0) options.step = step;
@@ -416,12 +433,12 @@ Options parse_options(int argc, char** argv) {
   } catch (const CLI::ParseError& error) {
     const bool asked =
         error.get_exit_code() == static_cast<int>(CLI::ExitCodes::Success);  // --help, --version
-    if (asked) std::exit(app.exit(error));
-    std::fprintf(stderr, "train: %s\nTry --help.\n", error.what());
-    std::exit(2);
+    if (asked) throw ExitWith{app.exit(error)};
+    std::fprintf(stderr, "%s: %s\nTry --help.\n", program, error.what());
+    throw ExitWith{2};
   } catch (const zipml::Error& error) {  // a packed file that is none
-    std::fprintf(stderr, "train: %s\n", error.what());
-    std::exit(1);
+    std::fprintf(stderr, "%s: %s\n", program, error.what());
+    throw ExitWith{1};
   }
   return options;
 }

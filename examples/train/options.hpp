@@ -9,6 +9,7 @@
 #include <vector>
 #include <zipml/base/buffer.hpp>
 #include <zipml/estimators/representation.hpp>
+#include <zipml/training/reducer.hpp>
 #include <zipml/training/refetching.hpp>
 
 #include "../table_options.hpp"
@@ -71,6 +72,12 @@ struct Options {
   std::string save_model;
   std::string history;  // a file, .csv or .svg
 
+  // Of several processes: train_distributed.
+  bool distributed = false;
+  double timeout = 0.0;               // seconds that an exchange waits for the others; 0: for ever
+  std::string exchange = "auto";      // how codes of few bits are added up
+  zipml::Reducer* reducer = nullptr;  // where their gradients meet
+
   // For programs that run many experiments.
   bool quiet = false;           // no epoch is shown
   bool needs_optimum = true;    // else there is no excess
@@ -120,5 +127,11 @@ struct Options {
   }
 };
 
-/// Parses the command line. Prints help or version and exits 0, or a usage error and exits 2.
-Options parse_options(int argc, char** argv);
+/// What a program is to end with, after what it has printed.
+struct ExitWith {
+  int code;
+};
+
+/// Parses the command line of `train`, or of `train_distributed`. Prints help or version and throws ExitWith 0, or a usage error
+/// and throws ExitWith 2.
+Options parse_options(int argc, char** argv, const char* program = "train");

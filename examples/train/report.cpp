@@ -1,8 +1,13 @@
 #include "report.hpp"
 
+#include <algorithm>
+#include <cerrno>
 #include <cmath>
 #include <cstdio>
+#include <cstring>
 #include <nlohmann/json.hpp>
+#include <zipml/io/class_model_file.hpp>
+#include <zipml/io/model_file.hpp>
 #include <zipml/io/number.hpp>
 
 namespace {
@@ -67,6 +72,16 @@ Json refinement_of(const Result& result) {
   return {{"full_bytes", of.full_bytes},     {"packed_bytes", of.packed_bytes},
           {"seconds_full", of.seconds_full}, {"seconds_packed", of.seconds_packed},
           {"value", number(of.value)},       {"gap", number(of.gap)}};
+}
+
+/// What a process of several has sent, and how long it has waited for others.
+Json exchange_of(const Result& result) {
+  if (!result.exchange) return nullptr;
+  const Exchange& of = *result.exchange;
+  return {{"bytes_sent", of.bytes_sent},
+          {"bytes_per_step", of.bytes_per_step},
+          {"seconds_computing", (std::max)(0.0, result.seconds_train - of.seconds_waiting)},
+          {"seconds_waiting", of.seconds_waiting}};
 }
 
 Json warnings_of(const Samples& samples) {
@@ -139,6 +154,8 @@ Json to_json(const Options& options, const Samples& samples, const Result& resul
           {"tolerance", result.refinement ? Json(options.tolerance) : Json(nullptr)},
           {"refinement", refinement_of(result)},
           {"path", path_of(options, result)},
+          {"processes", result.exchange ? result.exchange->processes : 1},
+          {"exchange", exchange_of(result)},
           {"status", result.status},
           {"interrupted", result.interrupted},
           {"advice", text(result.advice)}};
@@ -211,6 +228,10 @@ void print_summary(const Options& options, const Samples& samples, const Result&
     std::printf("%d readings in full precision, %.4g MB in %.3g s; of packed samples %d, %.4g MB in %.3g s\n",
                 r.refinement->full_passes, 1e-6 * r.refinement->full_bytes, r.refinement->seconds_full,
                 r.refinement->packed_passes, 1e-6 * r.refinement->packed_bytes, r.refinement->seconds_packed);
+  if (r.exchange)
+    std::printf("%d processes, each of which has sent %.4g MB, %.4g bytes a step, and waited %.3g s\n",
+                r.exchange->processes, 1e-6 * r.exchange->bytes_sent, r.exchange->bytes_per_step,
+                r.exchange->seconds_waiting);
   if (r.kept_epoch > 0)
     std::printf("the weights are those of epoch %d, the best of the validation rows\n", r.kept_epoch);
   std::printf("%s: loss %.6g", r.status.c_str(), r.train_loss);
@@ -242,6 +263,34 @@ void print_summary(const Options& options, const Samples& samples, const Result&
   }
   if (r.optimum_test_metric && options.solver != "exact")
     std::printf("the exact optimum there: %s %.6g\n", test_metric_name(options), *r.optimum_test_metric);
+}
+
+int report(const char* program, const Options& options, const Samples& samples,
+           const std::vector<Result>& results) {
+  if (options.json)
+    print_json(options, samples, results);
+  else if (options.sweep)
+    print_table(options, samples, results);
+  else
+    print_summary(options, samples, results.front());
+  const bool written = std::fflush(stdout) == 0 && std::ferror(stdout) == 0;
+  const int reason = errno;
+  const Result& result = results.front();
+  if (!options.history.empty()) write_history(options, result);
+  if (!options.save_model.empty() && result.model) zipml::save_model(options.save_model, *result.model);
+  if (!options.save_model.empty() && result.classes) zipml::save_model(options.save_model, *result.classes);
+  if (!written && reason != EPIPE) {
+    std::fprintf(stderr, "%s: cannot write the results: %s\n", program, std::strerror(reason));
+    return 1;
+  }
+  const bool interrupted = results.back().interrupted;
+  if (interrupted && options.sweep)
+    std::fprintf(stderr, "%s: interrupted: the widths behind the last row are missing\n", program);
+  // Every row of a sweep says how it ended; a single run that failed is a failure of the program.
+  if (options.sweep) return interrupted ? 130 : 0;
+  if (!result.advice.empty())
+    std::fprintf(stderr, "%s: %s: %s\n", program, result.status.c_str(), result.advice.c_str());
+  return !result.success ? 1 : interrupted ? 130 : 0;
 }
 
 void print_json(const Options& options, const Samples& samples, const std::vector<Result>& results) {

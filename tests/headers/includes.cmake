@@ -7,7 +7,7 @@ cmake_minimum_required(VERSION 3.20)
 set(slow iostream ranges random functional regex Eigen/Dense Eigen/Eigen)
 
 # From the lowest: a room stands on those before it.
-set(rooms base eigen quantization storage kernels packing model io estimators analysis training zipml)
+set(rooms base eigen quantization storage kernels packing model io estimators analysis training distributed zipml)
 
 # The room of a header, `zipml/room/...` or `zipml/room.hpp`.
 function(room_of header room place)

@@ -443,16 +443,15 @@ TEST_CASE("workers that run different fits are told so, all of them") {
     REQUIRE(messages.size() == 3);
     return messages[0];
   };
-  using Catch::Matchers::Contains;
-  CHECK_THAT(message_of([&](FitOptions mine) {
-               mine.epochs += mine.reducer->rank();
-               return Sgd{}.fit(store, mine);
-             }),
-             Contains("different numbers of epochs"));
-  CHECK_THAT(message_of([&](const FitOptions& mine) {
-               return mine.reducer->rank() == 1 ? Sgd{}.fit(other, mine) : Sgd{}.fit(store, mine);
-             }),
-             Contains("different seeds of the store"));
+  const std::string of_epochs = message_of([&](FitOptions mine) {
+    mine.epochs += mine.reducer->rank();
+    return Sgd{}.fit(store, mine);
+  });
+  CHECK(of_epochs.find("different numbers of epochs") != std::string::npos);
+  const std::string of_stores = message_of([&](const FitOptions& mine) {
+    return mine.reducer->rank() == 1 ? Sgd{}.fit(other, mine) : Sgd{}.fit(store, mine);
+  });
+  CHECK(of_stores.find("different seeds of the store") != std::string::npos);
 }
 
 TEST_CASE("an observer of one worker stops all of them") {

@@ -1,0 +1,10 @@
+# zipml::distributed, optional: zipml::zipml and MPI, for the headers of zipml/distributed. It is there where MPI is found.
+if(NOT TARGET zipml_distributed)
+  set(MPI_CXX_SKIP_MPICXX ON)
+  find_package(MPI QUIET COMPONENTS CXX)
+  if(MPI_CXX_FOUND)
+    add_library(zipml_distributed INTERFACE)
+    target_link_libraries(zipml_distributed INTERFACE zipml::zipml MPI::MPI_CXX)
+    add_library(zipml::distributed ALIAS zipml_distributed)
+  endif()
+endif()
