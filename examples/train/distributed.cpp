@@ -58,13 +58,14 @@ int train(int argc, char** argv) {
     if (is_first) check_outputs(options);
     return load_samples(options);
   });
+  const zipml::Exchanged before = reducer.exchanged();
   std::vector<Result> results = run(options, samples);
   Result& result = results.front();
-  const zipml::Exchanged& exchanged = reducer.exchanged();
+  const double bytes = reducer.exchanged().bytes - before.bytes;
   const double steps = result.epochs * std::ceil(static_cast<double>(samples.sets.train.rows) /
                                                  static_cast<double>(options.batch));
-  result.exchange = Exchange{reducer.workers(), exchanged.bytes, exchanged.bytes / (std::max)(1.0, steps),
-                             exchanged.seconds};
+  result.exchange = Exchange{reducer.workers(), bytes, bytes / (std::max)(1.0, steps),
+                             reducer.exchanged().seconds - before.seconds};
   if (!is_first) options.save_model = options.history = "";
   return report(program, options, samples, results);
 }

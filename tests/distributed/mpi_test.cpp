@@ -8,6 +8,7 @@
 #include <string>
 #include <thread>
 #include <vector>
+#include <zipml/analysis/code_gram.hpp>
 #include <zipml/distributed/mpi_reducer.hpp>
 #include <zipml/distributed/together.hpp>
 #include <zipml/zipml.hpp>
@@ -83,7 +84,7 @@ TEST_CASE("a reducer finds the largest, and adds in the order of the ranks") {
   CHECK(mine[0] == static_cast<float>(workers - 1));
   CHECK(mine[1] == 0.0f);
   CHECK(mine[2] == std::numeric_limits<float>::infinity());
-  CHECK(reducer.Reducer::largest(2.0f) == 2.0f);
+  CHECK(reducer.Collective::largest(2.0f) == 2.0f);
 
   for (const Index n : {1, 5, 1025, 20'000}) {  // the last in parts
     INFO(n << " entries");
@@ -206,6 +207,23 @@ TEST_CASE("any number of processes trains the bits of one, with any number of th
   for (std::size_t k = 0; k < 3; ++k) CHECK(same_bits(all.fits[k], one.fits[k]));
 }
 
+TEST_CASE("any number of processes makes the Gram matrix of one") {
+  MpiReducer reducer(everybody(), patient);
+  const auto kernels = kernels_for<AnyCode, kernel_families::gram>(active_isa());
+  const auto check = [&](const auto& store, int threads) {
+    const CodeGram one = code_gram(kernels, store.samples(), 0);
+    // A process may have another number of threads.
+    const CodeGram all = code_gram(kernels, store.samples(), 0, threads, &reducer);
+    CHECK(std::equal(one.products.begin(), one.products.end(), all.products.begin()));
+    CHECK(std::equal(one.sums.begin(), one.sums.end(), all.sums.begin()));
+    return (one.moments - all.moments).cwiseAbs().maxCoeff();
+  };
+  CHECK(check(quantize<2>(small_skewed(), naive), 1 + reducer.rank() % 2) == 0.0);
+  CHECK(check(quantize<5>(small_skewed(), naive), 1) == 0.0);
+  // Outliers are added up in floats.
+  CHECK(check(quantize<2>(small_skewed(), naive, {.outliers = 0.003}), 1) < 1e-7);
+}
+
 TEST_CASE("gradients of 1 to 8 bits with error feedback end within 1 % of float32's loss") {
   MpiReducer reducer(everybody(), patient);
   const Dataset& train = small_skewed();
@@ -253,12 +271,12 @@ TEST_CASE("a process that does not come is waited for as long as was said") {
     std::this_thread::sleep_for(std::chrono::seconds(3));
   } else {
     float mine = 1.0f;
-    const std::string said = message_of([&] { mine = reducer.Reducer::largest(mine); });
+    const std::string said = message_of([&] { mine = reducer.Collective::largest(mine); });
     CHECK(said.find("another process does not answer") != std::string::npos);
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     CHECK(seconds > 0.4);
     CHECK(seconds < 2.9);
   }
   // Late, so that the exchange has its end.
-  if (rank == 0) reducer.Reducer::largest(1.0f);
+  if (rank == 0) reducer.Collective::largest(1.0f);
 }

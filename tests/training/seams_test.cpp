@@ -314,7 +314,7 @@ class Meeting {
     Worker(Meeting& meeting, int rank) : meeting_(meeting), rank_(rank) {}
     int workers() const override { return meeting_.workers_; }
     int rank() const override { return rank_; }
-    using Reducer::largest;
+    using Collective::largest;
     void largest(std::span<float> mine) override {
       std::vector<float> all(mine.begin(), mine.end());
       exchange(mine, [&all](std::span<const float> other) {
@@ -323,6 +323,7 @@ class Meeting {
       std::copy(all.begin(), all.end(), mine.begin());
     }
     void sum(std::span<std::int32_t> mine) override { add(mine); }
+    void sum(std::span<std::int64_t> mine) override { add(mine); }
     void sum(std::span<float> mine) override { add(mine); }
     void sum(std::span<double> mine) override { add(mine); }
     void sum_codes(std::span<const std::int8_t> mine, int bits, std::span<std::int32_t> total) override {

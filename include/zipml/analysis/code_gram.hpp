@@ -16,6 +16,7 @@
 #include <string>
 
 #include <zipml/base/buffer.hpp>
+#include <zipml/base/collective.hpp>
 #include <zipml/base/thread_team.hpp>
 #include <zipml/eigen.hpp>
 #include <zipml/kernels/kernel_policy.hpp>
@@ -45,13 +46,15 @@ struct CodeGram {
 bool has_code_gram(const SampleView& samples);
 
 /// The Gram matrix of a draw: the same bits whatever the number of threads (0: as many as the machine has), and
-/// whatever the kernels are where there are no outliers. Throws Error for samples that has_code_gram refuses, and
+/// whatever the kernels and the number of workers are where there are no outliers. Each worker reads a share of the rows; one
+/// exchange of d (d + 1) / 2 integers brings all of them together, another as many doubles where there are outliers. Throws Error for samples that has_code_gram refuses, and
 /// for a draw that they lack. O(n d^2), and O(d) for each outlier.
 ///
 ///     const zipml::SampleView samples = store.samples();
 ///     const auto kernels = zipml::kernels_for<zipml::AnyCode, zipml::kernel_families::gram>(zipml::active_isa());
 ///     if (zipml::has_code_gram(samples)) moments = zipml::code_gram(kernels, samples, 0).moments;
-CodeGram code_gram(const KernelTable& kernels, const SampleView& samples, int draw, int threads = 1);
+CodeGram code_gram(const KernelTable& kernels, const SampleView& samples, int draw, int threads = 1,
+                   Collective* workers = nullptr);
 
 #if ZIPML_DEFINES
 
@@ -59,12 +62,15 @@ namespace detail {
 
 /// The sums of a share of the groups of rows, which are added to `to`.
 ZIPML_FUNCTION void add_code_products(const KernelTable& kernels, const SampleView& samples, int draw,
-                                      ThreadTeam& team, CodeGram& to) {
+                                      ThreadTeam& team, Collective* workers, CodeGram& to) {
   struct Sums {
     Buffer<std::int64_t> products;
     Buffer<std::int64_t> sums;
   };
   const CodeTable table{samples.levels.entries, samples.levels.entry_count};
+  const Share of_worker =
+      share_of(samples.layout.groups(), block_groups, workers != nullptr ? workers->rank() : 0,
+               workers != nullptr ? workers->workers() : 1);
   List<Sums> others(static_cast<std::size_t>(team.size() - 1));
   team.run([&](int part) {
     Buffer<std::int64_t>* products = &to.products;
@@ -75,22 +81,26 @@ ZIPML_FUNCTION void add_code_products(const KernelTable& kernels, const SampleVi
       products = &other.products;
       sums = &other.sums;
     }
-    const Share share = share_of(samples.layout.groups(), block_groups, part, team.size());
+    const Share share = share_of(of_worker.count, block_groups, part, team.size());
     if (share.count > 0)
-      kernels.gram({samples.codes, samples.layout}, samples.planes(draw), table, {share.first, share.count},
-                   {products->data(), sums->data()});
+      kernels.gram({samples.codes, samples.layout}, samples.planes(draw), table,
+                   {of_worker.first + share.first, share.count}, {products->data(), sums->data()});
   });
   for (const Sums& other : others) {
     for (Index k = 0; k < to.products.size(); ++k) to.products[k] += other.products[k];
     for (Index j = 0; j < to.cols; ++j) to.sums[j] += other.sums[j];
   }
+  if (workers == nullptr) return;
+  workers->sum(to.products.span());
+  workers->sum(to.sums.span());
 }
 
 /// Sums B of the outliers: pieces of rows in float32, one for each thread at a time, and these in their order in
 /// double, so that threads change no bit.
 class OutlierProducts {
  public:
-  OutlierProducts(const KernelTable& kernels, const SampleView& samples, int draw, ThreadTeam& team)
+  OutlierProducts(const KernelTable& kernels, const SampleView& samples, int draw, ThreadTeam& team,
+                  Collective* workers)
       : kernels_(kernels),
         samples_(samples),
         draw_(draw),
@@ -98,8 +108,11 @@ class OutlierProducts {
         rows_(samples),
         pieces_(static_cast<std::size_t>(team.size())),
         sums_(samples.cols * width_) {
-    const Index count = (samples.rows + piece - 1) / piece;
-    for (Index first = 0; first < count; first += team.size()) {
+    const Share mine =
+        share_of((samples.rows + piece - 1) / piece, 1, workers != nullptr ? workers->rank() : 0,
+                 workers != nullptr ? workers->workers() : 1);
+    const Index count = mine.first + mine.count;
+    for (Index first = mine.first; first < count; first += team.size()) {
       const auto together = static_cast<int>(std::min<Index>(team.size(), count - first));
       team.run([&](int part) {
         if (part < together) add_piece(first + part, pieces_[static_cast<std::size_t>(part)]);
@@ -111,6 +124,7 @@ class OutlierProducts {
                                   sums_.data() + share.first, share.count);
       });
     }
+    if (workers != nullptr) workers->sum(sums_.span());
   }
 
   /// B_jk, k = d being the intercept.
@@ -182,7 +196,7 @@ ZIPML_FUNCTION bool has_code_gram(const SampleView& samples) {
 }
 
 ZIPML_FUNCTION CodeGram code_gram(const KernelTable& kernels, const SampleView& samples, int draw,
-                                  int threads) {
+                                  int threads, Collective* workers) {
   if (!has_code_gram(samples))
     throw Error("code_gram: these samples have no integer form",
                 "levels offset + step * code or one table, codes of up to 8 bits, no weights",
@@ -197,10 +211,10 @@ ZIPML_FUNCTION CodeGram code_gram(const KernelTable& kernels, const SampleView& 
   gram.products = Buffer<std::int64_t>(checked_product(d, d + 1, "a Gram matrix") / 2);
   gram.sums = Buffer<std::int64_t>(d);
   ThreadTeam team(thread_count(threads));
-  detail::add_code_products(kernels, samples, draw, team, gram);
+  detail::add_code_products(kernels, samples, draw, team, workers, gram);
   detail::find_moments(samples.levels, gram);
   if (!samples.outliers.empty()) {
-    const detail::OutlierProducts products(kernels, samples, draw, team);
+    const detail::OutlierProducts products(kernels, samples, draw, team, workers);
     const auto n = static_cast<double>(samples.rows);
     for (Index j = 0; j <= d; ++j)
       for (Index k = 0; k <= j; ++k) gram.moments(k, j) += (products(j, k) + products(k, j)) / n;

@@ -18,6 +18,7 @@
 #include <span>
 #include <string>
 #include <thread>
+#include <type_traits>
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
@@ -122,6 +123,8 @@ class Communicator {
       return MPI_FLOAT;
     else if constexpr (std::is_same_v<T, double>)
       return MPI_DOUBLE;
+    else if constexpr (std::is_same_v<T, std::int64_t>)
+      return MPI_INT64_T;
     else
       return MPI_INT32_T;
   }

@@ -53,9 +53,10 @@ class MpiReducer final : public Reducer {
   const Exchanged& exchanged() const { return all_.exchanged(); }
   Communicator& communicator() { return all_; }
 
-  using Reducer::largest;
+  using Collective::largest;
   void largest(std::span<float> mine) override;
   void sum(std::span<std::int32_t> mine) override { all_.all_reduce(mine, MPI_SUM); }
+  void sum(std::span<std::int64_t> mine) override { all_.all_reduce(mine, MPI_SUM); }
   void sum(std::span<float> mine) override { add_in_order(mine); }
   void sum(std::span<double> mine) override { add_in_order(mine); }
   void sum_codes(std::span<const std::int8_t> mine, int bits, std::span<std::int32_t> total) override;

@@ -575,7 +575,7 @@ ZIPML_FUNCTION void TrainingLoop::notify(std::span<const detail::ObserverRef> ob
                          fit.intercept, seconds,         static_cast<int>(m)};
   bool stop = false;
   for (const detail::ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
-  if (options_.reducer != nullptr) stop = options_.reducer->largest(stop ? 1.0f : 0.0f) > 0.0f;
+  if (options_.reducer != nullptr) stop = options_.reducer->any(stop);
   if (stop && fit.status == FitStatus::completed) end_model(fits, m, FitStatus::stopped);
 }
 

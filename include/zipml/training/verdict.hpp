@@ -42,7 +42,7 @@ List<double> mean_losses(GradientDevice& device, Index cols, SharedRows rows, un
         sums[static_cast<std::size_t>(k) * models + m] += loss_of(static_cast<int>(m));
     }
   });
-  if (rows.reducer != nullptr) rows.reducer->sum(std::span<double>(sums.data(), sums.size()));
+  if (rows.workers != nullptr) rows.workers->sum(std::span<double>(sums.data(), sums.size()));
   List<double> total(models);
   for (std::size_t at = 0; at < sums.size(); ++at) total[at % models] += sums[at];
   for (std::size_t m = 0; m < models; ++m) {

@@ -7,16 +7,11 @@
 #include <utility>
 
 #include <zipml/base/buffer.hpp>
+#include <zipml/base/collective.hpp>
 #include <zipml/base/random.hpp>
 #include <zipml/storage/plane_layout.hpp>
 
 namespace zipml::inline ZIPML_ABI {
-
-/// Rows [first, first + count) of a store.
-struct RowRange {
-  Index first = 0;
-  Index count = 0;
-};
 
 /// Epochs visit *runs* of rows in a fresh random order: batches, and of batches below 64 rows as many as make
 /// 64, one after the other. Rows of a store are in random order already; a processor fetches ahead what is
