@@ -259,7 +259,8 @@ zipml::FitOptions fit_options_of(const Options& options, zipml::Index columns, b
           .pilot = options.pilot != zipml::Index{0},
           .threads = options.threads,
           .isa = options.isa,
-          .reducer = options.reducer};
+          .reducer = options.reducer,
+          .local_steps = options.local_steps};
 }
 
 namespace {

@@ -412,6 +412,11 @@ Options parse_options(int argc, char** argv, const char* program) {
     app.add_option("--timeout", options.timeout,
                    "seconds that a process waits for the others before all end with an error; 0: for ever")
         ->check(CLI::NonNegativeNumber);
+    app.add_option("--local-steps", options.local_steps,
+                   "batches that a process takes steps on by itself before all agree on the mean of their "
+                   "models, whose changes "
+                   "have --gradient-bits; 1: gradients are added up in every batch")
+        ->check(CLI::Range(1, 1'000'000));
     app.add_option("--exchange", options.exchange,
                    "how gradients of few bits are added up: gather, each process gets all of them; "
                    "reduce-scatter, each adds up a part; auto: what moves fewer bytes")

@@ -74,7 +74,8 @@ struct Options {
 
   // Of several processes: train_distributed.
   bool distributed = false;
-  double timeout = 0.0;               // seconds that an exchange waits for the others; 0: for ever
+  double timeout = 0.0;  // seconds that an exchange waits for the others; 0: for ever
+  int local_steps = 1;
   std::string exchange = "auto";      // how codes of few bits are added up
   zipml::Reducer* reducer = nullptr;  // where their gradients meet
 

@@ -493,6 +493,38 @@ TEST_CASE("workers whose sums are floats, or whose gradients travel in few bits,
   check(quantize<3>(train, variance_corrected, {.outliers = 0.003}));
 }
 
+TEST_CASE("workers that step alone and meet now and then agree, and end near one worker") {
+  const Dataset& train = small_skewed();
+  const Objective objective(train);
+  const auto store = quantize<4>(train, variance_corrected, {.outliers = 0.003});
+  const double expected = [&] {
+    const Fit one = Sgd{}.fit(store, {.batch = 256, .model = {8}});
+    return objective(one.weights.span(), one.intercept);
+  }();
+  const Channel two_bits{.bits = 2, .error_feedback = true};
+  for (const FitOptions& options :
+       {FitOptions{.batch = 256, .model = {8}, .local_steps = 8}, FitOptions{.batch = 256, .local_steps = 3},
+        FitOptions{.batch = 256, .average = false, .model = {8}, .local_steps = 4},
+        FitOptions{.batch = 256, .model = {8}, .gradient = two_bits, .local_steps = 8}})
+    for (const int workers : {2, 3}) {
+      INFO(workers << " workers, " << options.local_steps << " steps, " << options.gradient.bits << " bits");
+      const std::vector<Fit> fits = fit_by_workers(store, options, workers);
+      CHECK(fits[0].success());
+      CHECK(same_bits(fits[0], fits[1]));
+      CHECK(objective(fits[0].weights.span(), fits[0].intercept) < 1.01 * expected);
+      // A difference for each meeting, every so many of 24 batches.
+      const double meetings = 20.0 * 24.0 / options.local_steps;
+      const double vector = 90.0 * (options.gradient.bits == 32 ? 32.0 : 2.0) / 8.0;
+      CHECK(fits[0].gradient_moved.payload_bytes == Approx(meetings * vector));
+    }
+  CHECK_THROWS_AS(Sgd{}.fit(store, {.local_steps = 0}), Error);
+  // A step that is too long for one of them ends all of them.
+  for (const Fit& fit : by_workers({.batch = 256, .local_steps = 4}, 3, [&](const FitOptions& mine) {
+         return Sgd(SquaredLoss{}, NoRegularizer{}, ConstantStep{50.0f}).fit(store, variance_corrected, mine);
+       }))
+    CHECK(fit.status == FitStatus::diverged);
+}
+
 TEST_CASE(
     "workers end near one worker with losses that are corrected, rows that are held out, rows that are "
     "fetched") {

@@ -131,6 +131,8 @@ class ChannelEncoder {
   bool has_uniform_levels() const { return table_.empty(); }
   /// Entries that share a scale, of d.
   Index scaled_together(Index d) const { return channel_.scaled_together(d); }
+  /// The other end of the channel.
+  ChannelDecoder decoder() const { return {channel_, d_, stream_}; }
   const Traffic& traffic() const { return traffic_; }
 
   /// Counts vectors that travel in codes made elsewhere, or as they are.

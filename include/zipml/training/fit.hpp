@@ -54,6 +54,10 @@ struct FitOptions {
   const Refetcher* refetcher = nullptr;
   /// Where the gradients of several workers meet, each of which runs this fit; null: there is one.
   Reducer* reducer = nullptr;
+  /// Batches that workers take steps on by themselves, each on its share, before they agree on the mean of their models, whose
+  /// changes travel through the gradient channel (training/local_steps.hpp); 1: gradients meet in every batch. More exchange less,
+  /// and end elsewhere, the further the more workers and steps there are.
+  int local_steps = 1;
 };
 
 /// How a training run ended.

@@ -22,6 +22,7 @@
 #include <zipml/model/losses.hpp>
 #include <zipml/storage/sample_view.hpp>
 #include <zipml/storage/targets.hpp>
+#include <zipml/training/channel_sums.hpp>
 #include <zipml/training/channels.hpp>
 #include <zipml/training/pass_team.hpp>
 #include <zipml/training/readers/float_rows.hpp>
@@ -65,6 +66,8 @@ struct DeviceOptions {
   std::uint64_t seed = 0;      ///< of the channels and of residuals
   ThreadTeam* team = nullptr;  ///< threads that share the work of a pass, or null
   Reducer* reducer = nullptr;  ///< other workers, or null
+  /// Whether this worker adds up the rows of its share alone: gradients are those of its own rows.
+  bool alone = false;
   /// Rows that a model does not see, an entry for each; empty: every model sees all of them.
   std::span<const RowRange> held_out = {};
   const Refetcher* refetcher = nullptr;  ///< full-precision rows for add_refetched_pass, or null
@@ -237,8 +240,11 @@ class GradientDevice {
   /// Rows that were fetched since the last call, those of each model counted.
   Index take_fetched() { return std::exchange(fetched_, 0); }
 
-  /// Rows of the batch that a model sees, those of all workers. A model that sees none stays as it is.
-  Index seen_rows(int m) const { return end_ - first_ - hidden_rows(m, first_, end_ - first_).count; }
+  /// Rows of the batch that a model sees, those of all workers, or of one alone. A model that sees none stays as it is.
+  Index seen_rows(int m) const {
+    if (alone_) return seen_[static_cast<std::size_t>(m)];
+    return end_ - first_ - hidden_rows(m, first_, end_ - first_).count;
+  }
 
   /// Variance of the rounding in the margins of a model of this batch, x'diag(correction) x. O(d) once a batch.
   double margin_variance(int m = 0);
@@ -322,9 +328,6 @@ class GradientDevice {
 
   void choose_readers(const Channel& model);
 
-  /// Random numbers of the gradients of a worker: errors of rounding that all of them had alike would not average out.
-  static Random worker_random(const DeviceOptions& options);
-
   void weigh_residuals(unsigned draws);
 
   float descend_exactly(int m, float step, float* x);
@@ -336,10 +339,6 @@ class GradientDevice {
   /// Replaces `sent`, this worker's part of a gradient, by the sum of what travels of all workers; returns the sum of their
   /// residuals.
   float meet(int m, float residual, float* sent);
-  /// The codes of a message whose scales are the same everywhere, added up as integers.
-  void add_codes(const Message& message, float* sent);
-  /// Messages of which each has its own scales, or levels.
-  void add_messages(int m, const Message& message, float* sent);
 
   /// Prefetches the rows [first, first + count) while this pass is worked on: batches come in random order,
   /// which the hardware prefetcher does not follow.
@@ -350,13 +349,16 @@ class GradientDevice {
   KernelTable kernels_;
   SampleView samples_;
   const MappedTargets& targets_;
-  Reducer* reducer_;
+  Reducer* reducer_;  // with whom rows are shared
+  Reducer* meets_;    // with whom sums are: reducer_, or null
+  bool alone_;
   Random random_;
   bool integer_;
   bool receives_codes_;  // of the model, else values
   PassTeam team_;
   int models_;
   List<RowRange> held_out_;  // of each model, or empty
+  List<Index> seen_;         // rows of the batch, of each model, where a worker is alone
   const Refetcher* refetcher_;
   Index fetched_ = 0;
   List<char> flags_;  // of the rows of a pass: fetched
@@ -364,10 +366,8 @@ class GradientDevice {
   Index padded_;
   List<ChannelEncoder> to_device_;    // of each model
   List<ChannelEncoder> from_device_;  // of each model
-  List<ChannelDecoder> decoders_;     // of each model and worker
   Buffer<float> received_;            // the models, where they arrive in values
   Buffer<float> sent_;                // the gradients, where they are rounded
-  Buffer<std::int32_t> code_sums_;    // of all workers
   std::unique_ptr<Reader> main_;
   std::unique_ptr<Reader> few_;  // for batches of fewer rows than a group
   Buffer<float> correction_;
@@ -415,6 +415,8 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       samples_(samples),
       targets_(targets),
       reducer_(options.reducer),
+      meets_(options.alone ? nullptr : options.reducer),
+      alone_(options.alone && options.reducer != nullptr),
       random_(options.seed),
       integer_(multiplies_integers(samples, options.channels.model)),
       receives_codes_(integer_ && sends_codes(options.channels.model)),
@@ -428,15 +430,12 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       sums_(d_, models_, integer_ ? team_.size() : 1, integer_, !samples.outliers.empty()) {
   for (int m = 0; m < models_; ++m) {
     to_device_.emplace_back(options.channels.model, d_, random_, Stream::model);
-    from_device_.emplace_back(options.channels.gradient, d_, worker_random(options), Stream::gradient);
+    from_device_.emplace_back(options.channels.gradient, d_, worker_random(options.seed, options.reducer),
+                              Stream::gradient);
   }
   if (to_device_[0].rounds() && !receives_codes_) received_ = Buffer<float>(padded_ * models_);
   if (from_device_[0].rounds()) sent_ = Buffer<float>(padded_ * models_);
-  if (reducer_ != nullptr && from_device_[0].rounds()) code_sums_ = Buffer<std::int32_t>(padded_);
-  if (reducer_ != nullptr && from_device_[0].rounds())
-    for (int m = 0; m < models_; ++m)
-      for (int k = 0; k < reducer_->workers(); ++k)
-        decoders_.emplace_back(options.channels.gradient, d_, Stream::gradient);
+  if (alone_) seen_ = List<Index>(static_cast<std::size_t>(models_));
   batch_.models.resize(static_cast<std::size_t>(models_));
   variances_ = Buffer<double>(models_);
   intercepts_ = Buffer<double>(models_);
@@ -473,6 +472,7 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
     }
   }
   sums_.begin_batch();
+  std::fill(seen_.begin(), seen_.end(), 0);
   reader_ = !integer_ && count < group_rows ? few_.get() : main_.get();
   reserve(reader_->pass_rows(count));
   reader_->begin_batch(batch_);
@@ -507,6 +507,8 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   pass_.groups = {pass_.first / group_rows, 0};
   if (pass_.count > 0)
     pass_.groups.count = (pass_.first + pass_.count + group_rows - 1) / group_rows - pass_.groups.first;
+  for (std::size_t m = 0; m < seen_.size(); ++m)
+    seen_[m] += pass_.count - hidden_rows(static_cast<int>(m), pass_.first, pass_.count).count;
   samples_.outliers.find(pass_.first, pass_.count, outliers_);
   pass_.outliers = outliers_;
   reader_->begin_pass(pass_);
@@ -519,7 +521,7 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
 
 ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
   ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
-  if (!encoder.rounds() && m == 0) sums_.reduce(reducer_, integer_);
+  if (!encoder.rounds() && m == 0) sums_.reduce(meets_, integer_);
   if (seen_rows(m) == 0) {
     largest_ = 0.0f;
     return 0.0f;
@@ -534,8 +536,8 @@ ZIPML_FUNCTION float GradientDevice::descend(int m, float step, float* x) {
   float residual = descend_exactly(m, -1.0f, sent);
   // Non-finite gradients cannot be rounded; the caller detects divergence.
   constexpr float most = (std::numeric_limits<float>::max)();
-  if (reducer_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
-  if (reducer_ != nullptr)
+  if (meets_ == nullptr && (!(std::fabs(residual) <= most) || !(largest_ <= most))) return residual;
+  if (meets_ != nullptr)
     residual = meet(m, residual, sent);
   else
     encoder.send(kernels_, batch_.batch, sent);
@@ -553,7 +555,7 @@ ZIPML_FUNCTION void GradientDevice::choose_readers(const Channel& model) {
     else
       how.draw = 1;  // what has arrived is rounded again
     // Rounded gradients of workers meet as messages, exact ones as integers.
-    Reducer* const meets = from_device_[0].rounds() ? nullptr : reducer_;
+    Reducer* const meets = from_device_[0].rounds() ? nullptr : meets_;
     main_ = std::make_unique<PackedIntegers>(kernels_, samples_, team_, models_, how, random_, meets);
   } else if (samples_.levels.is_affine()) {
     main_ = std::make_unique<AffineFloats>(kernels_, samples_, team_, models_);
@@ -602,49 +604,12 @@ ZIPML_FUNCTION const float* GradientDevice::correction_for(double factor) {
   return scaled_correction_.data();
 }
 
-ZIPML_FUNCTION Random GradientDevice::worker_random(const DeviceOptions& options) {
-  const Random random(options.seed);
-  if (options.reducer == nullptr || options.reducer->rank() == 0) return random;
-  const auto rank = static_cast<std::uint64_t>(options.reducer->rank());
-  const PhiloxWords words = random.words(Stream::gradient, 0xFFFFFFu, 0, rank);  // no model has this index
-  return Random(std::uint64_t{words[0]} << 32 | words[1]);
-}
-
 ZIPML_FUNCTION float GradientDevice::meet(int m, float residual, float* sent) {
-  ChannelEncoder& encoder = from_device_[static_cast<std::size_t>(m)];
-  const std::span<float> scales = encoder.begin(kernels_, sent);
-  if (encoder.has_uniform_levels()) reducer_->largest(scales);
-  const bool one_scale =
-      encoder.has_uniform_levels() && detail::all_finite(scales.data(), static_cast<Index>(scales.size()));
-  const Message& message = encoder.finish(kernels_, batch_.batch, sent);
-  if (one_scale)
-    add_codes(message, sent);
-  else
-    add_messages(m, message, sent);
+  sum_through_channel(*meets_, kernels_, from_device_[static_cast<std::size_t>(m)], batch_.batch, d_, sent);
   largest_ = kernels_.largest(sent, padded_);
   auto sum = static_cast<double>(residual);
-  reducer_->sum(std::span<double>(&sum, 1));
+  meets_->sum(std::span<double>(&sum, 1));
   return static_cast<float>(sum);
-}
-
-ZIPML_FUNCTION void GradientDevice::add_codes(const Message& message, float* sent) {
-  const auto d = static_cast<std::size_t>(d_);
-  reducer_->sum_codes({message.codes.data(), d}, from_device_[0].bits(), {code_sums_.data(), d});
-  const Index size = from_device_[0].scaled_together(d_);
-  for (Index k = 0; k < message.scales.size(); ++k)
-    for (Index j = k * size; j < (std::min)(k * size + size, d_); ++j)
-      sent[j] = message.scales[k] * static_cast<float>(code_sums_[j]);
-}
-
-ZIPML_FUNCTION void GradientDevice::add_messages(int m, const Message& message, float* sent) {
-  const List<Message> messages = reducer_->gather(message);
-  Buffer<float> received(padded_);
-  std::fill_n(sent, padded_, 0.0f);
-  for (std::size_t worker = 0; worker < messages.size(); ++worker) {
-    decoders_[static_cast<std::size_t>(m) * messages.size() + worker].receive(messages[worker],
-                                                                              received.data());
-    for (Index j = 0; j < d_; ++j) sent[j] += received[j];
-  }
 }
 
 ZIPML_FUNCTION void GradientDevice::look_ahead(Index first, Index count) {

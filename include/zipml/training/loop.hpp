@@ -22,6 +22,7 @@
 #include <zipml/storage/sample_store.hpp>
 #include <zipml/training/fit.hpp>
 #include <zipml/training/gradient_device.hpp>
+#include <zipml/training/local_steps.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/safety.hpp>
 #include <zipml/training/tail_average.hpp>
@@ -99,6 +100,11 @@ class TrainingLoop {
   virtual int models_together() const { return 1; }
 
   int models() const { return static_cast<int>(problem_.plans.size()); }
+  bool steps_alone() const { return options_.reducer != nullptr && options_.local_steps > 1; }
+  /// Rows of a batch that a step is made from: of one worker where they step alone.
+  float step_rows() const {
+    return static_cast<float>(batch_) / static_cast<float>(steps_alone() ? options_.reducer->workers() : 1);
+  }
   const ModelPlan& plan(int m) const { return problem_.plans[static_cast<std::size_t>(m)]; }
   bool holds_out() const { return !held_out_.empty(); }
   bool trains(std::size_t m) const { return trains_[m] != 0; }
@@ -185,6 +191,9 @@ class TrainingLoop {
   /// The batches of a run; `next` is the run after it.
   void visit_batches(RowRange run, RowRange next, int epoch);
 
+  /// The models of all workers become their mean, where they step alone.
+  void meet();
+
   /// Takes weights, and ends models that move no more.
   void close_epoch(List<Fit>& fits, int epoch, List<Buffer<double>>& before);
   /// With the models that share its loss.
@@ -227,6 +236,8 @@ class TrainingLoop {
   double anchor_of_c_ = 0.0;
   List<TailAverage> average_;
   List<char> trains_;  // of each model: whether it still does
+  std::optional<LocalSteps> local_;
+  List<char> ran_away_;  // of each model, on this worker, since they met
   List<std::size_t> diverged_;
   bool has_single_rows_ = false;
   List<double> refetched_;
@@ -249,10 +260,11 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
                                                                      : mapped_targets()),
       device_(kernels, samples_, targets_,
               {.models = models(),
-               .channels = {options.model, options.gradient},
+               .channels = {options.model, steps_alone() ? Channel{} : options.gradient},
                .seed = seed_,
                .team = &team_,
                .reducer = options.reducer,
+               .alone = steps_alone(),
                .held_out = held_out_,
                .refetcher = options.refetcher}),
       measuring_(kernels, samples_, targets_,
@@ -278,6 +290,11 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
   }
   if (problem.anchor.used()) set_anchor();
   if (options.reducer != nullptr) require_same_fit(*options.reducer);
+  if (steps_alone()) {
+    local_.emplace(*options.reducer, kernels_, options.gradient, samples_.cols, models(), seed_);
+    local_->begin(x_.data(), c_.data());
+    ran_away_ = List<char>(static_cast<std::size_t>(models()), 0);
+  }
 }
 
 ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
@@ -300,6 +317,7 @@ ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
                               {"seeds", seed_},
                               {"numbers of epochs", count(options_.epochs)},
                               {"batches", count(options_.batch)},
+                              {"local steps", count(options_.local_steps)},
                               {"ways to average", count(options_.average)},
                               {"tolerances", bits(options_.tolerance)},
                               {"model channels", channel(options_.model)},
@@ -429,7 +447,8 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
     fit.seconds = seconds;
     fit.seconds_per_epoch = (seconds - setup) / (std::max)(1, fit.epochs);
     fit.model_moved = device_.model_traffic(static_cast<int>(m));
-    fit.gradient_moved = device_.gradient_traffic(static_cast<int>(m));
+    fit.gradient_moved =
+        local_ ? local_->traffic(static_cast<int>(m)) : device_.gradient_traffic(static_cast<int>(m));
     const auto codes = static_cast<double>(samples_.codes_bytes);
     fit.samples_moved = {fit.epochs * codes,
                          fit.epochs * (static_cast<double>(samples_.store_bytes) - codes)};
@@ -474,6 +493,9 @@ ZIPML_FUNCTION void TrainingLoop::follow(std::size_t m, float residual, float s)
 ZIPML_FUNCTION const FitOptions& TrainingLoop::checked(const FitOptions& options, const Problem& problem) {
   if (options.epochs < 0)
     throw Error("the number of epochs is out of range", "at least 0", std::to_string(options.epochs));
+  if (options.local_steps < 1)
+    throw Error("the number of local steps is out of range", "at least 1",
+                std::to_string(options.local_steps));
   if (options.batch < 1)
     throw Error("the batch is out of range", "at least 1 row", std::to_string(options.batch));
   (void)thread_count(options.threads);
@@ -525,6 +547,7 @@ ZIPML_FUNCTION void TrainingLoop::run_epoch(int epoch) {
     for (std::size_t m = 0; m < average_.size(); ++m)
       if (trains(m)) average_[m].add(kernels_, x_of(m), c_[static_cast<Index>(m)]);
   }
+  if (local_ && iteration_ % options_.local_steps != 0) meet();
   for (std::size_t m = 0; m < average_.size(); ++m)
     if (!detail::all_finite(x_of(m), samples_.cols) || !detail::all_finite(&c_[static_cast<Index>(m)], 1))
       diverge(m);
@@ -542,13 +565,27 @@ ZIPML_FUNCTION void TrainingLoop::visit_batches(RowRange run, RowRange next, int
     const float step = step_of(epoch, iteration_);
     for (std::size_t m = 0; m < trains_.size(); ++m) {
       const Index seen = device_.seen_rows(static_cast<int>(m));
-      const float s = step * (static_cast<float>(seen) / static_cast<float>(batch_));
+      const float s = step * (static_cast<float>(seen) / step_rows());
       const float residual = device_.descend(static_cast<int>(m), s, x_of(m));
-      if (has_diverged(residual, device_.largest())) diverge(m);
+      if (has_diverged(residual, device_.largest())) {
+        if (local_)
+          ran_away_[m] = 1;  // all of them are told when they meet
+        else
+          diverge(m);
+      }
       if (seen > 0) follow(m, residual, s);
     }
     ++iteration_;
+    if (local_ && iteration_ % options_.local_steps == 0) meet();
     if (!any_trains()) return;
+  }
+}
+
+ZIPML_FUNCTION void TrainingLoop::meet() {
+  for (std::size_t m = 0; m < trains_.size(); ++m) {
+    if (!trains(m)) continue;
+    local_->meet(static_cast<int>(m), x_of(m), c_[static_cast<Index>(m)]);
+    if (options_.reducer->any(ran_away_[m] != 0)) diverge(m);
   }
 }
 
@@ -589,6 +626,7 @@ ZIPML_FUNCTION void TrainingLoop::take_weights(Fit& fit, std::size_t m) {
     for (Index j = 0; j < d; ++j) fit.weights[j] = static_cast<double>(x_of(m)[j]);
     fit.intercept = static_cast<double>(c_[static_cast<Index>(m)]);
   }
+  if (local_ && options_.average) local_->mean(fit.weights.span(), fit.intercept);
   add_anchor(fit);
 }
 

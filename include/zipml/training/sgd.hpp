@@ -361,8 +361,9 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
 
   void resolve_step(double noise_gain) override {
     if constexpr (DerivedStepSize<Step>) {
+      const auto rows = (std::max)(Index{1}, static_cast<Index>(this->step_rows()));
       Curvature curvature =
-          detail::curvature_for(measured(), kernels_, samples_, options_, problem_.seed, batch_);
+          detail::curvature_for(measured(), kernels_, samples_, options_, problem_.seed, rows);
       curvature.loss = static_cast<double>(curvature_bound<L>());
       if constexpr (RangedEstimator<Estimator>)
         curvature.loss = (std::max)(curvature.loss, estimator_.steepest(sgd_.loss_));
@@ -370,7 +371,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
       if constexpr (!AffineLoss<L>) curvature.falling_epochs = options_.epochs;
       curvature.has_pilot = this->trains_differences();
       if constexpr (requires { L::bounded_slope; }) curvature.bounded_slope = L::bounded_slope;
-      step_.emplace(sgd_.step_.resolve(curvature, batch_));
+      step_.emplace(sgd_.step_.resolve(curvature, rows));
     } else {
       step_.emplace(sgd_.step_);
       (void)noise_gain;
