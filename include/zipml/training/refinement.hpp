@@ -64,8 +64,8 @@ requires(AffineLoss<L> || ConvexLoss<L>) Refined
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
   detail::check_rows(objective, store.samples(), store.targets());
   const detail::RefinementTask<L, R> task{&objective, &objective.regularizer(), &store.targets()};
-  return std::move(detail::refine_together<Store, Estimator, L, R>(store, estimator, {&task, 1}, options,
-                                                                   watching)[0]);
+  return std::move(
+      detail::refine_together<Store, Estimator, L, R>(store, estimator, {&task, 1}, options, watching)[0]);
 }
 
 template <AffineLoss L, Regularizer R, class... Observers>

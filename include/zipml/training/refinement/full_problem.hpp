@@ -28,9 +28,7 @@ class FullProblem {
   /// Of all readings so far, the model's share.
   double seconds() const { return seconds_; }
   double bytes() const { return bytes_; }
-  double penalty(const Eigen::VectorXd& x) const {
-    return 0.5 * l2_ * x.head(x.size() - 1).squaredNorm();
-  }
+  double penalty(const Eigen::VectorXd& x) const { return 0.5 * l2_ * x.head(x.size() - 1).squaredNorm(); }
 
   /// The value; writes the gradient.
   double read(const Eigen::VectorXd& x, Eigen::VectorXd& gradient) {

@@ -152,7 +152,8 @@ class PackedInverse {
     if constexpr (AffineLoss<L>) {
       slope = static_cast<double>(L::slope);
     } else {
-      curvatures = curvatures_at(samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x);
+      curvatures =
+          curvatures_at(samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x);
       count(1);
     }
     const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));

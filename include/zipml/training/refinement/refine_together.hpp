@@ -101,9 +101,9 @@ List<Refined> refine_together(const Store& store, Estimator estimator,
   SharedReadings<L, R> readings(*tasks[0].objective, options);
   List<std::unique_ptr<RefinementRun<L, R>>> runs;
   for (const RefinementTask<L, R>& task : tasks)
-    runs.push_back(std::make_unique<RefinementRun<L, R>>(
-        *task.objective, *task.regularizer, smooth_part(*task.regularizer), options, observers, readings,
-        static_cast<Index>(runs.size())));
+    runs.push_back(std::make_unique<RefinementRun<L, R>>(*task.objective, *task.regularizer,
+                                                         smooth_part(*task.regularizer), options, observers,
+                                                         readings, static_cast<Index>(runs.size())));
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   check_samples(*tasks[0].objective, samples);

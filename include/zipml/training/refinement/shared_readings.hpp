@@ -89,17 +89,15 @@ class SharedReadings {
     const auto start = std::chrono::steady_clock::now();
     List<FullPass::Question> questions;
     for (Request* const request : asked)
-      questions.push_back({{request->at->data(), static_cast<std::size_t>(request->at->size())},
-                           request->out->data()});
-    pass_.answer(questions,
-                 [asked](std::size_t q, Index i, double z) { return slope_of(*asked[q], i, z); });
+      questions.push_back(
+          {{request->at->data(), static_cast<std::size_t>(request->at->size())}, request->out->data()});
+    pass_.answer(questions, [asked](std::size_t q, Index i, double z) { return slope_of(*asked[q], i, z); });
     const auto models = static_cast<double>(asked.size());
     const double seconds = std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     for (std::size_t q = 0; q < asked.size(); ++q) {
       asked[q]->value = questions[q].value;
       asked[q]->seconds = seconds / models;
-      asked[q]->bytes =
-          4.0 * static_cast<double>(pass_.rows()) * static_cast<double>(pass_.cols()) / models;
+      asked[q]->bytes = 4.0 * static_cast<double>(pass_.rows()) * static_cast<double>(pass_.cols()) / models;
     }
   }
 
