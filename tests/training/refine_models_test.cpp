@@ -8,6 +8,7 @@
 #include <zipml/analysis/full_pass.hpp>
 #include <zipml/analysis/newton.hpp>
 #include <zipml/analysis/predict_classes.hpp>
+#include <zipml/analysis/softmax_objective.hpp>
 #include <zipml/estimators/any_store.hpp>
 #include <zipml/training/refine_models.hpp>
 #include <zipml/zipml.hpp>
@@ -381,6 +382,69 @@ TEST_CASE("what observers and sources throw ends the refinement of all models") 
                 }),
                 "the disk is gone"));
   }
+}
+
+TEST_CASE("all classes together are refined to the optimum of softmax, from any estimator") {
+  Dataset weighted = table();
+  weighted.weights = Buffer<float>(weighted.rows);
+  for (Index i = 0; i < weighted.rows; ++i) weighted.weights[i] = static_cast<float>(1 + i % 3);
+  const auto check = [&](const Dataset& data, const Representation& how, auto estimator, float l2,
+                         const RefineOptions& options) {
+    INFO(to_string(how) << ", l2 " << l2);
+    const AnyStore store = quantize(data, how);
+    const RefinedClasses found = refine_classes(store, estimator, data, SoftmaxLoss{}, L2{l2}, options);
+    REQUIRE(found.refined.size() == 4);
+    const SoftmaxObjective objective(data, class_values(data.labels.span()), static_cast<double>(l2));
+    const SoftmaxOptimum optimum = *exact_solution(objective);
+    CHECK(excess(objective(class_point(found.refined).span()), optimum.value) <= 1e-6);
+    const Refined& first = found.refined[0];
+    INFO(first.full_passes << " readings");
+    CHECK(first.status == FitStatus::converged);
+    CHECK(first.value == Approx(optimum.value).epsilon(2e-6));
+    CHECK(first.full_passes <= 40);
+    CHECK(found.model.is_joint());
+    CHECK(evaluate(found.model, data).accuracy > 0.5);
+    double bytes = 0.0;
+    for (const Refined& one : found.refined) bytes += one.full_bytes;
+    CHECK(bytes == Approx(first.full_passes * 4.0 * 3001.0 * 21.0));
+    return found;
+  };
+  const Representation nearest_levels{.estimator = EstimatorKind::naive,
+                                      .bits = 2,
+                                      .levels = LevelsKind::lloyd_max,
+                                      .rounding = RoundingKind::nearest};
+  const RefineOptions how{.tolerance = 2e-7};
+  const RefinedClasses one = check(table(), nearest_levels, naive, 1e-3f, how);
+  check(table(), {.bits = 4, .outliers = 0.003}, variance_corrected, 1e-3f, how);
+  check(table(), {.bits = 1}, variance_corrected, 1e-2f, how);
+  check(table(), {.estimator = EstimatorKind::double_sampling, .bits = 3}, double_sampling, 0.1f, how);
+  check(weighted, {.bits = 4, .outliers = 0.003}, variance_corrected, 1e-3f, how);
+  check(table(), {.bits = 4, .outliers = 0.003}, variance_corrected, 1e-2f,
+        {.tolerance = 2e-7, .direct_columns = 8});
+  // The same bits for any number of threads and instruction set.
+  const RefinedClasses again =
+      check(table(), nearest_levels, naive, 1e-3f, {.tolerance = 2e-7, .threads = 3, .isa = "scalar"});
+  for (std::size_t k = 0; k < 4; ++k) check_same(again.refined[k], one.refined[k]);
+}
+
+TEST_CASE("softmax is refined until an observer stops it, and with smooth penalties only") {
+  const AnyStore store = quantize(table(), {.bits = 4, .outliers = 0.003});
+  const auto refined = [&](const auto& penalty, const RefineOptions& options, const auto& watch) {
+    return refine_classes(store, variance_corrected, table(), SoftmaxLoss{}, penalty, options, watch);
+  };
+  int events = 0;
+  const RefinedClasses stopped = refined(L2{1e-4f}, {}, [&](const EpochEvent& event) {
+    CHECK(event.model == events++ % 4);
+    return event.epoch == 2 ? Flow::stop : Flow::go_on;
+  });
+  CHECK(events == 8);
+  for (const Refined& one : stopped.refined) CHECK(one.status == FitStatus::stopped);
+  const auto silent = [](const EpochEvent&) {};
+  const RefinedClasses few = refined(L2{1e-4f}, {.passes = 2}, silent);
+  CHECK(few.refined[3].status == FitStatus::completed);
+  CHECK(holds(few.refined[3].advice, "more than was asked for"));
+  CHECK(holds(message_of([&] { (void)refined(L1{0.1f}, {}, silent); }), "smooth penalties"));
+  CHECK(holds(message_of([&] { (void)refined(L2{1e-4f}, {.tolerance = -1.0}, silent); }), "at least 0"));
 }
 
 TEST_CASE("refinement of several models says what it cannot do") {

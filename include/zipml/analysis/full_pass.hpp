@@ -57,7 +57,7 @@ class FullPass {
   template <class SlopeOf>
   double operator()(std::span<const double> point, const SlopeOf& slope, double* gradient) {
     Question question{point, gradient};
-    answer({&question, 1}, [&](std::size_t, Index i, double z) { return slope(i, z); });
+    read<1>({&question, 1}, [&](Index i, const double* z, Slope* out) { *out = slope(i, *z); });
     return question.value;
   }
 
@@ -66,15 +66,38 @@ class FullPass {
   ///
   ///     pass.answer(questions, [&](std::size_t q, zipml::Index i, double z) { return zipml::FullPass::Slope{...}; });
   template <class SlopeOf>
-  void answer(std::span<Question> questions, const SlopeOf& slope);
+  void answer(std::span<Question> questions, const SlopeOf& slope) {
+    if (questions.size() == 1)
+      read<1>(questions, [&](Index i, const double* z, Slope* out) { *out = slope(std::size_t{0}, i, *z); });
+    else
+      read<0>(questions, [&](Index i, const double* z, Slope* out) {
+        for (std::size_t q = 0; q < questions.size(); ++q) out[q] = slope(q, i, z[q]);
+      });
+  }
+
+  /// The same where what a row brings depends on its margins at all points (SoftmaxLoss): slopes(i, z, out) makes k slopes of k
+  /// margins; the values add up to that of the mean loss.
+  template <class SlopesOf>
+  void answer_together(std::span<Question> questions, const SlopesOf& slopes) {
+    if (questions.size() == 1)
+      read<1>(questions, slopes);
+    else
+      read<0>(questions, slopes);
+  }
 
  private:
   /// What a thread works with.
   struct Part {
-    Buffer<float> sums, rows;
+    Buffer<float> sums, rows, margins;
+    Buffer<double> of_row;
+    List<Slope> slopes;
   };
   static constexpr Index block_rows = 256;
   static constexpr Index most_chunks = 64;
+
+  /// One reading for `fixed` questions, 0: for any number. One of one question keeps what a row has in registers.
+  template <Index fixed, class SlopesOf>
+  void read(std::span<Question> questions, const SlopesOf& slopes);
 
   /// The point as the rows see it: weights over scales, and what margins have besides.
   double fold(std::span<const double> point, float* folded) const;
@@ -94,19 +117,33 @@ class FullPass {
   int readings_ = 0;
 };
 
-template <class SlopeOf>
-void FullPass::answer(std::span<Question> questions, const SlopeOf& slope) {
+template <Index fixed, class SlopesOf>
+void FullPass::read(std::span<Question> questions, const SlopesOf& slopes) {
   const Index n = rows(), d = cols(), entries = d + 2, padded = mean_.size();
-  const auto count_of = static_cast<Index>(questions.size());
+  const Index count_of = fixed > 0 ? fixed : static_cast<Index>(questions.size());
   Buffer<float> folded(count_of * padded);
-  Buffer<double> bases(count_of), sums(count_of * chunks_ * entries);
+  const Index of_one = chunks_ * entries;  // sums of a question
+  Buffer<double> bases(count_of), sums(count_of * of_one);
   for (Index q = 0; q < count_of; ++q)
     bases[q] = fold(questions[static_cast<std::size_t>(q)].point, folded.data() + q * padded);
-  for (Part& part : parts_)
-    if (part.sums.size() < count_of * padded) part.sums = Buffer<float>(count_of * padded);
+  for (Part& part : parts_) {
+    if (static_cast<Index>(part.slopes.size()) >= count_of) continue;
+    part.sums = Buffer<float>(count_of * padded);
+    part.margins = Buffer<float>(count_of * detail::rows_at_once);
+    part.of_row = Buffer<double>(count_of);
+    part.slopes.resize(questions.size());
+  }
   team_.run([&](int thread) {
     Part& part = parts_[static_cast<std::size_t>(thread)];
+    constexpr Index places = fixed > 0 ? fixed : 1;
+    float own_margins[places * detail::rows_at_once];
+    double own_row[places];
+    Slope own_slopes[places];
+    float* const z = fixed > 0 ? own_margins : part.margins.data();
+    double* const of_row = fixed > 0 ? own_row : part.of_row.data();
+    Slope* const of_slopes = fixed > 0 ? own_slopes : part.slopes.data();
     for (Index chunk = thread; chunk < chunks_; chunk += team_.size()) {
+      double* const of_chunk = sums.data() + chunk * entries;  // of the first question
       const Index end = n * (chunk + 1) / chunks_;
       for (Index first = n * chunk / chunks_; first < end; first += block_rows) {
         const Index count = (std::min)(block_rows, end - first);
@@ -119,33 +156,44 @@ void FullPass::answer(std::span<Question> questions, const SlopeOf& slope) {
           const float* rows[detail::rows_at_once];
           for (Index k = 0; k < detail::rows_at_once; ++k)
             rows[k] = values + (at + (k < there ? k : 0)) * stride;
-          for (Index q = 0; q < count_of; ++q) {
-            double* const out = sums.data() + (q * chunks_ + chunk) * entries;
-            float z[detail::rows_at_once], r[detail::rows_at_once] = {};
-            detail::centred_margins(isa_, rows, d, mean_.data(), folded.data() + q * padded, z);
-            for (Index k = 0; k < there; ++k) {
-              const Index i = first + at + k;
-              const Slope of = slope(static_cast<std::size_t>(q), i, static_cast<double>(z[k]) + bases[q]);
-              const double weight =
-                  weights_.empty() ? 1.0 : static_cast<double>(weights_[static_cast<std::size_t>(i)]);
-              r[k] = static_cast<float>(weight * of.first);
-              out[d] += static_cast<double>(r[k]);
+          // Margins, and then what they are multiplied with.
+          for (Index q = 0; q < count_of; ++q)
+            detail::centred_margins(isa_, rows, d, mean_.data(), folded.data() + q * padded,
+                                    z + q * detail::rows_at_once);
+          for (Index k = 0; k < there; ++k) {
+            const Index i = first + at + k;
+            for (Index q = 0; q < count_of; ++q)
+              of_row[q] = static_cast<double>(z[q * detail::rows_at_once + k]) + bases[q];
+            slopes(i, static_cast<const double*>(of_row), of_slopes);
+            const double weight =
+                weights_.empty() ? 1.0 : static_cast<double>(weights_[static_cast<std::size_t>(i)]);
+            for (Index q = 0; q < count_of; ++q) {
+              const Slope of = of_slopes[q];
+              double* const out = of_chunk + q * of_one;
+              float& r = z[q * detail::rows_at_once + k];
+              r = static_cast<float>(weight * of.first);
+              out[d] += static_cast<double>(r);
               out[d + 1] += pinned(weight * of.value);
             }
-            detail::add_centred(isa_, rows, d, mean_.data(), r, part.sums.data() + q * padded);
           }
+          for (Index k = there; k < detail::rows_at_once; ++k)
+            for (Index q = 0; q < count_of; ++q) z[q * detail::rows_at_once + k] = 0.0f;
+          for (Index q = 0; q < count_of; ++q)
+            detail::add_centred(isa_, rows, d, mean_.data(), z + q * detail::rows_at_once,
+                                part.sums.data() + q * padded);
         }
         for (Index q = 0; q < count_of; ++q) {
-          double* const out = sums.data() + (q * chunks_ + chunk) * entries;
+          double* const out = of_chunk + q * of_one;
           for (Index j = 0; j < d; ++j) out[j] += static_cast<double>(part.sums[q * padded + j]);
         }
       }
     }
   });
   ++readings_;
-  const auto of_one = static_cast<std::size_t>(chunks_ * entries);
   for (std::size_t q = 0; q < questions.size(); ++q)
-    questions[q].value = finish(sums.span().subspan(q * of_one, of_one), questions[q].gradient);
+    questions[q].value =
+        finish({sums.data() + static_cast<Index>(q) * of_one, static_cast<std::size_t>(of_one)},
+               questions[q].gradient);
 }
 
 #if ZIPML_DEFINES

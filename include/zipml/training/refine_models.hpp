@@ -6,6 +6,7 @@
 #include <algorithm>
 #include <array>
 #include <cmath>
+#include <cstdint>
 #include <optional>
 #include <span>
 #include <string>
@@ -19,11 +20,13 @@
 #include <zipml/model/class_model.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
+#include <zipml/model/softmax.hpp>
 #include <zipml/storage/targets.hpp>
 #include <zipml/training/classes.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/penalty_path.hpp>
 #include <zipml/training/refinement.hpp>
+#include <zipml/training/refinement/softmax_refinement.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -85,6 +88,16 @@ template <SampleStore Store, BilinearEstimator Estimator, Loss L, Regularizer R,
 requires(AffineLoss<L> || ConvexLoss<L>) RefinedClasses
     refine_classes(const Store& store, Estimator estimator, const Dataset& data, L loss, R regularizer,
                    const RefineOptions& options = {}, Observers&&... observers);
+
+/// The same of all classes together (SoftmaxLoss), whose minimum is one of all weights: quasi-Newton steps whose first matrix has a
+/// block for each class, that of its own second derivatives on the packed samples. An observer that stops ends all of them; value, gap
+/// and readings of each class are those of all. The penalty is none or l2. Any bilinear estimator serves. Memory some 500 d a class for the steps besides.
+/// Throws Error for another penalty, and as above.
+///
+///     const auto digits = zipml::refine_classes(store, zipml::naive, data, zipml::SoftmaxLoss{}, zipml::L2{1e-4f});
+template <SampleStore Store, BilinearEstimator Estimator, Regularizer R, class... Observers>
+RefinedClasses refine_classes(const Store& store, Estimator estimator, const Dataset& data, SoftmaxLoss,
+                              R regularizer, const RefineOptions& options = {}, Observers&&... observers);
 
 namespace detail {
 
@@ -194,6 +207,36 @@ requires(AffineLoss<L> || ConvexLoss<L>) RefinedClasses
   RefinedClasses result;
   result.refined =
       detail::refine_together<Store, Estimator, L, R>(store, estimator, tasks, options, watching);
+  result.model = class_model(result.refined, values, packed.statistics(0).offset);
+  return result;
+}
+
+template <SampleStore Store, BilinearEstimator Estimator, Regularizer R, class... Observers>
+RefinedClasses refine_classes(const Store& store, Estimator estimator, const Dataset& data, SoftmaxLoss,
+                              R regularizer, const RefineOptions& options, Observers&&... observers) {
+  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
+                "zipml: this store was not quantized for this estimator");
+  const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
+  const auto penalty = strengths_of(regularizer);
+  if (!penalty || penalty->l1 > 0.0)
+    throw Error("softmax is refined with smooth penalties", "none or l2", R::name);
+  const SampleView samples = store.samples();
+  require_samples_for(estimator, samples);
+  const Targets& packed = store.targets();
+  const List<float> values = checked_classes(packed.of(0));
+  const Buffer<float> labels = detail::labels_as_packed(packed, data, values);
+  const Objective<SquaredLoss> rows = objective_on(store, data);
+  detail::check_samples(rows, samples);
+  Buffer<std::int32_t> class_of(labels.size());
+  for (Index i = 0; i < labels.size(); ++i)
+    class_of[i] =
+        static_cast<std::int32_t>(std::lower_bound(values.begin(), values.end(), labels[i]) - values.begin());
+  const detail::SoftmaxProblem problem{rows, std::as_const(class_of).span(),
+                                       static_cast<Index>(values.size()), penalty->l2};
+  RefinedClasses result;
+  result.refined = detail::refine_softmax<Estimator>(
+      detail::kernels_for_store(store, active_isa(options.isa)), samples, problem, options, watching);
+  if constexpr (requires { store.require_intact(); }) store.require_intact();
   result.model = class_model(result.refined, values, packed.statistics(0).offset);
   return result;
 }

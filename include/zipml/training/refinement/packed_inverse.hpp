@@ -141,48 +141,25 @@ class PackedInverse {
   PackedInverse(const KernelTable& kernels, const SampleView& samples, const L& loss, const Targets& targets,
                 int target, double l2, const Eigen::VectorXd& x, const RefineOptions& options,
                 SharedInverses& shared, Refined& result)
-      : cols_(samples.cols),
-        most_(options.direct_columns),
-        bytes_(static_cast<double>(samples.store_bytes)),
-        result_(&result) {
+      : PackedInverse(samples, options, result) {
     const auto timed = time();
-    const Index n = samples.rows, d = samples.cols;
-    Buffer<float> curvatures;
-    double slope = 1.0;
     if constexpr (AffineLoss<L>) {
-      slope = static_cast<double>(L::slope);
+      form(kernels, samples, {}, static_cast<double>(L::slope), l2, options, shared);
     } else {
-      curvatures =
+      Buffer<float> curvatures =
           curvatures_at(samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x);
       count(1);
+      SharedInverses own;
+      form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
     }
-    const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));
-    if (d > options.direct_columns) {
-      const double keep = AffineLoss<L> ? (std::max)(0.0, 1.0 - clip) : 0.0;
-      solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
-                                                          keep, options.threads);
-      return;
-    }
-    if (AffineLoss<L> && shared.has_matrix()) {
-      formed_ = shared.with(l2);
-      return;
-    }
-    SampleView weighted = samples;
-    if (!curvatures.empty()) weighted.weights = curvatures.data();
-    Eigen::MatrixXd matrix;
-    Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
-    realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
-                    active_isa(options.isa));
-    count(1);
-    matrix *= slope;
-    // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
-    const double mean = matrix(d, d);
-    if (Estimator::corrected)
-      for (Index j = 0; j < d; ++j) variance(j) = mean * static_cast<double>(samples.bias[j]);
+  }
+  /// Of second derivatives that are known, those of the packed rows times their weights.
+  PackedInverse(const KernelTable& kernels, const SampleView& samples, Buffer<float> curvatures, double l2,
+                const RefineOptions& options, Refined& result)
+      : PackedInverse(samples, options, result) {
+    const auto timed = time();
     SharedInverses own;
-    SharedInverses& of = AffineLoss<L> ? shared : own;
-    of.set_matrix(std::move(matrix), std::move(variance), clip);
-    formed_ = of.with(l2);
+    form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
   }
 
   /// P^-1 r.
@@ -217,6 +194,40 @@ class PackedInverse {
     double& seconds_;
     Clock::time_point start_ = Clock::now();
   };
+  PackedInverse(const SampleView& samples, const RefineOptions& options, Refined& result)
+      : cols_(samples.cols),
+        most_(options.direct_columns),
+        bytes_(static_cast<double>(samples.store_bytes)),
+        result_(&result) {}
+
+  /// Takes P from those that are shared, or makes it; no curvatures: 1.
+  void form(const KernelTable& kernels, const SampleView& samples, Buffer<float> curvatures, double slope,
+            double l2, const RefineOptions& options, SharedInverses& shared) {
+    const Index n = samples.rows, d = samples.cols;
+    const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));
+    if (d > options.direct_columns) {
+      const double keep = curvatures.empty() ? (std::max)(0.0, 1.0 - clip) : 0.0;
+      solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
+                                                          keep, options.threads);
+      return;
+    }
+    if (!shared.has_matrix()) {
+      SampleView weighted = samples;
+      if (!curvatures.empty()) weighted.weights = curvatures.data();
+      Eigen::MatrixXd matrix;
+      Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
+      realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
+                      active_isa(options.isa));
+      count(1);
+      matrix *= slope;
+      // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
+      const double mean = matrix(d, d);
+      if (Estimator::corrected)
+        for (Index j = 0; j < d; ++j) variance(j) = mean * static_cast<double>(samples.bias[j]);
+      shared.set_matrix(std::move(matrix), std::move(variance), clip);
+    }
+    formed_ = shared.with(l2);
+  }
   Timer time() { return Timer(result_->seconds_packed); }
   void count(int passes) {
     result_->packed_passes += passes;

@@ -22,6 +22,9 @@ namespace zipml::inline ZIPML_ABI::detail {
 /// Throws Error for options out of range.
 void check_refinement(const RefineOptions& options);
 
+/// Says what is left where a refinement has used up its passes.
+void advise(const RefineOptions& options, Refined& result);
+
 /// What is part of the smooth problem: all of a smooth penalty, nothing of another. Throws Error for one that does not act on
 /// each weight alone.
 template <Regularizer R>
@@ -96,12 +99,7 @@ class RefinementRun {
     result.seconds_full = problem_.seconds();
     result.model = zipml::in_original_units(objective_, result.weights.span(), result.intercept);
     result.model.representation = representation;
-    if (options_.tolerance > 0.0 && result.status == FitStatus::completed && result.advice.empty()) {
-      char gap[32];
-      std::snprintf(gap, sizeof gap, "%.2g", result.gap);
-      result.advice = std::string("F - F* is about ") + gap +
-                      ", more than was asked for: allow more passes, or take more bits";
-    }
+    advise(options_, result);
     result.seconds = clock_.seconds();
     return result;
   }
@@ -125,6 +123,14 @@ ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
     throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
   if (!(options.tolerance >= 0.0))
     throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+}
+
+ZIPML_FUNCTION void advise(const RefineOptions& options, Refined& result) {
+  if (!(options.tolerance > 0.0) || result.status != FitStatus::completed || !result.advice.empty()) return;
+  char gap[32];
+  std::snprintf(gap, sizeof gap, "%.2g", result.gap);
+  result.advice = std::string("F - F* is about ") + gap +
+                  ", more than was asked for: allow more passes, or take more bits";
 }
 
 #endif
