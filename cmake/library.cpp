@@ -4,5 +4,6 @@
 #include <zipml/analysis/realised_system.hpp>
 #include <zipml/analysis/ridge_path.hpp>
 #include <zipml/training/recommend.hpp>
+#include <zipml/training/refine_models.hpp>
 #include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>

@@ -37,7 +37,6 @@ class ClassesExperiment {
     refuse(!options.start.empty(), "--start");
     refuse(options.solver != "sgd", "--solver");
     refuse(options.refetch.has_value(), "--estimator refetch-...");
-    refuse(options.refines, "--refine");
   }
 
   std::vector<Result> run() const {
@@ -173,6 +172,10 @@ class ClassesExperiment {
       Result result;
       describe_store(options_, store, estimator, seconds_quantize, result);
       result.l2 = l2;
+      if (options_.refines) {
+        refine(store, estimator, l2, result);
+        return result;
+      }
       zipml::Buffer<float> labels;
       std::optional<zipml::ClassObjective<Loss>> elsewhere;
       std::optional<Early> early;
@@ -195,26 +198,47 @@ class ClassesExperiment {
       describe(fit, result);
       if (early && result.success && early->best_epoch > 0 && early->best_epoch < result.epochs)
         keep(*early, waited_out, store, fit, result);
-      if (result.success) result.classes = fit.model;
-      if (samples_.sets.test.rows > 0) {
-        const zipml::ClassMetrics metrics = zipml::evaluate(fit.model, samples_.sets.test);
-        result.test = told_of(metrics);
-        result.test_metric = metrics.accuracy;
-        result.confusion.assign(metrics.confusion.begin(), metrics.confusion.end());
-      }
-      if (elsewhere) {
-        result.validation_loss = told((*elsewhere)(zipml::class_point(fit.fits).span()));
-        result.validation = told_of(zipml::evaluate(fit.model, samples_.validation));
-      }
+      take(fit.model, result);
+      if (elsewhere) result.validation_loss = told((*elsewhere)(zipml::class_point(fit.fits).span()));
       if (samples_.store) {
         result.loss_of_store = true;
         for (const zipml::Fit& one : fit.fits)  // of a loss of all classes the same in each
           result.train_loss += one.quantized_loss / static_cast<double>(fit.fits.size());
       } else {
-        judge(fit, l2, result);
+        judge(zipml::class_point(fit.fits), l2, result);
       }
       return result;
     });
+  }
+
+  template <class Estimator>
+  void refine(const zipml::AnyStore& store, Estimator estimator, float l2, Result& result) const {
+    const zipml::RefinedClasses refined =
+        refine_classes_as_asked<Loss>(options_, store, estimator, samples_.store ? samples_.full : train_,
+                                      zipml::ElasticNet(l2, options_.l1), result);
+    take(refined.model, result);
+    const zipml::Buffer<double> point = zipml::class_point(refined.refined);
+    if (samples_.validation.rows > 0) {
+      zipml::Buffer<float> labels;
+      result.validation_loss = told(objective_on(store, samples_.validation, labels)(point.span()));
+    }
+    if (samples_.store)
+      result.train_loss = result.refinement->value;
+    else
+      judge(point, l2, result);
+  }
+
+  /// The model, and what it says of rows that it has not seen.
+  void take(const zipml::ClassModel& model, Result& result) const {
+    if (result.success) result.classes = model;
+    if (samples_.sets.test.rows > 0) {
+      const zipml::ClassMetrics metrics = zipml::evaluate(model, samples_.sets.test);
+      result.test = told_of(metrics);
+      result.test_metric = metrics.accuracy;
+      result.confusion.assign(metrics.confusion.begin(), metrics.confusion.end());
+    }
+    if (samples_.validation.rows > 0)
+      result.validation = told_of(zipml::evaluate(model, samples_.validation));
   }
 
   static zipml::Metrics told_of(const zipml::ClassMetrics& metrics) {
@@ -269,9 +293,9 @@ class ClassesExperiment {
   }
 
   /// The objective, and its optimum where it can be had.
-  void judge(const zipml::ClassesFit& fit, float l2, Result& result) const {
+  void judge(const zipml::Buffer<double>& point, float l2, Result& result) const {
     const zipml::ClassObjective objective(train_, values_, Loss{}, zipml::ElasticNet(l2, options_.l1));
-    result.train_loss = told(objective(zipml::class_point(fit.fits).span()));
+    result.train_loss = told(objective(point.span()));
     if (!options_.needs_optimum || objective.optimum_cost() >= 1e11) return;
     const std::optional<double> optimum = objective.optimum();
     if (!optimum) return;

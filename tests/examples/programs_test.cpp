@@ -763,3 +763,27 @@ TEST_CASE("a packed file is refined with the rows that it was packed from") {
   CHECK(wrong.code == 1);
   CHECK(holds(wrong.err, "the rows are not those that the store was packed from"));
 }
+
+TEST_CASE("a packed file of several classes is refined with its rows, and predicts") {
+  const Folder folder;
+  const std::string file = folder.write("colours.csv", three_classes(900, 1));
+  const std::string test = folder.write("test.csv", three_classes(600, 2));
+  const std::string packed = folder / "p.zipml";
+  REQUIRE(
+      run_process(ZIPML_PACK, {file, "--label", "colour", "--bits", "2", "--loss", "logistic", "-o", packed})
+          .code == 0);
+  const Arguments how{"--loss", "logistic", "--l2", "1e-3", "--refine", "--test", test, "--json"};
+  const Json refined = json_of(train(Arguments{packed, "--full", file, "--save-model", folder / "m"} + how));
+  const Json from_rows = json_of(train(Arguments{file, "--label", "colour", "--bits", "3"} + how));
+  CHECK(refined["status"] == "converged");
+  CHECK(refined["train_loss"].get<double>() == Approx(from_rows["optimum_loss"].get<double>()).epsilon(2e-6));
+  CHECK(refined["test"]["log_loss"].get<double>() ==
+        Approx(from_rows["test"]["log_loss"].get<double>()).epsilon(1e-3));
+  const Run predicted = predict({folder / "m", test});
+  CHECK(predicted.code == 0);
+  CHECK(holds(predicted.out, "green"));
+  const Run wrong =
+      train(Arguments{packed, "--full", folder.write("others.csv", three_classes(903, 1))} + how);
+  CHECK(wrong.code == 1);
+  CHECK(holds(wrong.err, "the labels are not those") + holds(wrong.err, "the rows are not those") > 0);
+}

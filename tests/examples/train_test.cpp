@@ -19,6 +19,7 @@
 #include <vector>
 #include <zipml/analysis/predict.hpp>
 #include <zipml/base/isa.hpp>
+#include <zipml/io/class_model_file.hpp>
 #include <zipml/io/load.hpp>
 #include <zipml/io/model_file.hpp>
 
@@ -801,6 +802,47 @@ TEST_CASE("train --refine: the exact optimum in a few readings, of every smooth 
                                  Arguments{"--loss", "hinge"}, Arguments{"--sweep"}})
     CHECK(train(Arguments{"--rows", "2000", "--refine"} + wrong).code == 2);
   CHECK(train({"--rows", "2000", "--tolerance", "1e-3"}).code == 2);
+}
+
+TEST_CASE("train --refine: the exact optima of several classes, by readings that serve all of them") {
+  const Folder folder;
+  const std::string file = folder.write("colours.csv", three_classes(900, 1));
+  const std::string test = folder.write("test.csv", three_classes(600, 2));
+  const Arguments start{file, "--label", "colour", "--bits", "2", "--l2", "1e-3", "--refine"};
+  for (const char* loss : {"ls-svm", "logistic", "squared-hinge"}) {
+    INFO(loss);
+    const Json json = json_of(start + Arguments{"--loss", loss, "--tolerance", "2e-7", "--test", test,
+                                                "--save-model", folder / "model"});
+    CHECK(json["status"] == "converged");
+    CHECK(json["excess"].get<double>() < 1e-6);
+    CHECK(json["classes"]["labels"] == Json({"blue", "green", "red"}));
+    CHECK(json["test"]["accuracy"].get<double>() > 0.7);
+    CHECK(json["full_passes"].get<int>() >= 2);
+    CHECK(json["packed_passes"].get<int>() >= (loss == std::string("ls-svm") ? 1 : 6));
+    // Each reading is counted once.
+    CHECK(json["refinement"]["full_bytes"].get<double>() ==
+          Approx(json["full_passes"].get<double>() * 4.0 * 900.0 * 3.0));
+    // The value has the penalty in it, as the loss has.
+    CHECK(json["refinement"]["value"].get<double>() ==
+          Approx(json["train_loss"].get<double>()).epsilon(1e-5));
+    CHECK(load_class_model(folder / "model").classes() == 3);
+  }
+  const Arguments logistic = start + Arguments{"--loss", "logistic"};
+  const Json held_out = json_of(logistic + Arguments{"--validation", "0.2"});
+  CHECK(held_out["validation"]["accuracy"].get<double>() > 0.7);
+  CHECK(held_out["validation_loss"].get<double>() > 0.1);
+  const Json sparse = json_of(logistic + Arguments{"--l1", "0.02"});
+  CHECK(sparse["status"] == "converged");
+  const Run shown = train(logistic + Arguments{"--test", test});
+  CHECK(shown.code == 0);
+  CHECK(holds(shown.out, "reading   1"));
+  CHECK_FALSE(holds(shown.out.substr(shown.out.find("reading   1") + 1), "reading   1"));
+  CHECK(holds(shown.out, "readings in full precision"));
+  CHECK(holds(shown.out, "test rows of each class"));
+  const Json one = json_of(
+      Arguments{file, "--label", "colour", "--loss", "logistic", "--refine", "1", "--tolerance", "0"});
+  CHECK(one["full_passes"] == 1);
+  CHECK(one["status"] == "completed");
 }
 
 TEST_CASE(

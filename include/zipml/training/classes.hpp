@@ -10,6 +10,7 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/model/class_model.hpp>
+#include <zipml/model/linear_model.hpp>
 #include <zipml/model/softmax.hpp>
 #include <zipml/storage/targets.hpp>
 #include <zipml/training/sgd.hpp>
@@ -37,11 +38,30 @@ Targets class_targets(std::span<const float> labels, const List<float>& values);
 /// class_values(). Throws Error unless they are 2 to most_classes.
 List<float> checked_classes(std::span<const float> labels);
 
-/// Weights and intercepts of fits, d + 1 entries of each, one behind the other.
-Buffer<double> class_point(std::span<const Fit> fits);
+/// Weights and intercepts of a range of Fit, or of Refined, d + 1 entries of each, one behind the other.
+template <class Fits>
+Buffer<double> class_point(const Fits& fits) {
+  const auto count = static_cast<Index>(fits.size());
+  const Index width = count == 0 ? 0 : fits[0].weights.size() + 1;
+  Buffer<double> point(width * count);
+  double* of = point.data();
+  for (const auto& fit : fits) {
+    of = std::copy(fit.weights.begin(), fit.weights.end(), of);
+    *of++ = fit.intercept;
+  }
+  return point;
+}
 
-/// The classifier of a fit for each class; `offset` is what the values have lost.
-ClassModel class_model(std::span<const Fit> fits, const List<float>& values, double offset);
+/// The classifier of the models of all classes, each against the rest; `offset` is what the values have lost.
+ClassModel class_model(List<LinearModel> models, const List<float>& values, double offset);
+
+/// That of a range of Fit, or of Refined, one for each class.
+template <class Fits>
+ClassModel class_model(const Fits& fits, const List<float>& values, double offset) {
+  List<LinearModel> models;
+  for (const auto& fit : fits) models.push_back(fit.model);
+  return class_model(std::move(models), values, offset);
+}
 
 /// What fit_classes() returns.
 struct ClassesFit {
@@ -95,26 +115,15 @@ ZIPML_FUNCTION List<float> checked_classes(std::span<const float> labels) {
   return values;
 }
 
-ZIPML_FUNCTION ClassModel class_model(std::span<const Fit> fits, const List<float>& values, double offset) {
+ZIPML_FUNCTION ClassModel class_model(List<LinearModel> models, const List<float>& values, double offset) {
   ClassModel result;
   for (std::size_t k = 0; k < values.size(); ++k) {
-    LinearModel model = fits[k].model;
+    LinearModel& model = models[k];
     model.high_label = offset + static_cast<double>(values[k]);
     model.low_label = values.size() == 2 ? offset + static_cast<double>(values[1 - k]) : -1.0;
     result.models.push_back(std::move(model));
   }
   return result;
-}
-
-ZIPML_FUNCTION Buffer<double> class_point(std::span<const Fit> fits) {
-  const Index width = fits.empty() ? 0 : fits[0].weights.size() + 1;
-  Buffer<double> point(width * static_cast<Index>(fits.size()));
-  for (std::size_t k = 0; k < fits.size(); ++k) {
-    double* const of = point.data() + static_cast<Index>(k) * width;
-    std::copy(fits[k].weights.begin(), fits[k].weights.end(), of);
-    of[width - 1] = fits[k].intercept;
-  }
-  return point;
 }
 
 ZIPML_FUNCTION List<double> balanced_class_weights(std::span<const float> labels,

@@ -19,6 +19,7 @@
 #include <zipml/storage/sample_store.hpp>
 #include <zipml/training/refinement/refined.hpp>
 #include <zipml/training/refinement/refinement_run.hpp>
+#include <zipml/training/refinement/shared_readings.hpp>
 #include <zipml/training/sgd.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -105,7 +106,9 @@ requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refine
                               .tolerance = options.tolerance,
                               .threads = options.fit.threads,
                               .isa = options.fit.isa};
-  detail::RefinementRun<L, R> run(objective, {}, reading, watching);  // the penalty is SGD's
+  detail::SharedReadings<L, R> readings(objective, reading);
+  // The penalty is SGD's.
+  detail::RefinementRun<L, R> run(objective, objective.regularizer(), {}, reading, watching, readings);
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   detail::check_rows(objective, samples, store.targets());

@@ -5,25 +5,20 @@
 /// zipml.hpp. The steps stand in training/refinement/.
 
 #include <array>
-#include <string>
 #include <utility>
 
 #include <zipml/analysis/objective.hpp>
 #include <zipml/base/error.hpp>
-#include <zipml/base/isa.hpp>
-#include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/requirements.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/training/observer.hpp>
 #include <zipml/training/refinement/conjugate_steps.hpp>
 #include <zipml/training/refinement/full_problem.hpp>
-#include <zipml/training/refinement/packed_inverse.hpp>
-#include <zipml/training/refinement/proximal_steps.hpp>
-#include <zipml/training/refinement/quasi_newton_steps.hpp>
+#include <zipml/training/refinement/refine_together.hpp>
 #include <zipml/training/refinement/refined.hpp>
 #include <zipml/training/refinement/refinement_run.hpp>
-#include <zipml/training/sgd.hpp>
+#include <zipml/training/refinement/shared_readings.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -66,63 +61,20 @@ template <SampleStore Store, BilinearEstimator Estimator, Loss L, Regularizer R,
 requires(AffineLoss<L> || ConvexLoss<L>) Refined
     refine(const Store& store, Estimator estimator, const Objective<L, R>& objective,
            const RefineOptions& options, Observers&&... observers) {
-  static_assert(StoreHasEnoughDraws<Estimator, Store> && StoreHasBias<Estimator, Store>,
-                "zipml: this store was not quantized for this estimator");
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-  detail::RefinementRun<L, R> run(objective, detail::smooth_part(objective.regularizer()), options, watching);
-  const SampleView samples = store.samples();
-  require_samples_for(estimator, samples);
-  const Index d = samples.cols;
-  detail::check_rows(objective, samples, store.targets());
-  Refined& result = run.result();
-
-  detail::RefinedPoint at{Eigen::VectorXd::Zero(d + 1), Eigen::VectorXd::Zero(d + 1), 0.0};
-  const Anchor anchor = anchor_for<Estimator>(samples.pilot, objective.loss(), store.targets());
-  if (anchor.used()) {
-    result.pilot_rows = anchor.pilot->rows;
-    for (Index j = 0; j < d; ++j) {
-      at.x(j) = anchor.weight(j);
-      at.residual(j) = -anchor.gradient(j) - run.l2() * at.x(j);
-    }
-    at.x(d) = anchor.intercept();
-    at.residual(d) = -anchor.gradient(d);
-    at.value = anchor.loss() + run.problem().penalty(at.x);
-  }
-  const KernelTable kernels = detail::kernels_for_store(store, active_isa(options.isa));
-  const auto invert = [&](const Eigen::VectorXd& x) {
-    return detail::PackedInverse<Estimator>(kernels, samples, objective.loss(), store.targets(), run.l2(), x,
-                                            options, result);
-  };
-  const auto read = run.reader();
-  const auto watch = run.watcher();
-  const bool is_quadratic = AffineLoss<L> && !run.is_proximal();
-  bool goes_on = true;
-  if (!is_quadratic && !anchor.used() && options.passes > 0) {
-    at.value = read(at.x, at.residual);
-    at.residual = -at.residual;
-    ++result.full_passes;
-    goes_on = watch(at, result) != Flow::stop;
-    if (!goes_on) result.status = FitStatus::stopped;
-  }
-  if (is_quadratic)
-    detail::ConjugateSteps(options, run.goal(), read, run.multiplier(), invert(at.x), watch)
-        .run(at, anchor.used(), result);
-  else if (goes_on && !run.is_proximal())
-    detail::quasi_newton_steps(at, options, run.goal(), read, invert, watch, result);
-  else if (goes_on)
-    if constexpr (SeparableRegularizer<R>)  // RefinementRun has refused others
-      detail::proximal_steps(at, options, run.goal(), invert(at.x).matrix(), objective.regularizer(), read,
-                             watch, result);
-  // Of samples in a file: what was read of a part that was lost is no result.
-  if constexpr (requires { store.require_intact(); }) store.require_intact();
-  return run.finish(at, std::string(Estimator::name) + ":" + std::to_string(samples.bits));
+  detail::check_rows(objective, store.samples(), store.targets());
+  const detail::RefinementTask<L, R> task{&objective, &objective.regularizer(), &store.targets()};
+  return std::move(
+      detail::refine_together<Store, Estimator, L, R>(store, estimator, {&task, 1}, options, watching)[0]);
 }
 
 template <AffineLoss L, Regularizer R, class... Observers>
 Refined conjugate_gradients(const Objective<L, R>& objective, const RefineOptions& options,
                             Observers&&... observers) {
   const std::array<detail::ObserverRef, sizeof...(Observers)> watching{detail::ObserverRef(observers)...};
-  detail::RefinementRun<L, R> run(objective, detail::smooth_part(objective.regularizer()), options, watching);
+  detail::SharedReadings<L, R> readings(objective, options);
+  detail::RefinementRun<L, R> run(objective, objective.regularizer(),
+                                  detail::smooth_part(objective.regularizer()), options, watching, readings);
   if (run.is_proximal()) throw Error("conjugate gradients are for smooth penalties", "none or l2", R::name);
   const Index size = objective.cols() + 1;
   detail::RefinedPoint at{Eigen::VectorXd::Zero(size), Eigen::VectorXd::Zero(size), 0.0};

@@ -2,19 +2,17 @@
 /// \file
 /// Room training: the full-precision problem of refinement: value, gradient and products from readings of the rows.
 
-#include <chrono>
 #include <cmath>
 #include <string>
 
-#include <zipml/analysis/full_pass.hpp>
 #include <zipml/analysis/objective.hpp>
 #include <zipml/base/error.hpp>
-#include <zipml/base/isa.hpp>
 #include <zipml/eigen.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/storage/sample_view.hpp>
 #include <zipml/training/refinement/refined.hpp>
+#include <zipml/training/refinement/shared_readings.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
 
@@ -22,54 +20,41 @@ namespace zipml::inline ZIPML_ABI::detail {
 template <Loss L, Regularizer R>
 class FullProblem {
  public:
-  FullProblem(const Objective<L, R>& objective, const PenaltyStrengths& penalty, const RefineOptions& options)
-      : objective_(objective),
-        l2_(penalty.l2),
-        pass_(objective.features(), objective.weights(), objective.standardization(), options.threads,
-              active_isa(options.isa)) {}
+  /// Of model `model` among those that the readings serve.
+  FullProblem(const Objective<L, R>& objective, const PenaltyStrengths& penalty,
+              SharedReadings<L, R>& readings, Index model)
+      : objective_(objective), l2_(penalty.l2), readings_(readings), model_(model) {}
 
+  /// Of all readings so far, the model's share.
   double seconds() const { return seconds_; }
-  double bytes() const {
-    return static_cast<double>(pass_.readings()) * 4.0 * static_cast<double>(pass_.rows()) *
-           static_cast<double>(pass_.cols());
-  }
-  double penalty(const Eigen::VectorXd& x) const { return 0.5 * l2_ * x.head(pass_.cols()).squaredNorm(); }
+  double bytes() const { return bytes_; }
+  double penalty(const Eigen::VectorXd& x) const { return 0.5 * l2_ * x.head(x.size() - 1).squaredNorm(); }
 
   /// The value; writes the gradient.
   double read(const Eigen::VectorXd& x, Eigen::VectorXd& gradient) {
-    const double value = reading(x, gradient, [&](Index i, double z) {
-      const double label = objective_.label(i);
-      FullPass::Slope slope{objective_.loss().value(z, label), 0.0};
-      if constexpr (AffineLoss<L>)
-        slope.first = static_cast<double>(L::slope) * (z - target_of(objective_.loss(), label));
-      else
-        slope.first = objective_.loss().derivatives(z, label).first;
-      return slope;
-    });
-    return value + penalty(x);
+    return reading(x, false, gradient) + penalty(x);
   }
   /// H p of an affine loss.
   void multiply(const Eigen::VectorXd& p, Eigen::VectorXd& out) {
-    if constexpr (AffineLoss<L>)
-      (void)reading(p, out, [](Index, double z) {
-        return FullPass::Slope{0.0, static_cast<double>(L::slope) * z};
-      });
+    if constexpr (AffineLoss<L>) (void)reading(p, true, out);
   }
 
  private:
-  template <class SlopeOf>
-  double reading(const Eigen::VectorXd& x, Eigen::VectorXd& out, const SlopeOf& slope_of) {
-    const auto start = std::chrono::steady_clock::now();
-    const double value = pass_({x.data(), static_cast<std::size_t>(x.size())}, slope_of, out.data());
-    for (Index j = 0; j < pass_.cols(); ++j) out(j) += l2_ * x(j);
-    seconds_ += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
-    return value;
+  double reading(const Eigen::VectorXd& x, bool is_product, Eigen::VectorXd& out) {
+    ReadingRequest<L, R> request{&objective_, &x, is_product, &out};
+    readings_.read(model_, request);
+    for (Index j = 0; j + 1 < x.size(); ++j) out(j) += l2_ * x(j);
+    seconds_ += request.seconds;
+    bytes_ += request.bytes;
+    return request.value;
   }
 
   const Objective<L, R>& objective_;
   double l2_;
-  FullPass pass_;
+  SharedReadings<L, R>& readings_;
+  Index model_;
   double seconds_ = 0.0;
+  double bytes_ = 0.0;
 };
 
 /// The mean loss of margins of 0. O(n).
@@ -118,16 +103,22 @@ void check_weights(const Objective<L, R>& objective, const SampleView& samples) 
                 objective.weights().empty() ? "rows that count alike" : "other weights");
 }
 
-/// Throws Error unless the rows of an objective are those that samples were packed from, as far as their number, labels and
-/// weights tell.
+/// Throws Error unless the rows of an objective are those that samples were packed from, as far as their number and weights
+/// tell.
 template <Loss L, Regularizer R>
-void check_rows(const Objective<L, R>& objective, const SampleView& samples, const Targets& targets) {
+void check_samples(const Objective<L, R>& objective, const SampleView& samples) {
   if (objective.rows() != samples.rows || objective.cols() != samples.cols)
     throw Error("the rows are not those that the store was packed from",
                 std::to_string(samples.rows) + " x " + std::to_string(samples.cols),
                 std::to_string(objective.rows()) + " x " + std::to_string(objective.cols()));
-  check_labels(objective, targets);
   check_weights(objective, samples);
+}
+
+/// The same, as far as their labels tell as well.
+template <Loss L, Regularizer R>
+void check_rows(const Objective<L, R>& objective, const SampleView& samples, const Targets& targets) {
+  check_samples(objective, samples);
+  check_labels(objective, targets);
 }
 
 }  // namespace zipml::inline ZIPML_ABI::detail

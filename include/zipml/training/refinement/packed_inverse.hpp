@@ -7,7 +7,6 @@
 #include <chrono>
 #include <cmath>
 #include <memory>
-#include <optional>
 #include <span>
 #include <string>
 #include <utility>
@@ -110,52 +109,57 @@ class PackedSolver {
   int passes_ = 0;
 };
 
+/// What the inverses of models on the same rows have in common: of an affine loss the matrix that packed samples make, without a
+/// penalty, and its inverse for each l2.
+class SharedInverses {
+ public:
+  bool has_matrix() const { return matrix_.size() > 0; }
+  void set_matrix(Eigen::MatrixXd matrix, Eigen::VectorXd variance, double clip) {
+    matrix_ = std::move(matrix);
+    diagonal_ = matrix_.diagonal();
+    variance_ = std::move(variance);
+    clip_ = clip;
+  }
+  /// Factorised when it is first asked for.
+  std::shared_ptr<const ClippedInverse> with(double l2);
+
+ private:
+  Eigen::MatrixXd matrix_;
+  Eigen::VectorXd diagonal_, variance_;
+  double clip_ = 0.0;
+  List<std::pair<double, std::shared_ptr<const ClippedInverse>>> inverses_;
+};
+
 /// P^-1 at a point: P is the matrix of second derivatives that an estimator makes of packed samples, slope M + l2 I of an affine
 /// loss, else that of rows times their second derivatives at the point. Up to RefineOptions::direct_columns it is a
-/// ClippedInverse, beyond them a PackedSolver. Readings, bytes and seconds are added to a result, which must outlive it, as
-/// must samples and targets.
+/// ClippedInverse, beyond them a PackedSolver. Of an affine loss it is taken from those that models share, where it is formed.
+/// Readings, bytes and seconds are added to a result, which must outlive it, as must samples and targets; `target` is the model's.
 template <BilinearEstimator Estimator>
 class PackedInverse {
  public:
   template <class L>
   PackedInverse(const KernelTable& kernels, const SampleView& samples, const L& loss, const Targets& targets,
-                double l2, const Eigen::VectorXd& x, const RefineOptions& options, Refined& result)
-      : cols_(samples.cols),
-        most_(options.direct_columns),
-        bytes_(static_cast<double>(samples.store_bytes)),
-        result_(&result) {
+                int target, double l2, const Eigen::VectorXd& x, const RefineOptions& options,
+                SharedInverses& shared, Refined& result)
+      : PackedInverse(samples, options, result) {
     const auto timed = time();
-    const Index n = samples.rows, d = samples.cols;
-    Buffer<float> curvatures;
-    double slope = 1.0;
     if constexpr (AffineLoss<L>) {
-      slope = static_cast<double>(L::slope);
+      form(kernels, samples, {}, static_cast<double>(L::slope), l2, options, shared);
     } else {
-      curvatures = curvatures_at(samples, loss, targets.of(0), loss.label_map(targets.statistics(0)), x);
+      Buffer<float> curvatures =
+          curvatures_at(samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x);
       count(1);
+      SharedInverses own;
+      form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
     }
-    const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));
-    if (d > options.direct_columns) {
-      const double keep = AffineLoss<L> ? (std::max)(0.0, 1.0 - clip) : 0.0;
-      solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
-                                                          keep, options.threads);
-      return;
-    }
-    SampleView weighted = samples;
-    if (!curvatures.empty()) weighted.weights = curvatures.data();
-    Eigen::MatrixXd matrix;
-    Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
-    realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
-                    active_isa(options.isa));
-    count(1);
-    matrix *= slope;
-    // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
-    const double mean = matrix(d, d);
-    for (Index j = 0; j < d; ++j) {
-      matrix(j, j) += l2;
-      if (Estimator::corrected) variance(j) = mean * static_cast<double>(samples.bias[j]);
-    }
-    formed_.emplace(matrix, variance, clip);
+  }
+  /// Of second derivatives that are known, those of the packed rows times their weights.
+  PackedInverse(const KernelTable& kernels, const SampleView& samples, Buffer<float> curvatures, double l2,
+                const RefineOptions& options, Refined& result)
+      : PackedInverse(samples, options, result) {
+    const auto timed = time();
+    SharedInverses own;
+    form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
   }
 
   /// P^-1 r.
@@ -190,6 +194,40 @@ class PackedInverse {
     double& seconds_;
     Clock::time_point start_ = Clock::now();
   };
+  PackedInverse(const SampleView& samples, const RefineOptions& options, Refined& result)
+      : cols_(samples.cols),
+        most_(options.direct_columns),
+        bytes_(static_cast<double>(samples.store_bytes)),
+        result_(&result) {}
+
+  /// Takes P from those that are shared, or makes it; no curvatures: 1.
+  void form(const KernelTable& kernels, const SampleView& samples, Buffer<float> curvatures, double slope,
+            double l2, const RefineOptions& options, SharedInverses& shared) {
+    const Index n = samples.rows, d = samples.cols;
+    const double clip = 2.0 * std::sqrt(static_cast<double>(d) / static_cast<double>(n));
+    if (d > options.direct_columns) {
+      const double keep = curvatures.empty() ? (std::max)(0.0, 1.0 - clip) : 0.0;
+      solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
+                                                          keep, options.threads);
+      return;
+    }
+    if (!shared.has_matrix()) {
+      SampleView weighted = samples;
+      if (!curvatures.empty()) weighted.weights = curvatures.data();
+      Eigen::MatrixXd matrix;
+      Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
+      realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
+                      active_isa(options.isa));
+      count(1);
+      matrix *= slope;
+      // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.
+      const double mean = matrix(d, d);
+      if (Estimator::corrected)
+        for (Index j = 0; j < d; ++j) variance(j) = mean * static_cast<double>(samples.bias[j]);
+      shared.set_matrix(std::move(matrix), std::move(variance), clip);
+    }
+    formed_ = shared.with(l2);
+  }
   Timer time() { return Timer(result_->seconds_packed); }
   void count(int passes) {
     result_->packed_passes += passes;
@@ -199,8 +237,20 @@ class PackedInverse {
   Index cols_, most_;
   double bytes_;
   Refined* result_;
-  std::optional<ClippedInverse> formed_;
+  std::shared_ptr<const ClippedInverse> formed_;
   std::unique_ptr<PackedSolver<Estimator>> solver_;
 };
+
+#if ZIPML_DEFINES
+
+ZIPML_FUNCTION std::shared_ptr<const ClippedInverse> SharedInverses::with(double l2) {
+  for (const auto& [strength, inverse] : inverses_)
+    if (strength == l2) return inverse;
+  for (Index j = 0; j + 1 < diagonal_.size(); ++j) matrix_(j, j) = diagonal_(j) + l2;
+  inverses_.emplace_back(l2, std::make_shared<const ClippedInverse>(matrix_, variance_, clip_));
+  return inverses_.back().second;
+}
+
+#endif
 
 }  // namespace zipml::inline ZIPML_ABI::detail

@@ -37,9 +37,9 @@ struct Refined {
   std::string advice;                       ///< what hinders; empty when all is well
   int full_passes = 0;                      ///< readings of the samples in full precision
   int packed_passes = 0;                    ///< of the packed ones
-  double full_bytes = 0.0;                  ///< of all these readings
+  double full_bytes = 0.0;  ///< of all these readings; of those that served several models an equal share
   double packed_bytes = 0.0;
-  double seconds_full = 0.0;    ///< in them
+  double seconds_full = 0.0;    ///< in them, the same share
   double seconds_packed = 0.0;  ///< reading packed samples, and factorising what they make
   double seconds = 0.0;         ///< in all
   Index pilot_rows = 0;         ///< that the start was fitted to; 0: started at zero, which costs a reading

@@ -2,7 +2,6 @@
 /// \file
 /// Room training: what every way of refining an objective has: its readings, observers, clock and result.
 
-#include <chrono>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -16,11 +15,15 @@
 #include <zipml/training/original_units.hpp>
 #include <zipml/training/refinement/full_problem.hpp>
 #include <zipml/training/refinement/refined.hpp>
+#include <zipml/training/refinement/shared_readings.hpp>
 
 namespace zipml::inline ZIPML_ABI::detail {
 
 /// Throws Error for options out of range.
 void check_refinement(const RefineOptions& options);
+
+/// Says what is left where a refinement has used up its passes.
+void advise(const RefineOptions& options, Refined& result);
 
 /// What is part of the smooth problem: all of a smooth penalty, nothing of another. Throws Error for one that does not act on
 /// each weight alone.
@@ -38,14 +41,19 @@ PenaltyStrengths smooth_part(const R& regularizer) {
 template <Loss L, Regularizer R>
 class RefinementRun {
  public:
-  /// `penalty` is the part of the problem's penalty that readings take in: a smooth one, or none.
-  RefinementRun(const Objective<L, R>& objective, const PenaltyStrengths& penalty,
-                const RefineOptions& options, std::span<const ObserverRef> observers)
+  /// `smooth` is the part of the penalty that readings take in: a smooth one, or none. The penalty stands for that of the
+  /// objective. Model `model` of those that share readings.
+  RefinementRun(const Objective<L, R>& objective, const R& regularizer, const PenaltyStrengths& smooth,
+                const RefineOptions& options, std::span<const ObserverRef> observers,
+                SharedReadings<L, R>& readings, Index model = 0)
       : objective_(objective),
+        regularizer_(regularizer),
         options_(options),
         observers_(observers),
-        penalty_(penalty),
-        problem_(objective, penalty_, options) {
+        penalty_(smooth),
+        clock_(readings.clock()),
+        model_(static_cast<int>(model)),
+        problem_(objective, penalty_, readings, model) {
     check_refinement(options);
   }
 
@@ -53,7 +61,7 @@ class RefinementRun {
   double l2() const { return penalty_.l2; }
   /// Whether the penalty is none of the smooth problem.
   bool is_proximal() const {
-    const auto penalty = strengths_of(objective_.regularizer());
+    const auto penalty = strengths_of(regularizer_);
     return !penalty || penalty->l1 > 0.0;
   }
   FullProblem<L, R>& problem() { return problem_; }
@@ -68,18 +76,17 @@ class RefinementRun {
   /// Tells the observers; what they take is no time of the refinement.
   auto watcher() {
     return [this](const RefinedPoint& point, const Refined& so_far) {
-      const auto pause = Clock::now();
       const Index d = point.x.size() - 1;
       const EpochEvent event{
-          so_far.full_passes, options_.passes, {point.x.data(), static_cast<std::size_t>(d)},
-          point.x(d),         seconds(),       0};
+          so_far.full_passes, options_.passes,  {point.x.data(), static_cast<std::size_t>(d)},
+          point.x(d),         clock_.seconds(), model_};
       bool stop = false;
-      for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
-      watching_ += Clock::now() - pause;
+      clock_.pause([&] {
+        for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
+      });
       return stop ? Flow::stop : Flow::go_on;
     };
   }
-  double seconds() const { return std::chrono::duration<double>(Clock::now() - begin_ - watching_).count(); }
 
   Refined finish(const RefinedPoint& at, const std::string& representation) {
     const Index d = at.x.size() - 1;
@@ -92,25 +99,19 @@ class RefinementRun {
     result.seconds_full = problem_.seconds();
     result.model = zipml::in_original_units(objective_, result.weights.span(), result.intercept);
     result.model.representation = representation;
-    if (options_.tolerance > 0.0 && result.status == FitStatus::completed && result.advice.empty()) {
-      char gap[32];
-      std::snprintf(gap, sizeof gap, "%.2g", result.gap);
-      result.advice = std::string("F - F* is about ") + gap +
-                      ", more than was asked for: allow more passes, or take more bits";
-    }
-    result.seconds = seconds();
+    advise(options_, result);
+    result.seconds = clock_.seconds();
     return result;
   }
 
  private:
-  using Clock = std::chrono::steady_clock;
-
   const Objective<L, R>& objective_;
+  const R& regularizer_;
   const RefineOptions& options_;
   std::span<const ObserverRef> observers_;
-  Clock::time_point begin_ = Clock::now();
-  Clock::duration watching_{};
   PenaltyStrengths penalty_;
+  RefinementClock& clock_;
+  int model_;
   FullProblem<L, R> problem_;
   Refined result_;
 };
@@ -122,6 +123,14 @@ ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
     throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
   if (!(options.tolerance >= 0.0))
     throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+}
+
+ZIPML_FUNCTION void advise(const RefineOptions& options, Refined& result) {
+  if (!(options.tolerance > 0.0) || result.status != FitStatus::completed || !result.advice.empty()) return;
+  char gap[32];
+  std::snprintf(gap, sizeof gap, "%.2g", result.gap);
+  result.advice = std::string("F - F* is about ") + gap +
+                  ", more than was asked for: allow more passes, or take more bits";
 }
 
 #endif
