@@ -11,6 +11,8 @@
 #include <zipml/analysis/code_gram.hpp>
 #include <zipml/distributed/mpi_reducer.hpp>
 #include <zipml/distributed/together.hpp>
+#include <zipml/training/refine_models.hpp>
+#include <zipml/training/refinement.hpp>
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
@@ -222,6 +224,53 @@ TEST_CASE("any number of processes makes the Gram matrix of one") {
   CHECK(check(quantize<5>(small_skewed(), naive), 1) == 0.0);
   // Outliers are added up in floats.
   CHECK(check(quantize<2>(small_skewed(), naive, {.outliers = 0.003}), 1) < 1e-7);
+}
+
+TEST_CASE("processes refine together, one model and several") {
+  MpiReducer reducer(everybody(), patient);
+  const Dataset& train = small_skewed();
+  const auto same = [](const Refined& a, const Refined& b) {
+    return std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
+  };
+  const auto store = quantize<3>(train, naive);
+  const Objective objective(train, SquaredLoss{}, L2{1e-4f});
+  const Refined one = refine(store, naive, objective);
+  const Refined all = refine(store, naive, objective, {.reducer = &reducer});
+  CHECK(all.status == FitStatus::converged);
+  CHECK(same(all, one));
+  CHECK(all.full_passes == one.full_passes);
+
+  const List<L2> penalties{L2{1e-5f}, L2{1e-2f}};
+  const List<Refined> path =
+      refine_path(store, naive, objective, penalties, {.threads = 2, .reducer = &reducer});
+  const List<Refined> alone = refine_path(store, naive, objective, penalties);
+  for (std::size_t k = 0; k < 2; ++k) CHECK(same(path[k], alone[k]));
+
+  // Without the matrix, and with second derivatives that depend on the point, sums are floats: the optimum is the same.
+  Dataset classes = train;
+  for (Index i = 0; i < classes.rows; ++i)
+    classes.labels[i] =
+        static_cast<float>(train.labels[i] > 0.0f) + static_cast<float>(train.labels[i] > 0.5f);
+  const auto of_classes = quantize<4>(classes, variance_corrected, {.outliers = 0.003});
+  const auto check = [&](auto loss, const RefineOptions& options) {
+    const RefinedClasses together =
+        refine_classes(of_classes, variance_corrected, classes, loss, L2{1e-3f}, options);
+    const RefinedClasses by_one = refine_classes(of_classes, variance_corrected, classes, loss, L2{1e-3f});
+    for (std::size_t k = 0; k < 3; ++k) {
+      CHECK(together.refined[k].status == FitStatus::converged);
+      CHECK(std::fabs(together.refined[k].value - by_one.refined[k].value) <= 2e-6 * by_one.refined[k].value);
+    }
+  };
+  check(LogisticLoss{}, {.reducer = &reducer});
+  check(SoftmaxLoss{}, {.reducer = &reducer});
+  check(LeastSquaresSvm{}, {.direct_columns = 10, .reducer = &reducer});
+
+  // An observer of one process stops all of them.
+  const Refined stopped = refine(
+      store, naive, objective, {.tolerance = 0.0, .reducer = &reducer},
+      [&](const EpochEvent&) { return reducer.rank() == reducer.workers() - 1 ? Flow::stop : Flow::go_on; });
+  CHECK(stopped.status == FitStatus::stopped);
+  CHECK(stopped.full_passes <= 2);
 }
 
 TEST_CASE("gradients of 1 to 8 bits with error feedback end within 1 % of float32's loss") {

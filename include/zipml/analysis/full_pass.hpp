@@ -11,6 +11,7 @@
 
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/centred_rows.hpp>
+#include <zipml/base/collective.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/base/isa.hpp>
 #include <zipml/base/rounded.hpp>
@@ -43,9 +44,11 @@ class FullPass {
   };
 
   /// `weights` of the rows are of mean 1, or empty; `units` belong to the user's values, that is with the offsets which the
-  /// matrix has lost. Throws Error for another number of columns, and for weights of another number.
+  /// matrix has lost. With `workers` each reads a share of the rows, and an exchange of some 64 (d + 2) doubles a question brings
+  /// all of them together: the same bits for any number. Throws Error for another number of columns, and for weights of another
+  /// number.
   FullPass(const MatrixView& samples, std::span<const float> weights, const Standardization& units,
-           int threads = 1, Isa isa = active_isa());
+           int threads = 1, Isa isa = active_isa(), Collective* workers = nullptr);
 
   Index rows() const { return samples_.rows; }
   Index cols() const { return samples_.cols; }
@@ -110,6 +113,7 @@ class FullPass {
   std::span<const float> weights_;
   Isa isa_;
   ThreadTeam team_;
+  Collective* workers_;
   Index chunks_;
   Buffer<float> mean_;            // padded
   Buffer<double> scale_, shift_;  // shift: what mean_ has lost
@@ -142,7 +146,9 @@ void FullPass::read(std::span<Question> questions, const SlopesOf& slopes) {
     float* const z = fixed > 0 ? own_margins : part.margins.data();
     double* const of_row = fixed > 0 ? own_row : part.of_row.data();
     Slope* const of_slopes = fixed > 0 ? own_slopes : part.slopes.data();
-    for (Index chunk = thread; chunk < chunks_; chunk += team_.size()) {
+    const Share mine = share_of(chunks_, 1, workers_ != nullptr ? workers_->rank() : 0,
+                                workers_ != nullptr ? workers_->workers() : 1);
+    for (Index chunk = mine.first + thread; chunk < mine.first + mine.count; chunk += team_.size()) {
       double* const of_chunk = sums.data() + chunk * entries;  // of the first question
       const Index end = n * (chunk + 1) / chunks_;
       for (Index first = n * chunk / chunks_; first < end; first += block_rows) {
@@ -190,6 +196,7 @@ void FullPass::read(std::span<Question> questions, const SlopesOf& slopes) {
     }
   });
   ++readings_;
+  if (workers_ != nullptr) workers_->sum(sums.span());  // 0 where others have read
   for (std::size_t q = 0; q < questions.size(); ++q)
     questions[q].value =
         finish({sums.data() + static_cast<Index>(q) * of_one, static_cast<std::size_t>(of_one)},
@@ -199,11 +206,12 @@ void FullPass::read(std::span<Question> questions, const SlopesOf& slopes) {
 #if ZIPML_DEFINES
 
 ZIPML_FUNCTION FullPass::FullPass(const MatrixView& samples, std::span<const float> weights,
-                                  const Standardization& units, int threads, Isa isa)
+                                  const Standardization& units, int threads, Isa isa, Collective* workers)
     : samples_(samples),
       weights_(weights),
       isa_(isa),
       team_(thread_count(threads)),
+      workers_(workers),
       chunks_(std::clamp<Index>(samples.rows / block_rows, 1, most_chunks)),
       mean_(round_up(samples.cols, detail::centred_lanes)),
       scale_(samples.cols),

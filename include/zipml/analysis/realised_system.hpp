@@ -42,10 +42,11 @@ void add_label_products(const KernelTable& kernels, const SampleView& samples, i
 
 /// M = sum_p w_p (1/n) sum_i q_s(p) q_m(p)' - diag(bias), with the intercept as column d, and the right-hand
 /// side sum_p w_p (1/n) sum_i q_s(p) y_i, labels in store order, each row times its weight. A draw with itself by integers where the
-/// store has them (code_gram.hpp); else products of 256 rows in float32, sums of them in double. O(n d^2).
+/// store has them (code_gram.hpp); else products of 256 rows in float32, sums of them in double. Workers read a share of the rows
+/// each. O(n d^2).
 void realised_system(const SampleView& samples, std::span<const DrawPair> pairs, bool corrected,
                      const Buffer<float>& labels, Eigen::MatrixXd& matrix, Eigen::VectorXd& right,
-                     int threads = 1, Isa isa = active_isa());
+                     int threads = 1, Isa isa = active_isa(), Collective* workers = nullptr);
 
 template <BilinearEstimator Estimator>
 void realised_system(const SampleView& samples, Estimator, const Buffer<float>& labels,
@@ -173,7 +174,7 @@ ZIPML_FUNCTION void add_label_products(const KernelTable& kernels, const SampleV
 
 ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const DrawPair> pairs,
                                     bool corrected, const Buffer<float>& labels, Eigen::MatrixXd& matrix,
-                                    Eigen::VectorXd& right, int threads, Isa isa) {
+                                    Eigen::VectorXd& right, int threads, Isa isa, Collective* workers) {
   const Index d = samples.cols;
   const Index n = samples.rows;
   constexpr Index piece = 256;
@@ -190,8 +191,8 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
     sample = margin = RowMajorMatrix::Zero(piece, d + 1);
     product = Eigen::MatrixXf(d + 1, d + 1);
   }
-  for (Index first = 0; first < n && !all_by_integers; first += piece) {
-    const Index count = (std::min)(piece, n - first);
+  const auto add_piece = [&](Index, RowRange rows_of_piece) {
+    const Index first = rows_of_piece.first, count = rows_of_piece.count;
     Eigen::VectorXf y = Eigen::Map<const Eigen::VectorXf>(labels.data() + first, count);
     if (samples.weights != nullptr)
       y.array() *= Eigen::Map<const Eigen::ArrayXf>(samples.weights + first, count).sqrt();
@@ -211,6 +212,13 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
       matrix += weight * product.cast<double>();
       right += weight * (rows.transpose() * y).cast<double>();
     }
+  };
+  if (!all_by_integers) {
+    SharedRows{{0, n}, workers}.for_pieces(piece, add_piece);
+    if (workers != nullptr) {
+      workers->sum(std::span<double>(matrix.data(), static_cast<std::size_t>(matrix.size())));
+      workers->sum(std::span<double>(right.data(), static_cast<std::size_t>(right.size())));
+    }
   }
   matrix /= static_cast<double>(n);
   const KernelTable kernels = kernels_for<AnyCode, kernel_families::gram>(isa);
@@ -218,7 +226,7 @@ ZIPML_FUNCTION void realised_system(const SampleView& samples, std::span<const D
   for (const DrawPair& pair : pairs) {
     if (!by_integers(pair)) continue;
     const auto weight = static_cast<double>(pair.weight);
-    matrix += weight * code_gram(kernels, samples, pair.sample, threads).moments;
+    matrix += weight * code_gram(kernels, samples, pair.sample, threads, workers).moments;
     if (has_labels) add_label_products(kernels, samples, pair.sample, weight, labels, right);
   }
   right /= static_cast<double>(n);

@@ -21,8 +21,9 @@ class MpiSession {
  public:
   MpiSession(int* argc, char*** argv) {
     int has = MPI_THREAD_SINGLE;
-    // Kernels have threads; only the one that trains talks to others.
-    if (MPI_Init_thread(argc, argv, MPI_THREAD_FUNNELED, &has) != MPI_SUCCESS)
+    // Several models that are refined together have threads, of which one at a time talks to others.
+    if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &has) != MPI_SUCCESS ||
+        has < MPI_THREAD_SERIALIZED)
       throw Error("MPI cannot be initialised");
   }
   ~MpiSession() { MPI_Finalize(); }

@@ -105,7 +105,8 @@ requires(AffineLoss<L> || (ConvexLoss<L> && OneDrawEstimator<Estimator>)) Refine
   const RefineOptions reading{.passes = options.passes,
                               .tolerance = options.tolerance,
                               .threads = options.fit.threads,
-                              .isa = options.fit.isa};
+                              .isa = options.fit.isa,
+                              .reducer = options.fit.reducer};
   detail::SharedReadings<L, R> readings(objective, reading);
   // The penalty is SGD's.
   detail::RefinementRun<L, R> run(objective, objective.regularizer(), {}, reading, watching, readings);

@@ -28,16 +28,19 @@ namespace zipml::inline ZIPML_ABI::detail {
 /// w_i l''(q_i'x + c) of the packed rows, for labels in store order.
 template <class L>
 Buffer<float> curvatures_at(const SampleView& samples, const L& loss, std::span<const float> labels,
-                            const LabelMap& map, const Eigen::VectorXd& x) {
+                            const LabelMap& map, const Eigen::VectorXd& x, Collective* workers) {
   Buffer<float> curvatures(samples.rows), row(samples.cols);
-  for (Index i = 0; i < samples.rows; ++i) {
-    samples.decode_row(i, 0, row.data());
-    double z = x(samples.cols);
-    for (Index j = 0; j < samples.cols; ++j) z += static_cast<double>(row[j]) * x(j);
-    const auto label = static_cast<double>(map.apply(labels[static_cast<std::size_t>(i)]));
-    const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
-    curvatures[i] = static_cast<float>(weight * loss.derivatives(z, label).second);
-  }
+  SharedRows{{0, samples.rows}, workers}.for_pieces(4096, [&](Index, RowRange rows) {
+    for (Index i = rows.first; i < rows.first + rows.count; ++i) {
+      samples.decode_row(i, 0, row.data());
+      double z = x(samples.cols);
+      for (Index j = 0; j < samples.cols; ++j) z += static_cast<double>(row[j]) * x(j);
+      const auto label = static_cast<double>(map.apply(labels[static_cast<std::size_t>(i)]));
+      const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
+      curvatures[i] = static_cast<float>(weight * loss.derivatives(z, label).second);
+    }
+  });
+  if (workers != nullptr) workers->sum(curvatures.span());  // 0 where others have read
   return curvatures;
 }
 
@@ -48,12 +51,12 @@ class PackedSolver {
  public:
   /// `weights` stand for those of the samples; empty: these. `keep` is the share of the correction.
   PackedSolver(const KernelTable& kernels, const SampleView& samples, Buffer<float> weights, double slope,
-               double l2, double keep, int threads)
+               double l2, double keep, int threads, Reducer* reducer)
       : weights_(std::move(weights)),
         samples_(weighted(samples, weights_)),
         targets_(samples.rows),
         team_(thread_count(threads)),
-        device_(kernels, samples_, targets_, {.team = &team_}),
+        device_(kernels, samples_, targets_, {.team = &team_, .reducer = reducer}),
         matrix_(device_, samples.cols),
         slope_(slope),
         l2_(l2) {
@@ -146,8 +149,8 @@ class PackedInverse {
     if constexpr (AffineLoss<L>) {
       form(kernels, samples, {}, static_cast<double>(L::slope), l2, options, shared);
     } else {
-      Buffer<float> curvatures =
-          curvatures_at(samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x);
+      Buffer<float> curvatures = curvatures_at(
+          samples, loss, targets.of(target), loss.label_map(targets.statistics(target)), x, options.reducer);
       count(1);
       SharedInverses own;
       form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
@@ -208,7 +211,7 @@ class PackedInverse {
     if (d > options.direct_columns) {
       const double keep = curvatures.empty() ? (std::max)(0.0, 1.0 - clip) : 0.0;
       solver_ = std::make_unique<PackedSolver<Estimator>>(kernels, samples, std::move(curvatures), slope, l2,
-                                                          keep, options.threads);
+                                                          keep, options.threads, options.reducer);
       return;
     }
     if (!shared.has_matrix()) {
@@ -217,7 +220,7 @@ class PackedInverse {
       Eigen::MatrixXd matrix;
       Eigen::VectorXd right, variance = Eigen::VectorXd::Zero(d + 1);
       realised_system(weighted, Estimator::pairs, false, Buffer<float>(n), matrix, right, options.threads,
-                      active_isa(options.isa));
+                      active_isa(options.isa), options.reducer);
       count(1);
       matrix *= slope;
       // The intercept's entry is the mean curvature, which rounding's variance is multiplied with.

@@ -107,6 +107,7 @@ List<Refined> refine_together(const Store& store, Estimator estimator,
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   check_samples(*tasks[0].objective, samples);
+  if (options.reducer != nullptr) require_same_refinement(options, samples, static_cast<Index>(tasks.size()));
   const KernelTable kernels = kernels_for_store(store, active_isa(options.isa));
   SharedInverses inverses;
   const PackedSide packed{kernels, samples, inverses};

@@ -10,6 +10,7 @@
 #include <zipml/eigen.hpp>
 #include <zipml/model/linear_model.hpp>
 #include <zipml/training/fit.hpp>
+#include <zipml/training/reducer.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -24,6 +25,9 @@ struct RefineOptions {
   /// Up to so many columns P is formed, in some 32 d^2 bytes, and factorised, in d^3 / 3 operations; beyond them it is divided
   /// by in some readings of the packed samples, which then depend on the instruction set in their last bits.
   Index direct_columns = 4096;
+  /// Workers that share the readings, of the rows and of the packed samples, each of which refines with these options and the same
+  /// observers; null: there is one. With integer matrices without outliers the same bits for any number.
+  Reducer* reducer = nullptr;
 };
 
 /// What refine() returns.

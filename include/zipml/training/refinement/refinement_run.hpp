@@ -2,6 +2,8 @@
 /// \file
 /// Room training: what every way of refining an objective has: its readings, observers, clock and result.
 
+#include <bit>
+#include <cstdint>
 #include <cstdio>
 #include <span>
 #include <string>
@@ -24,6 +26,9 @@ void check_refinement(const RefineOptions& options);
 
 /// Says what is left where a refinement has used up its passes.
 void advise(const RefineOptions& options, Refined& result);
+
+/// Throws Error on all workers of the options unless all of them refine as many models on samples of one shape, to one tolerance.
+void require_same_refinement(const RefineOptions& options, const SampleView& samples, Index models);
 
 /// What is part of the smooth problem: all of a smooth penalty, nothing of another. Throws Error for one that does not act on
 /// each weight alone.
@@ -83,6 +88,7 @@ class RefinementRun {
       bool stop = false;
       clock_.pause([&] {
         for (const ObserverRef& observer : observers_) stop = (observer(event) == Flow::stop) || stop;
+        if (options_.reducer != nullptr) stop = options_.reducer->any(stop);
       });
       return stop ? Flow::stop : Flow::go_on;
     };
@@ -123,6 +129,18 @@ ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
     throw Error("the number of passes is out of range", "at least 0", std::to_string(options.passes));
   if (!(options.tolerance >= 0.0))
     throw Error("the tolerance is out of range", "at least 0", number_text(options.tolerance));
+}
+
+ZIPML_FUNCTION void require_same_refinement(const RefineOptions& options, const SampleView& samples,
+                                            Index models) {
+  const auto count = [](auto value) { return static_cast<std::uint64_t>(value); };
+  require_agreement(*options.reducer, {{"numbers of rows", count(samples.rows)},
+                                       {"numbers of columns", count(samples.cols)},
+                                       {"bits", count(samples.bits)},
+                                       {"numbers of models", count(models)},
+                                       {"numbers of passes", count(options.passes)},
+                                       {"tolerances", std::bit_cast<std::uint64_t>(options.tolerance)},
+                                       {"direct columns", count(options.direct_columns)}});
 }
 
 ZIPML_FUNCTION void advise(const RefineOptions& options, Refined& result) {

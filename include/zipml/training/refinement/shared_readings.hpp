@@ -57,7 +57,7 @@ class SharedReadings {
 
   SharedReadings(const Objective<L, R>& rows, const RefineOptions& options)
       : pass_(rows.features(), rows.weights(), rows.standardization(), options.threads,
-              active_isa(options.isa)) {}
+              active_isa(options.isa), options.reducer) {}
 
   RefinementClock& clock() { return clock_; }
 

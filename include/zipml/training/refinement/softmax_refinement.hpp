@@ -58,7 +58,8 @@ double read_softmax(FullPass& pass, const SoftmaxProblem& problem, const Eigen::
 
 /// w_i p_k (1 - p_k) of the packed rows at x, a list for each class: what the second derivatives of that class alone are
 /// weighted with. Those of two classes, -p_j p_k, are left to the steps. O(n d k).
-List<Buffer<float>> softmax_curvatures(const SampleView& samples, Index classes, const Eigen::VectorXd& x);
+List<Buffer<float>> softmax_curvatures(const SampleView& samples, Index classes, const Eigen::VectorXd& x,
+                                       Collective* workers);
 
 /// A PackedInverse for each class, at a point of all of them.
 template <BilinearEstimator Estimator>
@@ -68,7 +69,7 @@ class BlockInverse {
                const Eigen::VectorXd& x, const RefineOptions& options, Refined& result)
       : width_(problem.width()) {
     const auto start = std::chrono::steady_clock::now();
-    List<Buffer<float>> curvatures = softmax_curvatures(samples, problem.classes, x);
+    List<Buffer<float>> curvatures = softmax_curvatures(samples, problem.classes, x, options.reducer);
     result.seconds_packed += std::chrono::duration<double>(std::chrono::steady_clock::now() - start).count();
     ++result.packed_passes;
     result.packed_bytes += static_cast<double>(samples.store_bytes);
@@ -100,8 +101,9 @@ List<Refined> refine_softmax(const KernelTable& kernels, const SampleView& sampl
                              const SoftmaxProblem& problem, const RefineOptions& options,
                              std::span<const ObserverRef> observers) {
   check_refinement(options);
+  if (options.reducer != nullptr) require_same_refinement(options, samples, problem.classes);
   FullPass pass(problem.rows.features(), problem.rows.weights(), problem.rows.standardization(),
-                options.threads, active_isa(options.isa));
+                options.threads, active_isa(options.isa), options.reducer);
   RefinementClock clock;
   Refined whole;
   const Index width = problem.width(), size = width * problem.classes;
@@ -122,6 +124,7 @@ List<Refined> refine_softmax(const KernelTable& kernels, const SampleView& sampl
                                of[width - 1],      seconds,        static_cast<int>(k)};
         for (const ObserverRef& observer : observers) stop = (observer(event) == Flow::stop) || stop;
       }
+      if (options.reducer != nullptr) stop = options.reducer->any(stop);
     });
     return stop ? Flow::stop : Flow::go_on;
   };
@@ -175,22 +178,26 @@ ZIPML_FUNCTION double read_softmax(FullPass& pass, const SoftmaxProblem& problem
 }
 
 ZIPML_FUNCTION List<Buffer<float>> softmax_curvatures(const SampleView& samples, Index classes,
-                                                      const Eigen::VectorXd& x) {
+                                                      const Eigen::VectorXd& x, Collective* workers) {
   const Index d = samples.cols;
   const Eigen::Map<const Eigen::MatrixXd> models(x.data(), d + 1, classes);
   Buffer<float> row(d);
   Eigen::VectorXd values = Eigen::VectorXd::Ones(d + 1), z(classes), p(classes);
   List<Buffer<float>> curvatures;
   for (Index k = 0; k < classes; ++k) curvatures.emplace_back(samples.rows);
-  for (Index i = 0; i < samples.rows; ++i) {
-    samples.decode_row(i, 0, row.data());
-    for (Index j = 0; j < d; ++j) values(j) = static_cast<double>(row[j]);
-    z.noalias() = models.transpose() * values;
-    (void)class_probabilities(z.data(), classes, [&p](Index k) -> double& { return p(k); });
-    const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
-    for (Index k = 0; k < classes; ++k)
-      curvatures[static_cast<std::size_t>(k)][i] = static_cast<float>(weight * p(k) * (1.0 - p(k)));
-  }
+  SharedRows{{0, samples.rows}, workers}.for_pieces(4096, [&](Index, RowRange rows) {
+    for (Index i = rows.first; i < rows.first + rows.count; ++i) {
+      samples.decode_row(i, 0, row.data());
+      for (Index j = 0; j < d; ++j) values(j) = static_cast<double>(row[j]);
+      z.noalias() = models.transpose() * values;
+      (void)class_probabilities(z.data(), classes, [&p](Index k) -> double& { return p(k); });
+      const double weight = samples.weights != nullptr ? static_cast<double>(samples.weights[i]) : 1.0;
+      for (Index k = 0; k < classes; ++k)
+        curvatures[static_cast<std::size_t>(k)][i] = static_cast<float>(weight * p(k) * (1.0 - p(k)));
+    }
+  });
+  if (workers != nullptr)
+    for (Buffer<float>& of_class : curvatures) workers->sum(of_class.span());
   return curvatures;
 }
 
