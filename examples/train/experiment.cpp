@@ -79,7 +79,12 @@ Samples load_samples(const Options& options) {
   const auto start = std::chrono::steady_clock::now();
   Samples samples;
   if (options.packed) {
-    samples.store = zipml::open_store(options.file);
+    zipml::OpenOptions open;
+    if (options.reducer != nullptr) {
+      open.verifier = options.reducer->rank();
+      open.verifiers = options.reducer->workers();
+    }
+    samples.store = zipml::open_store(options.file, open);
     samples.sets.train.source = options.file;
     samples.sets.train.rows = samples.store->rows();
     samples.sets.train.cols = samples.store->cols();

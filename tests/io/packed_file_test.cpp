@@ -191,6 +191,32 @@ TEST_CASE("every truncation and every flipped bit is an error that names the fil
   CHECK(message_of([&] { lazy.verify(); }).find("damaged in its codes") != std::string::npos);
 }
 
+TEST_CASE("of several processes that open a file one finds what is damaged") {
+  const Folder folder;
+  const std::string path = folder / "large.zipml";
+  save_store(path, quantize(table(110'000, 20), parse_representation("naive:8")));
+  std::string bytes = read(path);
+  const PackedFile file(path);
+  for (const FileSection& section : file.sections())
+    if (std::string(file.name_of(section)) == "codes") {
+      REQUIRE(section.bytes > 2u << 20);  // three chunks
+      bytes[section.offset + (1u << 20) + 5] ^= 4;
+    }
+  const std::string damaged = folder / "damaged.zipml";
+  write(damaged, bytes);
+  for (const int verifiers : {1, 2, 3}) {
+    int found = 0;
+    for (int verifier = 0; verifier < verifiers; ++verifier) {
+      CHECK_NOTHROW(PackedFile(path, {.verifier = verifier, .verifiers = verifiers}));
+      const std::string said =
+          message_of([&] { PackedFile(damaged, {.verifier = verifier, .verifiers = verifiers}); });
+      found += said.find("damaged in its codes") != std::string::npos ? 1 : 0;
+    }
+    CHECK(found == 1);
+  }
+  CHECK_THROWS_AS(PackedFile(path, {.verifier = 2, .verifiers = 2}), Error);
+}
+
 TEST_CASE("files that lie with right checksums are refused before anything is allocated for them") {
   const Folder folder;
   const std::string path = folder / "hostile.zipml";

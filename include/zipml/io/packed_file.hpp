@@ -54,6 +54,9 @@ struct OpenOptions {
   /// and float32 rows wait for verify(); all others are verified in any case.
   bool verify = true;
   bool map = true;  ///< false: read into memory, so that nobody can take the file away
+  /// Of `verifiers` processes that open the file each verifies a part of codes and rows, this one that of `verifier`: together()
+  /// tells all of them what one has found.
+  int verifier = 0, verifiers = 1;
 };
 
 namespace detail {
@@ -162,12 +165,20 @@ class PackedReader {
  public:
   PackedReader(const std::string& path, const OpenOptions& options)
       : owned_(std::make_shared<Owned>(path, options.map)), file_(owned_->file), verify_(options.verify) {
-    if (options.verify) file_.expect_reading();
+    if (options.verifier < 0 || options.verifier >= options.verifiers)
+      throw Error("there is no such verifier", "0 to " + std::to_string(options.verifiers - 1),
+                  std::to_string(options.verifier));
+    if (options.verify && options.verifiers == 1) file_.expect_reading();
     read_shape();
-    for (const FileSection& section : file_.sections())
-      if (options.verify ||
-          (section.kind != kind(PackedKind::codes).kind && section.kind != kind(PackedKind::values).kind))
+    for (const FileSection& section : file_.sections()) {
+      const bool large =
+          section.kind == kind(PackedKind::codes).kind || section.kind == kind(PackedKind::values).kind;
+      if (!large)
         file_.verify(section);
+      else if (options.verify)
+        file_.verify(section, static_cast<std::size_t>(options.verifier),
+                     static_cast<std::size_t>(options.verifiers));
+    }
     read_about();
     read_columns();
     read_targets();

@@ -113,8 +113,8 @@ class SectionFile {
   const char* name_of(std::uint32_t kind) const;
   const FileSection* find(const SectionKind& kind) const;
 
-  /// Throws Error for the first chunk of a section whose checksum is another.
-  void verify(const FileSection& section) const;
+  /// Throws Error for the first chunk of a section whose checksum is another, among every `parts`-th from `part` on.
+  void verify(const FileSection& section, std::size_t part = 0, std::size_t parts = 1) const;
   void require_intact() const { file_.require_intact(); }
   void expect_reading() const { file_.expect_reading(); }
 
@@ -405,10 +405,11 @@ ZIPML_FUNCTION void SectionFile::require_zeros(std::size_t first, std::size_t en
            std::to_string(bytes()[k]));
 }
 
-ZIPML_FUNCTION void SectionFile::verify(const FileSection& section) const {
+ZIPML_FUNCTION void SectionFile::verify(const FileSection& section, std::size_t part,
+                                        std::size_t parts) const {
   if (section.kind == checksum_section.kind) return;  // when it was opened
   const FileSection& list = *find(checksum_section);
-  for (std::size_t chunk = 0; chunk < chunks_of(section.bytes); ++chunk) {
+  for (std::size_t chunk = part; chunk < chunks_of(section.bytes); chunk += parts) {
     const std::uint64_t first = chunk * section_chunk;
     const auto count =
         static_cast<std::size_t>((std::min)(section.bytes - first, std::uint64_t{section_chunk}));
