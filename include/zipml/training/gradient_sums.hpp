@@ -68,7 +68,14 @@ class GradientSums {
   void reduce(Reducer* reducer, bool integers);
 
  private:
+  /// What workers exchange of m padded vectors: of one its d entries.
+  template <class T>
+  std::span<T> of_workers(Buffer<T>& vectors) {
+    return {vectors.data(), static_cast<std::size_t>(models_ == 1 ? d_ : padded_ * models_)};
+  }
+
   int models_ = 1;
+  Index d_ = 0;
   Index padded_ = 0;
   List<OfModel> of_models_;
   Buffer<float> floats_;        // m x padded
@@ -82,6 +89,7 @@ class GradientSums {
 
 ZIPML_FUNCTION GradientSums::GradientSums(Index d, int models, int parts, bool integers, bool has_outliers)
     : models_(models),
+      d_(d),
       padded_(zipml::padded(d)),
       of_models_(static_cast<std::size_t>(models)),
       floats_(padded_ * models),
@@ -97,7 +105,7 @@ ZIPML_FUNCTION void GradientSums::close_codes(Reducer* reducer) {
     for (Index j = 0; j < size; ++j) codes_[j] += share[j];
     std::fill_n(share, size, 0);
   }
-  if (reducer != nullptr) reducer->sum(std::span(codes_.data(), static_cast<std::size_t>(size)));
+  if (reducer != nullptr) reducer->sum(of_workers(codes_));
 }
 
 ZIPML_FUNCTION void GradientSums::close_outliers(Reducer* reducer, std::span<const Outlier> outliers) {
@@ -109,7 +117,7 @@ ZIPML_FUNCTION void GradientSums::close_outliers(Reducer* reducer, std::span<con
     outliers_[m * padded_ + column] += static_cast<float>(scale * exact);
     exact = 0.0;
   };
-  if (reducer != nullptr) reducer->sum(exact_outliers_.span());
+  if (reducer != nullptr) reducer->sum(of_workers(exact_outliers_));
   for (Index m = 0; m < models_; ++m)
     if (reducer != nullptr)
       for (Index j = 0; j < padded_; ++j) take(m, j);
@@ -127,8 +135,8 @@ ZIPML_FUNCTION void GradientSums::flush_codes(const KernelTable& kernels, int mo
 
 ZIPML_FUNCTION void GradientSums::reduce(Reducer* reducer, bool integers) {
   if (reducer == nullptr) return;
-  if (!integers) reducer->sum(floats_.span());
-  if (!integers && !outliers_.empty()) reducer->sum(outliers_.span());
+  if (!integers) reducer->sum(of_workers(floats_));
+  if (!integers && !outliers_.empty()) reducer->sum(of_workers(outliers_));
   List<double> all;
   for (const OfModel& sums : of_models_)
     for (const double part : {sums.residuals, sums.inner, sums.subtracted}) all.push_back(part);
