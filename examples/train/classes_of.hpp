@@ -37,6 +37,7 @@ class ClassesExperiment {
     refuse(!options.start.empty(), "--start");
     refuse(options.solver != "sgd", "--solver");
     refuse(options.refetch.has_value(), "--estimator refetch-...");
+    refuse(options.refines && options.chooses_penalty(), "--l2 FROM:TO:COUNT with --refine");
   }
 
   std::vector<Result> run() const {

@@ -76,9 +76,9 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
     for (const char* name : {"--epochs", "--batch", "--step", "--model-bits", "--gradient-bits", "--fresh",
                              "--safety", "--sweep", "--start", "--patience", "--solver", "--history", "--cv"})
       if (app.count(name) > 0) usage(std::string("--refine has no use for ") + name);
-    if (options.l2_path.size() > 1) usage("--refine is for one penalty");
-    if (options.loss == "hinge" || options.loss == "softmax")
-      usage("--refine is for --loss least-squares, ls-svm, huber, poisson, logistic and squared-hinge");
+    if (options.l2_path.size() > 1 && options.validation.empty())
+      usage("--refine chooses among penalties by rows that are held out: add --validation");
+    if (options.loss == "hinge") usage("--refine is for smooth losses: all others than hinge");
     if (options.estimator == "full" || options.bits == 32 || options.estimator.starts_with("refetch") ||
         options.estimator.starts_with("polynomial"))
       usage("--refine takes packed samples to float32's optimum: choose --bits 1 to 8");

@@ -111,8 +111,23 @@ class PathExperiment {
 
   template <class Estimator>
   std::vector<PathPoint> by_validation(const zipml::AnyStore& store, Estimator estimator) const {
-    const zipml::List<zipml::Fit> fits =
-        zipml::fit_path(sgd(), store, as_asked(options_, estimator), penalties(), how(store), watch());
+    if (!options_.refines)
+      return judged(store, zipml::fit_path(sgd(), store, as_asked(options_, estimator), penalties(),
+                                           how(store), watch()));
+    if constexpr (can_be_refined<Loss, Estimator>) {
+      const auto candidates = penalties();
+      const zipml::Dataset& rows = samples_.store ? samples_.full : samples_.sets.train;
+      const auto objective = zipml::objective_on(store, rows, Loss{}, candidates[0]);
+      return judged(store, zipml::refine_path(store, estimator, objective, candidates,
+                                              refine_options_of(options_), watch()));
+    } else {
+      refuse_refinement<Loss>(estimator);
+    }
+  }
+
+  /// What the validation rows say of a range of Fit, or of Refined.
+  template <class Fits>
+  std::vector<PathPoint> judged(const zipml::AnyStore& store, const Fits& fits) const {
     const auto objective = zipml::objective_on(store, samples_.validation, Loss{});
     std::vector<PathPoint> points;
     std::size_t best = 0;

@@ -60,7 +60,8 @@ inline void describe_refinement(const Options& options, std::span<const zipml::R
 
 template <class Loss, class Estimator>
 constexpr bool can_be_refined = zipml::BilinearEstimator<Estimator> &&
-                                (zipml::AffineLoss<Loss> || zipml::ConvexLoss<Loss>);
+                                (zipml::AffineLoss<Loss> || zipml::ConvexLoss<Loss> ||
+                                 zipml::JointLoss<Loss>);
 
 template <class Loss, class Estimator>
 [[noreturn]] void refuse_refinement(Estimator estimator) {
@@ -82,7 +83,7 @@ zipml::Refined refine_as_asked(const Options& options, const zipml::AnyStore& st
   }
 }
 
-/// The same of a model for each class, on the rows that the store was packed from.
+/// The same of several classes, each against the rest or all together, on the rows that the store was packed from.
 template <class Loss, class Estimator>
 zipml::RefinedClasses refine_classes_as_asked(const Options& options, const zipml::AnyStore& store,
                                               Estimator estimator, const zipml::Dataset& rows,

@@ -804,6 +804,27 @@ TEST_CASE("train --refine: the exact optimum in a few readings, of every smooth 
   CHECK(train({"--rows", "2000", "--tolerance", "1e-3"}).code == 2);
 }
 
+TEST_CASE("train --refine --l2 FROM:TO:COUNT: a path of exact optima, judged by rows that are held out") {
+  const Arguments start{"--rows", "3000", "--bits", "2", "--refine", "--l2", "1e-4:10:6"};
+  const Json json = json_of(start + Arguments{"--validation", "0.2"});
+  const Json& points = json["path"]["penalties"];
+  REQUIRE(points.size() == 6);
+  CHECK(json["status"] == "converged");
+  CHECK(json["excess"].get<double>() < 1e-6);
+  double least = INFINITY, chosen = 0.0;
+  for (const Json& point : points) {
+    least = std::min(least, point["loss"].get<double>());
+    if (!point["chosen"].get<bool>()) continue;
+    chosen = point["loss"].get<double>();
+    CHECK(point["l2"] == json["l2"]);
+  }
+  CHECK(chosen == least);
+  // The chosen one is refined again, to the same weights but for its tolerance.
+  CHECK(json["validation_loss"].get<double>() == Approx(chosen).epsilon(1e-4));
+  CHECK(points[5]["loss"].get<double>() > 1.1 * least);
+  refuses(start, "add --validation");
+}
+
 TEST_CASE("train --refine: the exact optima of several classes, by readings that serve all of them") {
   const Folder folder;
   const std::string file = folder.write("colours.csv", three_classes(900, 1));
@@ -827,6 +848,17 @@ TEST_CASE("train --refine: the exact optima of several classes, by readings that
           Approx(json["train_loss"].get<double>()).epsilon(1e-5));
     CHECK(load_class_model(folder / "model").classes() == 3);
   }
+  // All classes together: the optimum of softmax.
+  const Json together =
+      json_of(start + Arguments{"--loss", "softmax", "--tolerance", "2e-7", "--test", test});
+  CHECK(together["status"] == "converged");
+  CHECK(together["excess"].get<double>() < 1e-6);
+  CHECK(together["test"]["accuracy"].get<double>() > 0.7);
+  CHECK(together["refinement"]["full_bytes"].get<double>() ==
+        Approx(together["full_passes"].get<double>() * 4.0 * 900.0 * 3.0));
+  const Run sparse_softmax = train(start + Arguments{"--loss", "softmax", "--l1", "0.01"});
+  CHECK(sparse_softmax.code == 1);
+  CHECK(holds(sparse_softmax.err, "smooth penalties"));
   const Arguments logistic = start + Arguments{"--loss", "logistic"};
   const Json held_out = json_of(logistic + Arguments{"--validation", "0.2"});
   CHECK(held_out["validation"]["accuracy"].get<double>() > 0.7);

@@ -406,7 +406,7 @@ TEST_CASE("all classes together are refined to the optimum of softmax, from any 
     CHECK(evaluate(found.model, data).accuracy > 0.5);
     double bytes = 0.0;
     for (const Refined& one : found.refined) bytes += one.full_bytes;
-    CHECK(bytes == Approx(first.full_passes * 4.0 * 3001.0 * 21.0));
+    CHECK(bytes == Approx(first.full_passes * 4.0 * 3001.0 * static_cast<double>(data.cols)));
     return found;
   };
   const Representation nearest_levels{.estimator = EstimatorKind::naive,
@@ -419,6 +419,9 @@ TEST_CASE("all classes together are refined to the optimum of softmax, from any 
   check(table(), {.bits = 1}, variance_corrected, 1e-2f, how);
   check(table(), {.estimator = EstimatorKind::double_sampling, .bits = 3}, double_sampling, 0.1f, how);
   check(weighted, {.bits = 4, .outliers = 0.003}, variance_corrected, 1e-3f, how);
+  const Dataset narrow = four_classes(3'001, 3);
+  for (const int bits : {1, 2, 8})
+    for (const float l2 : {1e-4f, 1e-2f}) check(narrow, {.bits = bits}, variance_corrected, l2, how);
   check(table(), {.bits = 4, .outliers = 0.003}, variance_corrected, 1e-2f,
         {.tolerance = 2e-7, .direct_columns = 8});
   // The same bits for any number of threads and instruction set.

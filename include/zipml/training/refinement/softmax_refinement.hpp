@@ -61,7 +61,9 @@ double read_softmax(FullPass& pass, const SoftmaxProblem& problem, const Eigen::
 List<Buffer<float>> softmax_curvatures(const SampleView& samples, Index classes, const Eigen::VectorXd& x,
                                        Collective* workers);
 
-/// A PackedInverse for each class, at a point of all of them.
+/// A PackedInverse for each class, at a point of all of them, between projections onto what has a sum of zero over the classes: there
+/// gradients lie, and the minimum with a penalty, since probabilities do not change when all classes move alike. The blocks
+/// know nothing of that direction, in which the penalty alone has curvature.
 template <BilinearEstimator Estimator>
 class BlockInverse {
  public:
@@ -78,15 +80,24 @@ class BlockInverse {
   }
 
   Eigen::VectorXd operator()(const Eigen::VectorXd& r) {
+    const Eigen::VectorXd balanced = less_the_mean(r);
     Eigen::VectorXd solved(r.size());
     for (std::size_t k = 0; k < blocks_.size(); ++k) {
       const Index first = static_cast<Index>(k) * width_;
-      solved.segment(first, width_) = blocks_[k](r.segment(first, width_));
+      solved.segment(first, width_) = blocks_[k](balanced.segment(first, width_));
     }
-    return solved;
+    return less_the_mean(solved);
   }
 
  private:
+  /// v less its mean over the classes.
+  Eigen::VectorXd less_the_mean(Eigen::VectorXd v) const {
+    Eigen::Map<Eigen::MatrixXd> of(v.data(), width_, v.size() / width_);
+    const Eigen::VectorXd mean = of.rowwise().mean();
+    of.colwise() -= mean;
+    return v;
+  }
+
   Index width_;
   List<PackedInverse<Estimator>> blocks_;
 };
