@@ -62,8 +62,10 @@ int train(int argc, char** argv) {
   std::vector<Result> results = run(options, samples);
   Result& result = results.front();
   const double bytes = reducer.exchanged().bytes - before.bytes;
-  const double steps = result.epochs * std::ceil(static_cast<double>(samples.sets.train.rows) /
-                                                 static_cast<double>(options.batch));
+  // Of a refinement a step is a reading.
+  const double batches =
+      std::ceil(static_cast<double>(samples.sets.train.rows) / static_cast<double>(options.batch));
+  const double steps = result.refinement ? result.refinement->full_passes : result.epochs * batches;
   result.exchange = Exchange{reducer.workers(), bytes, bytes / (std::max)(1.0, steps),
                              reducer.exchanged().seconds - before.seconds};
   if (!is_first) options.save_model = options.history = "";

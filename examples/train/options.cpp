@@ -84,8 +84,9 @@ void reconcile(Options& options, const CLI::App& app, const std::string& represe
       usage("--refine takes packed samples to float32's optimum: choose --bits 1 to 8");
   };
   if (options.distributed) {
-    for (const char* name : {"--refine", "--solver", "--sweep"})
-      if (app.count(name) > 0) usage(std::string("several processes train by SGD: leave out ") + name);
+    for (const char* name : {"--solver", "--sweep"})
+      if (app.count(name) > 0)
+        usage(std::string("several processes train by SGD, or refine: leave out ") + name);
     if (options.choose) usage("--bits auto measures times, which differ: let train choose, or name the bits");
     if (options.file == "-") usage("every process reads FILE: name one");
   }

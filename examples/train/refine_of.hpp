@@ -17,7 +17,8 @@ inline zipml::RefineOptions refine_options_of(const Options& options) {
   return {.passes = options.passes,
           .tolerance = options.tolerance,
           .threads = options.threads,
-          .isa = options.isa};
+          .isa = options.isa,
+          .reducer = options.reducer};
 }
 
 /// Tells of each reading once, however many models it serves; an interrupt ends all of them.

@@ -57,6 +57,13 @@ endforeach()
 ends(0 ${MPIRUN} ${FLAG} 3 ${PROGRAM} --rows 3000 ${how} --save-model ${WORK}/of_three)
 same(generated of_three)
 
+# Refinement, its rows beside the packed file.
+ends(0 ${MPIRUN} ${FLAG} 3 ${PROGRAM} ${WORK}/table.zipml --refine --full ${WORK}/table.csv --l2 1e-4 --json)
+string(JSON status GET "${out}" status)
+if(NOT status STREQUAL "converged")
+  message(FATAL_ERROR "three processes have not refined: ${status}\n${out}")
+endif()
+
 # Few bits move fewer bytes, and people are told.
 ends(0 ${MPIRUN} ${FLAG} 2 ${PROGRAM} ${WORK}/table.zipml --epochs 3 --batch 128 --gradient-bits 2 --error-feedback --timeout 60)
 if(NOT out MATCHES "2 processes, each of which has sent")
@@ -67,6 +74,6 @@ ends(fails ${MPIRUN} ${FLAG} 3 ${PROGRAM} ${WORK}/missing.csv)
 says_once("train_distributed: [^\n]*missing\\.csv")
 ends(2 ${MPIRUN} ${FLAG} 2 ${PROGRAM} --bits 9)
 says_once("train_distributed: --bits")
-ends(2 ${MPIRUN} ${FLAG} 2 ${PROGRAM} --refine)
+ends(2 ${MPIRUN} ${FLAG} 2 ${PROGRAM} --solver exact)
 ends(fails ${MPIRUN} ${FLAG} 2 ${PROGRAM} --rows 2000 --save-model ${WORK}/no/such/folder)
 says_once("no/such/folder")
