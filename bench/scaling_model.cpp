@@ -8,13 +8,14 @@
 //         fits latency and bandwidth to sums of int32 between these processes, and compares what the model then says of sums of
 //         codes, and of steps, with what they take
 //
-// Times are medians of turns in which all that is measured alternates; of exchanges the fastest ones are told as well, since a
-// process that waits for a core keeps the others waiting.
+// Times are medians of turns in which all that is measured alternates: of work, those of the thread alone. Of exchanges the fastest
+// are told as well, since a process that waits for a core keeps the others waiting.
 
 #include <algorithm>
 #include <chrono>
 #include <cmath>
 #include <cstdio>
+#include <ctime>
 #include <functional>
 #include <list>
 #include <string>
@@ -77,21 +78,32 @@ std::string with_commas(Index n) {
 std::string name_of(int bits) { return std::to_string(bits) + (bits == 1 ? " bit" : " bits"); }
 std::string name_of(Growth scaling) { return scaling == Growth::strong ? "strong" : "weak"; }
 
-/// Seconds of one call each, all functions in turns. A short one is called until a millisecond has passed.
+/// Of this thread's own work: what others do on its core is not in it.
+double work_seconds() {
+#ifdef CLOCK_THREAD_CPUTIME_ID
+  timespec now{};
+  clock_gettime(CLOCK_THREAD_CPUTIME_ID, &now);
+  return static_cast<double>(now.tv_sec) + 1e-9 * static_cast<double>(now.tv_nsec);
+#else
+  return std::chrono::duration<double>(Clock::now().time_since_epoch()).count();
+#endif
+}
+
+/// Seconds of work of one call each, all functions in turns. A short one is called until a millisecond has passed.
 std::vector<double> measure(const std::vector<std::function<void()>>& all, int turns) {
   std::vector<int> calls;
   for (const auto& f : all) {
     f();
-    const auto start = Clock::now();
+    const double start = work_seconds();
     f();
-    calls.push_back(static_cast<int>(std::clamp(1e-3 / (seconds_since(start) + 1e-9), 1.0, 1e5)));
+    calls.push_back(static_cast<int>(std::clamp(1e-3 / (work_seconds() - start + 1e-9), 1.0, 1e5)));
   }
   std::vector<std::vector<double>> seconds(all.size());
   for (int turn = 0; turn < turns; ++turn)
     for (std::size_t k = 0; k < all.size(); ++k) {
-      const auto start = Clock::now();
+      const double start = work_seconds();
       for (int i = 0; i < calls[k]; ++i) all[k]();
-      seconds[k].push_back(seconds_since(start) / calls[k]);
+      seconds[k].push_back((work_seconds() - start) / calls[k]);
     }
   std::vector<double> result;
   for (auto& values : seconds) result.push_back(median(std::move(values)));
@@ -287,17 +299,21 @@ void print_table(const Network& network, const Work& work, const Options& option
 struct Verdict {
   double gain = 0.0;  // the largest
   int bits = 0, processes = 0;
-  int fewest = 0, most = 0;  // processes that gain so much
+  int fewest = 0, most = 0;           // processes that gain so much
+  double low = INFINITY, high = 0.0;  // of the best of 8 to 1 bits, over numbers of processes
 };
 
 constexpr double worth_it = 1.5;
 
 Verdict judge(const Network& network, const Work& work, Growth scaling, const Options& options) {
   Verdict verdict;
-  for (int processes = 2; processes <= most_processes; processes *= 2)
+  for (int processes = 2; processes <= most_processes; processes *= 2) {
+    const double exact = speedup(network, processes, work, 32, scaling, options);
+    double best = 0.0;
     for (const int bits : bench::widths) {
       const double fast = speedup(network, processes, work, bits, scaling, options);
-      const double gain = fast / speedup(network, processes, work, 32, scaling, options);
+      const double gain = fast / exact;
+      if (bits != 32) best = (std::max)(best, gain);
       if (bits == 32 || gain < worth_it || fast <= 1.0) continue;
       if (verdict.fewest == 0) verdict.fewest = processes;
       verdict.most = processes;
@@ -307,6 +323,9 @@ Verdict judge(const Network& network, const Work& work, Growth scaling, const Op
         verdict.processes = processes;
       }
     }
+    verdict.low = (std::min)(verdict.low, best);
+    verdict.high = (std::max)(verdict.high, best);
+  }
   return verdict;
 }
 
@@ -320,7 +339,9 @@ void print_verdicts(const std::vector<Network>& networks, const std::vector<Work
         const Verdict verdict = judge(network, work, scaling, options);
         const std::string d = "d = " + with_commas(work.columns);
         if (verdict.gain == 0.0) {
-          columns += (columns.empty() ? "" : ", ") + d;
+          char range[80];
+          std::snprintf(range, sizeof range, " (%.2f to %.2f times)", verdict.low, verdict.high);
+          columns += (columns.empty() ? "" : ", ") + d + range;
           continue;
         }
         char most[100];
@@ -334,7 +355,7 @@ void print_verdicts(const std::vector<Network>& networks, const std::vector<Work
     }
   std::printf(
       "\nFew bits pay, %.3g times the speed of 32 or more, on processes that are faster than one:\n%s"
-      "They do not:\n%s",
+      "They do not, or not on such processes; the best of 8 to 1 bits is as fast as 32:\n%s",
       worth_it, pays.empty() ? "  nowhere\n" : pays.c_str(),
       does_not.empty() ? "  nowhere\n" : does_not.c_str());
 }
@@ -372,12 +393,13 @@ void draw(const std::string& path, const std::vector<Network>& networks, const s
     int bits;
     const char* colour;
     int symbol;
+    bool has_name = true;  // 2 and 4 bits lie between their neighbours
   };
-  constexpr Style styles[] = {{32, colour::black, 5},
+  constexpr Style styles[] = {{1, colour::vermilion, 7},
+                              {2, colour::purple, 13, false},
+                              {4, colour::green, 11, false},
                               {8, colour::blue, 9},
-                              {4, colour::green, 11},
-                              {2, colour::purple, 13},
-                              {1, colour::vermilion, 7}};
+                              {32, colour::black, 5}};
   constexpr double low = 0.25;  // slower than that is out of the picture
   double high = 4.0, most = 0.0;
   const Network* named_network = nullptr;
@@ -419,7 +441,7 @@ void draw(const std::string& path, const std::vector<Network>& networks, const s
                  .dashed = true});
       const bool is_named = &networks[n] == named_network && &works[w] == named_work;
       for (const Style& style : styles) {
-        Chart::Curve curve{.name = is_named ? name_of(style.bits) : "",
+        Chart::Curve curve{.name = is_named && style.has_name ? name_of(style.bits) : "",
                            .colour = style.colour,
                            .points = {},
                            .symbol = style.symbol,
@@ -448,10 +470,11 @@ void model(const Options& options) {
         "\nLatencies and bandwidths are assumed, not measured: --latency and --bandwidth set them.\n");
   std::printf("Speedup: rows a second over those of one process, whose gradient is exact.\n");
   std::printf(options.passes ? "Rows are shared pass by pass, as the library does it.\n"
-                             : "Rows of a batch are shared evenly. The library shares those of a pass:\n");
+                             : "Rows of a batch are shared evenly. The library shares those of a pass, by "
+                               "groups of 8 (--passes):\n");
   for (const Index d : options.columns)
     if (!options.passes)
-      std::printf("  d = %s: %s rows, work for %s processes\n", with_commas(d).c_str(),
+      std::printf("  d = %s: %s rows, for at most %s at once\n", with_commas(d).c_str(),
                   with_commas(bench::pass_rows(d)).c_str(),
                   with_commas(bench::pass_rows(d) / group_rows).c_str());
   for (const Network& network : networks)
@@ -528,9 +551,11 @@ class Check {
     for (const Work& work : works)
       for (const int bits : bench::widths)
         if (trains(work.columns)) {
-          const auto rows =
-              static_cast<double>(bench::busiest_rows(work.columns, batch, processes_, Sharing::passes));
-          const double alone = crowd_ * (work.step + work.row * rows);
+          // Processes have rows at the same time or, where passes have few rows, only one of them.
+          const double rows = (std::max)(
+              static_cast<double>(bench::busiest_rows(work.columns, batch, processes_, Sharing::passes)),
+              static_cast<double>(batch) * crowd_ / processes_);
+          const double alone = crowd_ * work.step + rows * work.row;
           print("step, " + name_of(bits), work.columns, *next++,
                 alone + predicted(bench::meet(network_, processes_, work, bits, batch, Sharing::passes)));
         }
@@ -563,9 +588,9 @@ class Check {
     }
   }
 
-  /// Of each call, by the clock of the first process, which also says how often; all functions in turns.
+  /// Of each call on the process that it takes longest: one that comes late finds the work of others done. All functions in turns.
   std::vector<Times> together_times(const std::vector<std::function<void()>>& all) {
-    std::vector<std::vector<double>> seconds(all.size());
+    std::vector<std::vector<float>> seconds(all.size());
     std::vector<int> calls;
     for (int turn = -1; turn < options_.turns; ++turn)
       for (std::size_t k = 0; k < all.size(); ++k) {
@@ -576,39 +601,37 @@ class Check {
           const auto start = Clock::now();
           all[k]();
           took = seconds_since(start);
-          if (turn >= 0) seconds[k].push_back(took);
+          if (turn >= 0) seconds[k].push_back(static_cast<float>(took));
         }
         if (turn < 0)
           calls.push_back(static_cast<int>(
-              reducer_.Reducer::largest(static_cast<float>(std::clamp(5e-3 / took, 1.0, 200.0)))));
+              reducer_.Reducer::largest(static_cast<float>(std::clamp(2e-2 / took, 2.0, 200.0)))));
       }
     std::vector<Times> result;
-    for (auto& values : seconds)
+    for (auto& of_calls : seconds) {
+      reducer_.largest(std::span<float>(of_calls));
+      const std::vector<double> values(of_calls.begin(), of_calls.end());
       result.push_back({*std::min_element(values.begin(), values.end()), median(values)});
+    }
     return result;
   }
 
-  /// Latency and bandwidth that make the relative errors of the sums smallest, in the model's own faster algorithm for each.
+  /// Latency and bandwidth that make the squares of the logarithms of fastest / predicted smallest over the sums, in steps of 2 %.
   void fit(const std::vector<Work>& sums, const std::vector<Times>& times) {
-    const double rounds = bench::rounds_of(processes_);
-    network_ = {"here", 1e-6, 1e-10};
-    for (int turn = 0; turn < 20; ++turn) {
-      double aa = 0.0, ab = 0.0, bb = 0.0, ay = 0.0, by = 0.0;
-      for (std::size_t k = 0; k < sums.size(); ++k) {
-        const double n = 4.0 * static_cast<double>(sums[k].columns);
-        const double sent = 2.0 * (processes_ - 1) / processes_ * n;
-        const bool doubles = rounds * (network_.latency + n * network_.seconds_per_byte) <=
-                             2.0 * rounds * network_.latency + sent * network_.seconds_per_byte;
-        const double a = (doubles ? rounds : 2.0 * rounds) / times[k].fastest;
-        const double b = (doubles ? rounds * n : sent) / times[k].fastest;
-        const double work = crowd_ * bench::sum_integers(network_, processes_, sums[k]).work;
-        const double y = (std::max)(0.0, 1.0 - work / times[k].fastest);
-        aa += a * a, ab += a * b, bb += b * b, ay += a * y, by += b * y;
+    double least = INFINITY;
+    for (double latency = 1e-7; latency < 1e-2; latency *= 1.02)
+      for (double per_byte = 1e-12; per_byte < 1e-6; per_byte *= 1.02) {
+        const Network network{"here", latency, per_byte};
+        double squares = 0.0;
+        for (std::size_t k = 0; k < sums.size() && squares < least; ++k) {
+          const double error =
+              std::log(times[k].fastest / predicted(bench::sum_integers(network, processes_, sums[k])));
+          squares += error * error;
+        }
+        if (squares >= least) continue;
+        least = squares;
+        network_ = network;
       }
-      const double determinant = aa * bb - ab * ab;
-      network_.latency = (std::max)(1e-8, (ay * bb - by * ab) / determinant);
-      network_.seconds_per_byte = (std::max)(1e-12, (by * aa - ay * ab) / determinant);
-    }
   }
 
   static void print(const std::string& what, Index d, const Times& times, double predicted) {
