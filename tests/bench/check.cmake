@@ -1,0 +1,68 @@
+# cmake -DPROGRAM=scaling_model -DGNUPLOT=... -DMPIRUN=mpirun -DFLAG=-np -DWORK=... -P check.cmake
+cmake_minimum_required(VERSION 3.20)
+
+set(csv ${WORK}/scaling.csv)
+set(svg ${WORK}/scaling.svg)
+file(REMOVE ${csv} ${svg})
+set(tiny --columns 64 300 --memory 1 --turns 1)
+
+include(${CMAKE_CURRENT_LIST_DIR}/../examples/run.cmake)
+
+set(picture)
+if(GNUPLOT)
+  set(picture --picture ${svg})
+else()
+  message("no picture: gnuplot was not found (Debian: gnuplot-nox)")
+endif()
+
+# Three networks, two numbers of columns, two ways to scale, 11 numbers of processes, 5 widths.
+run(0 ${tiny} --csv ${csv} ${picture})
+file(STRINGS ${csv} rows)
+list(LENGTH rows count)
+if(NOT count EQUAL 661)
+  message(FATAL_ERROR "expected 661 lines of CSV, got ${count}")
+endif()
+foreach(row IN LISTS rows)
+  if(row MATCHES "^[^,]+,[^,]+,[^,]+,[0-9]+,(strong|weak),[0-9]+,1,[0-9]+," AND NOT row MATCHES ",0,1$")
+    message(FATAL_ERROR "one process exchanges nothing, and is as fast as one: ${row}")
+  endif()
+endforeach()
+if(NOT out MATCHES "assumed, not measured" OR NOT out MATCHES "Few bits pay.*They do not")
+  message(FATAL_ERROR "what is assumed, and where few bits pay, is said:\n${out}")
+endif()
+if(GNUPLOT)
+  file(READ ${svg} text)
+  string(REGEX MATCHALL "id=\"gnuplot_plot_[0-9]+[a-z]*\"" plots "${text}")
+  list(LENGTH plots count)
+  if(NOT count EQUAL 36)  # six panels of five widths and the diagonal
+    message(FATAL_ERROR "expected 36 curves, got ${count}")
+  endif()
+  foreach(name "32 bits" "8 bits" "1 bit")
+    string(REGEX MATCHALL ">${name}<" found "${text}")
+    list(LENGTH found count)
+    if(NOT count EQUAL 1)
+      message(FATAL_ERROR "${name}: expected once, found ${count} times")
+    endif()
+  endforeach()
+endif()
+
+# A network of the user's: without latency, and nearly without bytes, few bits gain nothing.
+run(0 ${tiny} --latency 0 --bandwidth 1e15 --passes)
+if(NOT out MATCHES "Few bits pay[^\n]*\n  nowhere\n" OR out MATCHES "assumed|Ethernet")
+  message(FATAL_ERROR "few bits pay on a network that takes no time:\n${out}")
+endif()
+
+run(2 --latency 1e-6)
+run(2 --columns 0)
+run(2 --scaling other)
+run(1 ${tiny} --csv /nonexistent/scaling.csv)
+run(1 --check)
+if(NOT err MATCHES "--check compares processes: expected mpirun -np 2 scaling_model --check, got one process")
+  message(FATAL_ERROR "one process has nothing to check: ${err}")
+endif()
+
+execute_process(COMMAND ${MPIRUN} ${FLAG} 2 ${PROGRAM} --check ${tiny} --local-batch 16 OUTPUT_VARIABLE out ERROR_VARIABLE err
+  RESULT_VARIABLE code TIMEOUT 120)
+if(NOT code EQUAL 0 OR NOT out MATCHES "2 processes: latency" OR NOT out MATCHES "codes of 1 bit +300 " OR NOT out MATCHES "step, 1 bit +300 ")
+  message(FATAL_ERROR "the check has ended with ${code}:\n${out}\n${err}")
+endif()
