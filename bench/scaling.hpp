@@ -89,12 +89,6 @@ struct Work {
   std::array<CodeWork, 9> codes{};  ///< of each width; entry 0: sums of more than 8 bits
 };
 
-/// How the rows of a batch become shares.
-enum class Sharing {
-  batches,  ///< each process takes its share of the batch, and gradients meet once
-  passes,   ///< of each pass, as GradientDevice does; exact integers meet in each
-};
-
 /// The widths of the gradient channel that are compared; 32: exact.
 inline constexpr std::array widths{32, 8, 4, 2, 1};
 
@@ -110,15 +104,19 @@ inline Index pass_rows(Index d) {
                          : fit(256 * 1024, 4096, zipml::group_rows);
 }
 
+/// Whether processes share the rows of each pass and add up its integers, as exact gradients of integers do; else they share the
+/// batch, and meet once.
+inline bool meets_in_passes(Index d, int bits) { return bits == 32 && has_integers(d); }
+
 /// Rows of the process that has most of them.
-inline Index busiest_rows(Index d, Index batch, int processes, Sharing sharing) {
+inline Index busiest_rows(Index d, Index batch, int processes, int bits) {
   const auto share = [processes](Index rows) {
     Index most = 0;
     for (int k = 0; k < processes; ++k)
       most = (std::max)(most, zipml::share_of(rows, zipml::group_rows, k, processes).count);
     return most;
   };
-  if (sharing == Sharing::batches) return share(batch);
+  if (!meets_in_passes(d, bits)) return share(batch);
   const Index pass = pass_rows(d);
   return batch / pass * share(pass) + share(batch % pass);
 }
@@ -144,19 +142,13 @@ inline Cost sum_floats(const Network& network, int processes, const Work& work) 
   return cost;
 }
 
-/// Whether MpiReducer gathers codes, or adds up parts of them: what moves fewer bytes.
-inline bool gathers(Index d, int bits, int processes) {
-  return zipml::bytes_to_add_codes(d, bits, processes, zipml::CodeExchange::gather) <=
-         zipml::bytes_to_add_codes(d, bits, processes, zipml::CodeExchange::reduce_scatter);
-}
-
 /// Codes of all processes added up, as MpiReducer::sum_codes does; rounding is not in it.
 inline Cost sum_codes(const Network& network, int processes, const Work& work, int bits) {
   const Index d = work.columns;
   const CodeWork& codes = work.codes[static_cast<std::size_t>(bits)];
   const auto code_bytes = static_cast<double>(zipml::wire_of_codes(bits).bytes(d));
   Cost cost{.work = codes.write};
-  if (gathers(d, bits, processes)) {
+  if (zipml::code_exchange_of(d, bits, processes) == zipml::CodeExchange::gather) {
     cost += all_gather(network, processes, code_bytes);
     cost.work += processes * codes.read;
     return cost;
@@ -170,8 +162,7 @@ inline Cost sum_codes(const Network& network, int processes, const Work& work, i
 }
 
 /// Everything that processes tell each other in a step with `bits` bits of the gradient channel.
-inline Cost meet(const Network& network, int processes, const Work& work, int bits, Index batch,
-                 Sharing sharing) {
+inline Cost meet(const Network& network, int processes, const Work& work, int bits, Index batch) {
   if (processes == 1) return {};
   Cost cost;
   if (bits != 32) {
@@ -183,7 +174,7 @@ inline Cost meet(const Network& network, int processes, const Work& work, int bi
   }
   const bool integers = has_integers(work.columns);
   const Index pass = pass_rows(work.columns);
-  const Index meetings = integers && sharing == Sharing::passes ? (batch + pass - 1) / pass : 1;
+  const Index meetings = integers ? (batch + pass - 1) / pass : 1;
   for (Index k = 0; k < meetings; ++k) {
     if (integers) cost += all_reduce(network, processes, 4.0);  // the largest residual
     cost += integers ? sum_integers(network, processes, work) : sum_floats(network, processes, work);
@@ -193,10 +184,9 @@ inline Cost meet(const Network& network, int processes, const Work& work, int bi
 }
 
 /// Seconds of a step over a batch of so many rows, those of all processes. One process exchanges nothing, and rounds nothing.
-inline double step_seconds(const Network& network, int processes, const Work& work, int bits, Index batch,
-                           Sharing sharing) {
-  const double rows = static_cast<double>(busiest_rows(work.columns, batch, processes, sharing));
-  return work.step + work.row * rows + meet(network, processes, work, bits, batch, sharing).seconds();
+inline double step_seconds(const Network& network, int processes, const Work& work, int bits, Index batch) {
+  const double rows = static_cast<double>(busiest_rows(work.columns, batch, processes, bits));
+  return work.step + work.row * rows + meet(network, processes, work, bits, batch).seconds();
 }
 
 /// What is kept while processes are added.
@@ -207,10 +197,10 @@ enum class Growth {
 
 /// Rows a second of P processes over those of one.
 inline double speedup(const Network& network, int processes, const Work& work, int bits, Growth scaling,
-                      Index batch, Sharing sharing) {
+                      Index batch) {
   const int times = scaling == Growth::weak ? processes : 1;
-  return times * step_seconds(network, 1, work, bits, batch, sharing) /
-         step_seconds(network, processes, work, bits, batch * times, sharing);
+  return times * step_seconds(network, 1, work, bits, batch) /
+         step_seconds(network, processes, work, bits, batch * times);
 }
 
 }  // namespace bench

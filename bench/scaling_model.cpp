@@ -34,7 +34,6 @@ namespace {
 using namespace zipml;
 using bench::Growth;
 using bench::Network;
-using bench::Sharing;
 using bench::Work;
 using Clock = std::chrono::steady_clock;
 
@@ -47,13 +46,11 @@ struct Options {
   std::vector<Index> columns{1'000, 100'000, 10'000'000};
   Index memory = 160;
   int turns = 7;
-  bool passes = false;
   std::string csv;
   std::string picture;
   std::string drawn = "strong";
   bool check = false;
 
-  Sharing sharing() const { return passes ? Sharing::passes : Sharing::batches; }
   Index rows(Growth scaling) const { return scaling == Growth::strong ? batch : local_batch; }
 };
 
@@ -272,7 +269,7 @@ std::vector<Network> networks_of(const Options& options) {
 
 double speedup(const Network& network, int processes, const Work& work, int bits, Growth scaling,
                const Options& options) {
-  return bench::speedup(network, processes, work, bits, scaling, options.rows(scaling), options.sharing());
+  return bench::speedup(network, processes, work, bits, scaling, options.rows(scaling));
 }
 
 void print_table(const Network& network, const Work& work, const Options& options) {
@@ -376,8 +373,8 @@ void write_csv(const std::string& path, const std::vector<Network>& networks, co
                          network.latency, 1.0 / network.seconds_per_byte,
                          static_cast<long long>(work.columns), name_of(scaling).c_str(),
                          static_cast<long long>(batch), processes, bits,
-                         bench::step_seconds(network, processes, work, bits, batch, options.sharing()),
-                         bench::meet(network, processes, work, bits, batch, options.sharing()).bytes,
+                         bench::step_seconds(network, processes, work, bits, batch),
+                         bench::meet(network, processes, work, bits, batch).bytes,
                          speedup(network, processes, work, bits, scaling, options));
           }
   const bool good = std::ferror(file) == 0;
@@ -469,12 +466,10 @@ void model(const Options& options) {
     std::printf(
         "\nLatencies and bandwidths are assumed, not measured: --latency and --bandwidth set them.\n");
   std::printf("Speedup: rows a second over those of one process, whose gradient is exact.\n");
-  std::printf(options.passes ? "Rows are shared pass by pass, as the library does it.\n"
-                             : "Rows of a batch are shared evenly. The library shares those of a pass, by "
-                               "groups of 8 (--passes):\n");
+  std::printf("Exact gradients of integers meet in each pass over the codes:\n");
   for (const Index d : options.columns)
-    if (!options.passes)
-      std::printf("  d = %s: %s rows, for at most %s at once\n", with_commas(d).c_str(),
+    if (bench::has_integers(d))
+      std::printf("  d = %s: %s rows, for at most %s processes at once\n", with_commas(d).c_str(),
                   with_commas(bench::pass_rows(d)).c_str(),
                   with_commas(bench::pass_rows(d) / group_rows).c_str());
   for (const Network& network : networks)
@@ -552,12 +547,12 @@ class Check {
       for (const int bits : bench::widths)
         if (trains(work.columns)) {
           // Processes have rows at the same time or, where passes have few rows, only one of them.
-          const double rows = (std::max)(
-              static_cast<double>(bench::busiest_rows(work.columns, batch, processes_, Sharing::passes)),
-              static_cast<double>(batch) * crowd_ / processes_);
+          const double rows =
+              (std::max)(static_cast<double>(bench::busiest_rows(work.columns, batch, processes_, bits)),
+                         static_cast<double>(batch) * crowd_ / processes_);
           const double alone = crowd_ * work.step + rows * work.row;
           print("step, " + name_of(bits), work.columns, *next++,
-                alone + predicted(bench::meet(network_, processes_, work, bits, batch, Sharing::passes)));
+                alone + predicted(bench::meet(network_, processes_, work, bits, batch)));
         }
     std::fflush(stdout);
   }
@@ -684,7 +679,6 @@ int main(int argc, char** argv) {
   app.add_option("--memory", options.memory, "MB of codes to measure steps on")
       ->check(CLI::Range(1, 1 << 16));
   app.add_option("--turns", options.turns, "turns of a measurement")->check(CLI::Range(1, 1000));
-  app.add_flag("--passes", options.passes, "share rows pass by pass, as the library does it");
   app.add_option("--csv", options.csv, "write all speedups to this file");
   app.add_option("--picture", options.picture, "draw them to this SVG file, with gnuplot");
   app.add_option("--scaling", options.drawn, "of the picture")->check(CLI::IsMember({"weak", "strong"}));

@@ -418,9 +418,10 @@ Options parse_options(int argc, char** argv, const char* program) {
                    "models, whose changes "
                    "have --gradient-bits; 1: gradients are added up in every batch")
         ->check(CLI::Range(1, 1'000'000));
-    app.add_option("--exchange", options.exchange,
-                   "how gradients of few bits are added up: gather, each process gets all of them; "
-                   "reduce-scatter, each adds up a part; auto: what moves fewer bytes")
+    app.add_option(
+           "--exchange", options.exchange,
+           "how gradients of few bits are added up: gather, each process gets all of them; "
+           "reduce-scatter, each adds up a part; auto: gather what is short, else what moves fewer bytes")
         ->check(CLI::IsMember({"auto", "gather", "reduce-scatter"}));
   }
 

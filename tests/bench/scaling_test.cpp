@@ -12,7 +12,6 @@
 using namespace zipml;
 using bench::Growth;
 using bench::Network;
-using bench::Sharing;
 using bench::Work;
 
 namespace {
@@ -42,9 +41,10 @@ class CountingReducer final : public Reducer {
 
   int workers() const override { return workers_; }
   int rank() const override { return 0; }
-  using Reducer::largest;
+  using Collective::largest;
   void largest(std::span<float> mine) override { reduce(mine.size_bytes()); }
   void sum(std::span<std::int32_t> mine) override { reduce(mine.size_bytes()); }
+  void sum(std::span<std::int64_t> mine) override { reduce(mine.size_bytes()); }
   void sum(std::span<float> mine) override { reduce(mine.size_bytes()); }  // in parts, then the sums
   void sum(std::span<double> mine) override {
     bytes_ += (workers_ - 1) * static_cast<double>(mine.size_bytes());
@@ -68,17 +68,16 @@ TEST_CASE("one process is as fast as one, and P are not faster than P") {
   for (const Index d : {1'000, 100'000})
     for (const Network& network : {ethernet, no_time})
       for (const Growth scaling : {Growth::strong, Growth::weak})
-        for (const Sharing sharing : {Sharing::batches, Sharing::passes})
-          for (const int bits : bench::widths) {
-            INFO(d << " columns, " << network.name << ", " << bits << " bits");
-            const Work work = work_of(d);
-            CHECK(bench::speedup(network, 1, work, bits, scaling, 256, sharing) == 1.0);
-            for (int processes = 2; processes <= 1024; processes *= 2) {
-              const double speedup = bench::speedup(network, processes, work, bits, scaling, 256, sharing);
-              CHECK(speedup > 0.0);
-              CHECK(speedup <= processes);
-            }
+        for (const int bits : bench::widths) {
+          INFO(d << " columns, " << network.name << ", " << bits << " bits");
+          const Work work = work_of(d);
+          CHECK(bench::speedup(network, 1, work, bits, scaling, 256) == 1.0);
+          for (int processes = 2; processes <= 1024; processes *= 2) {
+            const double speedup = bench::speedup(network, processes, work, bits, scaling, 256);
+            CHECK(speedup > 0.0);
+            CHECK(speedup <= processes);
           }
+        }
 }
 
 TEST_CASE("where exchanges take no time, work alone scales") {
@@ -86,13 +85,9 @@ TEST_CASE("where exchanges take no time, work alone scales") {
   for (const int bits : bench::widths)
     for (const int processes : {2, 4, 64, 1024}) {
       const double strong = (work.step + 8192.0 * work.row) / (work.step + 8192.0 / processes * work.row);
-      CHECK(bench::speedup(no_time, processes, work, bits, Growth::strong, 8192, Sharing::batches) ==
-            Approx(strong));
-      CHECK(bench::speedup(no_time, processes, work, bits, Growth::weak, 256, Sharing::batches) ==
-            Approx(processes));
+      CHECK(bench::speedup(no_time, processes, work, bits, Growth::strong, 8192) == Approx(strong));
+      CHECK(bench::speedup(no_time, processes, work, bits, Growth::weak, 256) == Approx(processes));
     }
-  // Passes of one group of rows are one process's.
-  CHECK(bench::speedup(no_time, 4, work, 32, Growth::strong, 8192, Sharing::passes) == 1.0);
 }
 
 TEST_CASE("bytes of codes are those of bytes_to_add_codes") {
@@ -119,16 +114,16 @@ TEST_CASE("collective operations take the rounds and bytes of the formulas") {
 }
 
 TEST_CASE("the busiest process has whole groups of 8 rows, of the batch or of each pass") {
-  for (const Sharing sharing : {Sharing::batches, Sharing::passes}) {
-    CHECK(bench::busiest_rows(1'000, 1000, 1, sharing) == 1000);
-    CHECK(bench::busiest_rows(1'000, 1024, 4, sharing) == 256);
-    CHECK(bench::busiest_rows(1'000, 20, 2, sharing) == 12);
-    CHECK(bench::busiest_rows(1'000, 1024, 1024, sharing) == 8);
+  for (const int bits : {32, 2}) {
+    CHECK(bench::busiest_rows(1'000, 1000, 1, bits) == 1000);
+    CHECK(bench::busiest_rows(1'000, 1024, 4, bits) == 256);
+    CHECK(bench::busiest_rows(1'000, 20, 2, bits) == 12);
+    CHECK(bench::busiest_rows(1'000, 1024, 1024, bits) == 8);
+    CHECK(bench::busiest_rows(100'000, 4096, 256, bits) == 16);
   }
   CHECK(bench::pass_rows(1'000) == 1024);
-  CHECK(bench::busiest_rows(1'000, 4096, 256, Sharing::passes) == 32);  // 8 of each of four passes
-  CHECK(bench::busiest_rows(1'000, 4096, 256, Sharing::batches) == 16);
-  CHECK(bench::busiest_rows(100'000, 4096, 256, Sharing::passes) == 4096);  // one group is one process's
+  CHECK(bench::busiest_rows(1'000, 4096, 256, 32) == 32);  // 8 of each of four passes
+  CHECK(bench::busiest_rows(1'000, 4096, 256, 8) == 16);
 }
 
 TEST_CASE("a step of training has the passes, and exchanges the bytes, of the model") {
@@ -146,12 +141,16 @@ TEST_CASE("a step of training has the passes, and exchanges the bytes, of the mo
       Buffer<float> x(padded(d));
       std::fill_n(x.data(), d, 0.01f);
       device.begin_batch(0, 512, x.data(), 0.0f, 0);
-      Index passes = 0;
-      for (; device.next_pass(); ++passes) device.add_pass(naive, SquaredLoss{});
+      Index passes = 0, rows = 0;
+      for (; device.next_pass(); ++passes) {
+        rows += device.rows();
+        device.add_pass(naive, SquaredLoss{});
+      }
       (void)device.descend(0, 0.01f, x.data());
-      CHECK(passes == (512 + bench::pass_rows(d) - 1) / bench::pass_rows(d));
-      CHECK(reducer.bytes() ==
-            Approx(bench::meet(ethernet, processes, work, bits, 512, Sharing::passes).bytes));
+      const Index together = bench::meets_in_passes(d, bits) ? 512 : 512 / processes;
+      CHECK(passes == (together + bench::pass_rows(d) - 1) / bench::pass_rows(d));
+      CHECK(rows == bench::busiest_rows(d, 512, processes, bits));
+      CHECK(reducer.bytes() == Approx(bench::meet(ethernet, processes, work, bits, 512).bytes));
     }
   }
 }

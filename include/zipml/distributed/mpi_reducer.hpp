@@ -20,7 +20,7 @@ namespace zipml::inline ZIPML_ABI {
 
 /// How codes of few bits are added up over processes.
 enum class CodeExchange {
-  automatic,      ///< what moves fewer bytes
+  automatic,      ///< as code_exchange_of says
   gather,         ///< each process gets the codes of all others
   reduce_scatter  ///< each adds up a part of the entries, and sends the sums
 };
@@ -30,6 +30,10 @@ struct MpiOptions {
   double timeout = 0.0;  ///< seconds after which an exchange that others do not join throws Error; 0: never
   CodeExchange codes = CodeExchange::automatic;
 };
+
+/// Gathers what is short in all, 32 KiB, since parts are P - 1 messages and a gather some log2 P, or moves fewer bytes; parts where both
+/// move the same, since each process then unpacks two vectors of codes instead of P.
+CodeExchange code_exchange_of(Index d, int bits, int processes);
 
 /// Bytes that a process sends to add up d codes of `bits` bits over P processes: (P - 1) ceil(d b / 8) to gather them, else about
 /// (P - 1) / P d (b + s) / 8, s the bits of a sum of P codes.
@@ -81,13 +85,19 @@ class MpiReducer final : public Reducer {
   Buffer<std::uint8_t> mine_, theirs_;
 };
 
+inline CodeExchange code_exchange_of(Index d, int bits, int processes) {
+  const Index codes = wire_of_codes(bits).bytes(d), sums = wire_of_sums(bits, processes).bytes(d);
+  constexpr Index short_bytes = 32 * 1024;
+  const bool gathers = processes * codes <= short_bytes || processes * codes < codes + sums;
+  return gathers ? CodeExchange::gather : CodeExchange::reduce_scatter;
+}
+
 inline double bytes_to_add_codes(Index d, int bits, int processes, CodeExchange how) {
+  if (how == CodeExchange::automatic) how = code_exchange_of(d, bits, processes);
   const Wire codes = wire_of_codes(bits), sums = wire_of_sums(bits, processes);
   const double others = processes - 1;
-  const double gathered = others * static_cast<double>(codes.bytes(d));
-  const double scattered = others / processes * static_cast<double>(codes.bytes(d) + sums.bytes(d));
-  if (how == CodeExchange::gather) return gathered;
-  return how == CodeExchange::reduce_scatter ? scattered : (std::min)(gathered, scattered);
+  if (how == CodeExchange::gather) return others * static_cast<double>(codes.bytes(d));
+  return others / processes * static_cast<double>(codes.bytes(d) + sums.bytes(d));
 }
 
 inline void MpiReducer::largest(std::span<float> mine) {
@@ -147,13 +157,10 @@ inline void MpiReducer::sum_codes(std::span<const std::int8_t> mine, int bits,
                                   std::span<std::int32_t> total) {
   const Wire codes = wire_of_codes(bits);
   const auto d = static_cast<Index>(mine.size());
-  const auto bytes = [&](CodeExchange how) { return bytes_to_add_codes(d, bits, workers(), how); };
-  const bool gathers =
-      how_ == CodeExchange::gather ||
-      (how_ == CodeExchange::automatic && bytes(CodeExchange::gather) <= bytes(CodeExchange::reduce_scatter));
+  const CodeExchange how = how_ == CodeExchange::automatic ? code_exchange_of(d, bits, workers()) : how_;
   if (workers() == 1)
     std::copy(mine.begin(), mine.end(), total.begin());
-  else if (gathers)
+  else if (how == CodeExchange::gather)
     add_gathered(mine, codes, total);
   else
     add_scattered(mine, codes, wire_of_sums(bits, workers()), total);

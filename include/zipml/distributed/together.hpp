@@ -2,6 +2,7 @@
 /// \file
 /// Room distributed: programs of several processes that begin, fail and end together.
 
+#include <algorithm>
 #include <cstdint>
 #include <cstdio>
 #include <exception>

@@ -288,6 +288,14 @@ class GradientDevice {
            model.levels == ChannelLevels::uniform;
   }
 
+  /// Whether workers add up integers in every pass, with a scale that they agree on.
+  bool meets_in_passes() const { return meets_ != nullptr && integer_ && !from_device_[0].rounds(); }
+  /// This worker's part of so many rows.
+  Share share_of_worker(Index count) const {
+    return reducer_ == nullptr ? Share{0, count}
+                               : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
+  }
+
   /// The part of [first, first + count) that a model does not see, from `first` on.
   RowRange hidden_rows(int m, Index first, Index count) const {
     if (held_out_.empty()) return {};
@@ -381,6 +389,7 @@ class GradientDevice {
   Index first_ = 0;
   Index end_ = 0;
   Index next_ = 0;
+  Index last_ = 0;  // of the rows that this worker works on: end_, or the end of its share
   BatchModels batch_;
   Reader* reader_ = nullptr;
   GradientSums sums_;
@@ -452,8 +461,12 @@ ZIPML_FUNCTION void GradientDevice::set_correction(const Buffer<float>& diagonal
 
 ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const float* x,
                                                 const float* intercepts, std::uint64_t batch) {
-  first_ = next_ = first;
+  first_ = first;
   end_ = first + count;
+  // What meets at the end of a batch is shared as a batch: passes of many columns have too few rows for all.
+  const Share mine = meets_in_passes() ? Share{0, count} : share_of_worker(count);
+  next_ = first + mine.first;
+  last_ = next_ + mine.count;
   batch_.batch = batch;
   std::fill(variances_.begin(), variances_.end(), -1.0);
   batch_.needs_model = !correction_.empty() || !samples_.outliers.empty() || refetcher_ != nullptr;
@@ -492,12 +505,11 @@ ZIPML_FUNCTION double GradientDevice::margin_variance(int m) {
 }
 
 ZIPML_FUNCTION bool GradientDevice::next_pass() {
-  if (next_ == end_) return false;
+  if (next_ == last_) return false;
   const Index first = next_;
-  const Index count = (std::min)(end_ - next_, reader_->pass_rows(end_ - first_));
+  const Index count = (std::min)(last_ - next_, reader_->pass_rows(end_ - first_));
   next_ += count;
-  const Share mine = reducer_ == nullptr ? Share{0, count}
-                                         : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
+  const Share mine = meets_in_passes() ? share_of_worker(count) : Share{0, count};
   pass_.batch = batch_.batch;
   pass_.first = first + mine.first;
   pass_.count = mine.count;
@@ -512,10 +524,11 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   samples_.outliers.find(pass_.first, pass_.count, outliers_);
   pass_.outliers = outliers_;
   reader_->begin_pass(pass_);
-  if (next_ < end_)
-    look_ahead(next_, (std::min)(end_ - next_, reader_->pass_rows(end_ - first_)));
+  if (next_ < last_)
+    look_ahead(next_, (std::min)(last_ - next_, reader_->pass_rows(end_ - first_)));
   else if (announced_count_ > 0)
-    look_ahead(announced_first_, reader_->pass_rows(std::exchange(announced_count_, 0)));
+    look_ahead(announced_first_ + (meets_in_passes() ? 0 : share_of_worker(announced_count_).first),
+               reader_->pass_rows(std::exchange(announced_count_, 0)));
   return true;
 }
 
