@@ -31,8 +31,9 @@ struct MpiOptions {
   CodeExchange codes = CodeExchange::automatic;
 };
 
-/// Gathers what is short in all, 32 KiB, since parts are P - 1 messages and a gather some log2 P, or moves fewer bytes; parts where both
-/// move the same, since each process then unpacks two vectors of codes instead of P.
+/// Gathers what is short, 4 KiB of each process, or moves fewer bytes so: parts are P - 1 messages, a gather some log2 P, and a message of
+/// that length takes as long as its latency on most networks. Parts where both move the same, since each process then unpacks two
+/// vectors of codes instead of P.
 CodeExchange code_exchange_of(Index d, int bits, int processes);
 
 /// Bytes that a process sends to add up d codes of `bits` bits over P processes: (P - 1) ceil(d b / 8) to gather them, else about
@@ -87,8 +88,8 @@ class MpiReducer final : public Reducer {
 
 inline CodeExchange code_exchange_of(Index d, int bits, int processes) {
   const Index codes = wire_of_codes(bits).bytes(d), sums = wire_of_sums(bits, processes).bytes(d);
-  constexpr Index short_bytes = 32 * 1024;
-  const bool gathers = processes * codes <= short_bytes || processes * codes < codes + sums;
+  constexpr Index short_bytes = 4096;
+  const bool gathers = codes <= short_bytes || processes * codes < codes + sums;
   return gathers ? CodeExchange::gather : CodeExchange::reduce_scatter;
 }
 
