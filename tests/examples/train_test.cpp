@@ -317,6 +317,8 @@ TEST_CASE("train --json: exactly one object with the documented keys, of the rig
                                       "gradient_moved",
                                       "store_bytes",
                                       "label_bytes",
+                                      "processes",
+                                      "exchange",
                                       "compression",
                                       "train_loss",
                                       "loss_of",

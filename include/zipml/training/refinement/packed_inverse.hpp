@@ -165,14 +165,15 @@ class PackedInverse {
     form(kernels, samples, std::move(curvatures), 1.0, l2, options, own);
   }
 
-  /// P^-1 r.
+  /// P^-1 r. Of workers that of the first: Eigen's factors depend on the caches of a processor, and steps that differ in a last
+  /// bit may end at different readings.
   Eigen::VectorXd operator()(const Eigen::VectorXd& r) {
-    if (formed_) return (*formed_)(r);
+    if (formed_) return taken_first((*formed_)(r));
     const auto timed = time();
     const int before = solver_->passes();
     Eigen::VectorXd z = (*solver_)(r);
     count(solver_->passes() - before);
-    return z;
+    return taken_first(std::move(z));
   }
   /// P itself. Throws Error where it is not formed.
   Eigen::MatrixXd matrix() const {
@@ -180,7 +181,7 @@ class PackedInverse {
       throw Error("a penalty that is not smooth needs the matrix of the packed samples",
                   "at most " + std::to_string(most_) + " columns (RefineOptions::direct_columns)",
                   std::to_string(cols_));
-    return formed_->matrix();
+    return taken_first(formed_->matrix());
   }
 
  private:
@@ -201,6 +202,7 @@ class PackedInverse {
       : cols_(samples.cols),
         most_(options.direct_columns),
         bytes_(static_cast<double>(samples.store_bytes)),
+        reducer_(options.reducer),
         result_(&result) {}
 
   /// Takes P from those that are shared, or makes it; no curvatures: 1.
@@ -231,6 +233,11 @@ class PackedInverse {
     }
     formed_ = shared.with(l2);
   }
+  template <class Values>
+  Values taken_first(Values values) const {
+    if (reducer_ != nullptr) reducer_->take_first({values.data(), static_cast<std::size_t>(values.size())});
+    return values;
+  }
   Timer time() { return Timer(result_->seconds_packed); }
   void count(int passes) {
     result_->packed_passes += passes;
@@ -239,6 +246,7 @@ class PackedInverse {
 
   Index cols_, most_;
   double bytes_;
+  Reducer* reducer_;
   Refined* result_;
   std::shared_ptr<const ClippedInverse> formed_;
   std::unique_ptr<PackedSolver<Estimator>> solver_;
