@@ -40,8 +40,8 @@ struct Exchanged {
 class Communicator {
  public:
   /// Of the processes of `processes`, whose messages do not meet others: the communicator is duplicated. With `timeout` > 0
-  /// seconds an exchange that others do not join by then throws Error: the program should then end by MPI_Abort, since they may
-  /// come to it later.
+  /// seconds an exchange that others do not join by then throws Error: the program must then end by MPI_Abort and exchange nothing
+  /// before, since they may come to it later, and MPI would write where the vectors were (run_together does so).
   explicit Communicator(MPI_Comm processes, double timeout = 0.0) : timeout_(timeout) {
     check(MPI_Comm_dup(processes, &comm_), "MPI_Comm_dup");
     check(MPI_Comm_set_errhandler(comm_, MPI_ERRORS_RETURN), "MPI_Comm_set_errhandler");
@@ -55,6 +55,9 @@ class Communicator {
   }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
+
+  /// Whether an exchange of this process has timed out.
+  static bool has_timed_out() { return timed_out_; }
 
   int size() const { return size_; }
   int rank() const { return rank_; }
@@ -162,7 +165,7 @@ class Communicator {
       check(MPI_Test(&request, &done, MPI_STATUS_IGNORE), "an exchange");
       if (done != 0) return;
       if (std::chrono::duration<double>(Clock::now() - start).count() > timeout_) {
-        is_broken_ = true;
+        is_broken_ = timed_out_ = true;
         throw Error("another process does not answer", "an answer in " + number_text(timeout_) + " seconds",
                     "none");
       }
@@ -174,6 +177,7 @@ class Communicator {
   double timeout_;
   int size_ = 1, rank_ = 0;
   bool is_broken_ = false;
+  inline static bool timed_out_ = false;
   Exchanged exchanged_;
 };
 

@@ -96,7 +96,7 @@ auto together(Communicator& all, const F& f) {
 
 /// Runs f(), exchanges and all, and returns what main returns: 0, or 1 after an error, which is printed once, behind `name`, where
 /// all processes have it. An error that others do not have within two seconds, since they wait for this process in an exchange,
-/// ends all of them (MPI_Abort).
+/// ends all of them (MPI_Abort), and so does a time-out, at once.
 template <class F>
 int run_together(const char* name, MPI_Comm processes, const F& f) {
   Communicator failures(processes, 2.0);
@@ -108,6 +108,7 @@ int run_together(const char* name, MPI_Comm processes, const F& f) {
     failure = error.what();
   }
   try {
+    if (Communicator::has_timed_out()) throw Error(failure);
     failure = first_failure(failures, failure);
     if (failures.rank() == 0) std::fprintf(stderr, "%s: %s\n", name, failure.c_str());
     return 1;
