@@ -453,6 +453,26 @@ TEST_CASE("workers that run different fits are told so, all of them") {
     return mine.reducer->rank() == 1 ? Sgd{}.fit(other, mine) : Sgd{}.fit(store, mine);
   });
   CHECK(of_stores.find("different seeds of the store") != std::string::npos);
+  const std::string of_penalties = message_of([&](const FitOptions& mine) {
+    return Sgd(SquaredLoss{}, L2{0.1f * static_cast<float>(mine.reducer->rank())}).fit(store, mine);
+  });
+  CHECK(of_penalties.find("different strengths of penalties") != std::string::npos);
+  const std::string of_losses = message_of([&](const FitOptions& mine) {
+    return mine.reducer->rank() == 1 ? Sgd{HuberLoss{}}.fit(store, mine) : Sgd{}.fit(store, mine);
+  });
+  CHECK(of_losses.find("different") != std::string::npos);
+  const std::vector<double> begin(91, 0.25);
+  const std::string of_starts = message_of([&](FitOptions mine) {
+    if (mine.reducer->rank() == 2) mine.start = begin;
+    return Sgd{}.fit(store, mine);
+  });
+  CHECK(of_starts.find("different starts") != std::string::npos);
+  const std::string of_steps = message_of([&](const FitOptions& mine) {
+    return Sgd(SquaredLoss{}, NoRegularizer{},
+               ConstantStep{0.01f + 0.01f * static_cast<float>(mine.reducer->rank())})
+        .fit(store, mine);
+  });
+  CHECK(of_steps.find("different steps") != std::string::npos);
 }
 
 TEST_CASE("an observer of one worker stops all of them") {

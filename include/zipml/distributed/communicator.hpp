@@ -12,8 +12,10 @@
 #endif
 #include <mpi.h>
 
+#include <algorithm>
 #include <chrono>
 #include <cstdint>
+#include <exception>
 #include <limits>
 #include <span>
 #include <string>
@@ -51,7 +53,8 @@ class Communicator {
   ~Communicator() {
     int finalized = 0;
     MPI_Finalized(&finalized);
-    if (finalized == 0 && !is_broken_) MPI_Comm_free(&comm_);
+    // Freeing is for all of them together: not where an exception has brought this one here alone.
+    if (finalized == 0 && !is_broken_ && std::uncaught_exceptions() <= exceptions_) MPI_Comm_free(&comm_);
   }
   Communicator(const Communicator&) = delete;
   Communicator& operator=(const Communicator&) = delete;
@@ -94,6 +97,8 @@ class Communicator {
   void all_to_all(const std::uint8_t* mine, const List<Index>& sizes, std::uint8_t* theirs) {
     const Index own = sizes[static_cast<std::size_t>(rank_)];
     const Parts to(sizes), from(List<Index>(static_cast<std::size_t>(size_), own));
+    (void)count_of(*std::max_element(sizes.begin(), sizes.end()) *
+                   size_);  // too long for one, too long for all
     double others = 0.0;
     for (const Index size : sizes) others += static_cast<double>(size);
     exchange(others - static_cast<double>(own), [&](MPI_Request* request) {
@@ -177,6 +182,7 @@ class Communicator {
   double timeout_;
   int size_ = 1, rank_ = 0;
   bool is_broken_ = false;
+  int exceptions_ = std::uncaught_exceptions();
   inline static bool timed_out_ = false;
   Exchanged exchanged_;
 };

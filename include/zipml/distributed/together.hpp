@@ -26,6 +26,8 @@ class MpiSession {
     if (MPI_Init_thread(argc, argv, MPI_THREAD_SERIALIZED, &has) != MPI_SUCCESS ||
         has < MPI_THREAD_SERIALIZED)
       throw Error("MPI cannot be initialised");
+    // Open MPI raises errors of exchanges that do not block here, whatever their communicator says.
+    MPI_Comm_set_errhandler(MPI_COMM_WORLD, MPI_ERRORS_RETURN);
   }
   ~MpiSession() { MPI_Finalize(); }
   MpiSession(const MpiSession&) = delete;
@@ -89,6 +91,8 @@ auto together(Communicator& all, const F& f) {
   } catch (const std::exception& error) {
     failure = error.what();
     if (failure.empty()) failure = "failed without a reason";
+  } catch (...) {
+    failure = "an exception that says nothing";
   }
   if (const std::string first = first_failure(all, failure); !first.empty()) throw Error(first);
   if constexpr (!std::is_void_v<Made>) return std::move(*made);
@@ -106,6 +110,8 @@ int run_together(const char* name, MPI_Comm processes, const F& f) {
     return 0;
   } catch (const std::exception& error) {
     failure = error.what();
+  } catch (...) {
+    failure = "an exception that says nothing";
   }
   try {
     if (Communicator::has_timed_out()) throw Error(failure);

@@ -526,9 +526,11 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   reader_->begin_pass(pass_);
   if (next_ < last_)
     look_ahead(next_, (std::min)(last_ - next_, reader_->pass_rows(end_ - first_)));
-  else if (announced_count_ > 0)
-    look_ahead(announced_first_ + (meets_in_passes() ? 0 : share_of_worker(announced_count_).first),
-               reader_->pass_rows(std::exchange(announced_count_, 0)));
+  else if (const Index count_ahead = std::exchange(announced_count_, 0); count_ahead > 0) {
+    const Share ahead = meets_in_passes() ? Share{0, count_ahead} : share_of_worker(count_ahead);
+    if (ahead.count > 0)
+      look_ahead(announced_first_ + ahead.first, (std::min)(ahead.count, reader_->pass_rows(count_ahead)));
+  }
   return true;
 }
 

@@ -96,6 +96,8 @@ class TrainingLoop {
   virtual double share_out_of_range(int /*m*/) const { return 0.0; }
   virtual double range() const { return 0.0; }
   virtual LinearModel in_original_units(const Fit& fit, int m) const = 0;
+  /// The names of loss, penalty and estimator.
+  virtual std::string kind() const = 0;
   /// How many models that stand side by side share a loss: they converge, stop and diverge together.
   virtual int models_together() const { return 1; }
 
@@ -160,6 +162,8 @@ class TrainingLoop {
  private:
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
   static void check_vector(const char* name, std::span<const double> vector, Index size);
+  /// Tells the penalties of all models from others: their values at one point.
+  std::uint64_t strengths() const;
   /// Throws Error on all workers unless all of them run the same fit.
   void require_same_fit(Reducer& reducer) const;
   MappedTargets mapped_targets() const;
@@ -297,6 +301,15 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
   }
 }
 
+ZIPML_FUNCTION std::uint64_t TrainingLoop::strengths() const {
+  Buffer<double> point(samples_.cols);
+  for (Index j = 0; j < point.size(); ++j) point[j] = 0.5 + static_cast<double>(j % 7);
+  Fingerprint all;
+  for (int m = 0; m < models(); ++m)
+    all.add(penalty_of(static_cast<std::size_t>(m), std::as_const(point).span()));
+  return all.value();
+}
+
 ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
   const auto count = [](auto value) { return static_cast<std::uint64_t>(value); };
   const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
@@ -304,6 +317,11 @@ ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
     return count(c.bits) | count(c.scaling) << 8 | count(c.levels) << 12 | count(c.nearest) << 16 |
            count(c.error_feedback) << 17 | count(c.block) << 20 | count(c.refit) << 48;
   };
+  Fingerprint held_out;
+  for (const ModelPlan& plan : problem_.plans)
+    held_out.add(count(plan.target)).add(count(plan.held_out.first)).add(count(plan.held_out.count));
+  const std::span<const float> weights_of_rows(
+      samples_.weights, samples_.weights != nullptr ? static_cast<std::size_t>(samples_.rows) : 0);
   constexpr std::uint64_t version =
       ZIPML_VERSION_MAJOR * 1'000'000 + ZIPML_VERSION_MINOR * 1'000 + ZIPML_VERSION_PATCH;
   require_agreement(reducer, {{"versions of the library", version},
@@ -311,7 +329,11 @@ ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
                               {"numbers of columns", count(samples_.cols)},
                               {"stored bits", bits(samples_.stored_bits)},
                               {"seeds of the store", problem_.seed},
-                              {"labels", label_fingerprint(problem_.targets->of(0))},
+                              {"labels", label_fingerprint(problem_.targets->values())},
+                              {"weights of the rows", Fingerprint().add(weights_of_rows).value()},
+                              {"rows held out", held_out.value()},
+                              {"starts", Fingerprint().add(options_.start).value()},
+                              {"linear terms", Fingerprint().add(options_.linear_term).value()},
                               {"numbers of models", count(models())},
                               {"pilots", count(trains_differences() ? problem_.anchor.pilot->rows : 0)},
                               {"seeds", seed_},
@@ -407,6 +429,10 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   List<Fit> fits(static_cast<std::size_t>(models()));
   const auto start = Clock::now();
   Clock::duration watching{};
+  if (options_.reducer != nullptr)
+    require_agreement(*options_.reducer,
+                      {{"losses, estimators or penalties", Fingerprint().add(kind().c_str()).value()},
+                       {"strengths of penalties", strengths()}});
   begin_epoch(0);
   if (keeps_labels()) take_anchor_margins();
   if (trains_differences() && holds_out()) take_held_out_terms();
@@ -415,6 +441,10 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   has_single_rows_ = batch_ == 1 && device_.is_exact() && options_.reducer == nullptr && !holds_out() &&
                      use_single_rows(safe_.correction);
   resolve_step(safe_.noise_gain);
+  if (options_.reducer != nullptr)
+    require_agreement(*options_.reducer,
+                      {{"steps", Fingerprint().add(static_cast<double>(step_of(0, 0))).value()},
+                       {"corrections", Fingerprint().add(std::as_const(safe_.correction).span()).value()}});
   const auto ready = Clock::now();
   Buffer<float> zero(x_.size()), zero_of_c(c_.size());
   for (int m = 0; m < models() && trains_differences(); ++m) {

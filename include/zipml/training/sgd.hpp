@@ -437,6 +437,13 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     else if constexpr (!JointLoss<L>)
       device.add_pass(estimator_, sgd_.loss_);
   }
+  std::string kind() const override {
+    std::string names(L::name);
+    names += ", ";
+    names += R::name;
+    names += ", ";
+    return names + Estimator::name;
+  }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
   double penalty_of(std::size_t m, std::span<const double> x) const override {
     return variants_[m].regularizer.value(x);
@@ -483,6 +490,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
                                  });
     if constexpr (corrects_loss) {
       measuring.set_correction(correction);
+      if (options_.reducer != nullptr) std::fill(noise_.begin(), noise_.end(), 0.0);
       List<double> found = rowwise_losses_on(measuring, samples_.cols, all_rows(), 0.0, Buffer<float>(), x,
                                              intercepts, [&](int m) { return corrected_loss(measuring, m); });
       if (options_.reducer != nullptr)  // a worker may have read none of the rows

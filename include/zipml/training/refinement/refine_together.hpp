@@ -107,7 +107,16 @@ List<Refined> refine_together(const Store& store, Estimator estimator,
   const SampleView samples = store.samples();
   require_samples_for(estimator, samples);
   check_samples(*tasks[0].objective, samples);
-  if (options.reducer != nullptr) require_same_refinement(options, samples, static_cast<Index>(tasks.size()));
+  if (options.reducer != nullptr) {
+    Fingerprint problems;
+    problems.add(L::name).add(Estimator::name).add(R::name);
+    Buffer<double> point(samples.cols);
+    for (Index j = 0; j < point.size(); ++j) point[j] = 0.5 + static_cast<double>(j % 7);
+    for (const RefinementTask<L, R>& task : tasks)
+      problems.add(task.regularizer->value(std::as_const(point).span()))
+          .add(label_fingerprint(task.targets->of(task.target)));
+    require_same_refinement(options, samples, static_cast<Index>(tasks.size()), problems);
+  }
   const KernelTable kernels = kernels_for_store(store, active_isa(options.isa));
   SharedInverses inverses;
   const PackedSide packed{kernels, samples, inverses};

@@ -10,6 +10,7 @@
 #include <utility>
 
 #include <zipml/analysis/objective.hpp>
+#include <zipml/base/collective.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
@@ -27,8 +28,10 @@ void check_refinement(const RefineOptions& options);
 /// Says what is left where a refinement has used up its passes.
 void advise(const RefineOptions& options, Refined& result);
 
-/// Throws Error on all workers of the options unless all of them refine as many models on samples of one shape, to one tolerance.
-void require_same_refinement(const RefineOptions& options, const SampleView& samples, Index models);
+/// Throws Error on all workers of the options unless all of them refine as many models on samples of one shape, to one tolerance;
+/// `problems` tells losses, estimators, penalties and labels from others.
+void require_same_refinement(const RefineOptions& options, const SampleView& samples, Index models,
+                             const Fingerprint& problems);
 
 /// What is part of the smooth problem: all of a smooth penalty, nothing of another. Throws Error for one that does not act on
 /// each weight alone.
@@ -132,12 +135,13 @@ ZIPML_FUNCTION void check_refinement(const RefineOptions& options) {
 }
 
 ZIPML_FUNCTION void require_same_refinement(const RefineOptions& options, const SampleView& samples,
-                                            Index models) {
+                                            Index models, const Fingerprint& problems) {
   const auto count = [](auto value) { return static_cast<std::uint64_t>(value); };
   require_agreement(*options.reducer, {{"numbers of rows", count(samples.rows)},
                                        {"numbers of columns", count(samples.cols)},
                                        {"bits", count(samples.bits)},
                                        {"numbers of models", count(models)},
+                                       {"losses, estimators, penalties or labels", problems.value()},
                                        {"numbers of passes", count(options.passes)},
                                        {"tolerances", std::bit_cast<std::uint64_t>(options.tolerance)},
                                        {"direct columns", count(options.direct_columns)}});

@@ -112,7 +112,12 @@ List<Refined> refine_softmax(const KernelTable& kernels, const SampleView& sampl
                              const SoftmaxProblem& problem, const RefineOptions& options,
                              std::span<const ObserverRef> observers) {
   check_refinement(options);
-  if (options.reducer != nullptr) require_same_refinement(options, samples, problem.classes);
+  if (options.reducer != nullptr) {
+    Fingerprint problems;
+    problems.add(Estimator::name).add(problem.l2);
+    for (const std::int32_t value : problem.class_of) problems.add(static_cast<std::uint64_t>(value));
+    require_same_refinement(options, samples, problem.classes, problems);
+  }
   FullPass pass(problem.rows.features(), problem.rows.weights(), problem.rows.standardization(),
                 options.threads, active_isa(options.isa), options.reducer);
   RefinementClock clock;
