@@ -513,6 +513,15 @@ TEST_CASE("workers whose sums are floats, or whose gradients travel in few bits,
   check(quantize<3>(train, variance_corrected, {.outliers = 0.003}));
 }
 
+TEST_CASE("workers round with random numbers of their own, the first with those of one alone") {
+  Meeting meeting(3);
+  const Meeting::Worker first(meeting, 0), second(meeting, 1), third(meeting, 2);
+  CHECK(worker_random(7, &first).key() == Random(7).key());
+  CHECK(worker_random(7, nullptr).key() == Random(7).key());
+  CHECK(worker_random(7, &second).key() != Random(7).key());
+  CHECK(worker_random(7, &second).key() != worker_random(7, &third).key());
+}
+
 TEST_CASE("workers that step alone and meet now and then agree, and end near one worker") {
   const Dataset& train = small_skewed();
   const Objective objective(train);
