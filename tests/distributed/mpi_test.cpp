@@ -17,6 +17,7 @@
 
 #include "catch.hpp"
 #include "message.hpp"
+#include "training/same_bits.hpp"
 
 using namespace zipml;
 
@@ -43,11 +44,6 @@ std::int8_t code_of(int bits, int rank, Index j) {
 const Dataset& small_skewed() {
   static const Dataset train = skewed({.rows = 4'000, .test_rows = 0}).train;
   return train;
-}
-
-bool same_bits(const Fit& a, const Fit& b) {
-  return a.weights.size() == b.weights.size() &&
-         std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
 }
 
 }  // namespace

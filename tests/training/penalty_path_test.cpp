@@ -10,19 +10,13 @@
 
 #include "catch.hpp"
 #include "message.hpp"
+#include "training/same_bits.hpp"
 
 using namespace zipml;
 
 namespace {
 
 const List<L2> penalties{L2{0.0f}, L2{1e-3f}, L2{0.1f}, L2{2.0f}};
-
-bool same_bits(const Fit& a, const Fit& b) {
-  if (a.weights.size() != b.weights.size() || a.intercept != b.intercept) return false;
-  for (Index j = 0; j < a.weights.size(); ++j)
-    if (a.weights[j] != b.weights[j]) return false;
-  return true;
-}
 
 /// Each model of a path against the fit with its penalty: the weakest to the bit, the others as they are beside the weakest
 /// alone, whose correction and step they share.

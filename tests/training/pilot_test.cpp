@@ -8,6 +8,7 @@
 
 #include "catch.hpp"
 #include "training/doubled_squares.hpp"
+#include "training/same_bits.hpp"
 
 using namespace zipml;
 
@@ -22,11 +23,6 @@ const Dataset& table() {
 const Dataset& narrow_table() {
   static const Dataset train = synthetic(5, {.rows = 1'500, .test_rows = 0}).train;
   return train;
-}
-
-bool same_bits(const Fit& a, const Fit& b) {
-  return a.weights.size() == b.weights.size() &&
-         std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
 }
 
 /// Standardised rows with a 1 behind.

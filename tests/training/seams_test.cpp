@@ -12,6 +12,7 @@
 
 #include "catch.hpp"
 #include "training/doubled_squares.hpp"
+#include "training/same_bits.hpp"
 
 using namespace zipml;
 
@@ -20,11 +21,6 @@ namespace {
 const Dataset& small_skewed() {
   static const Dataset train = skewed({.rows = 6'000, .test_rows = 0}).train;
   return train;
-}
-
-bool same_bits(const Fit& a, const Fit& b) {
-  return a.weights.size() == b.weights.size() &&
-         std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
 }
 
 }  // namespace

@@ -7,6 +7,7 @@
 #include <zipml/zipml.hpp>
 
 #include "catch.hpp"
+#include "training/same_bits.hpp"
 
 using namespace zipml;
 
@@ -21,10 +22,6 @@ const TrainTest& small_skewed() {
 template <class F>
 double excess_percent(const F& objective, const Fit& fit) {
   return 100.0 * excess(objective(fit.weights.span(), fit.intercept), exact_solution(objective)->value);
-}
-
-bool same_bits(const Fit& a, const Fit& b) {
-  return std::equal(a.weights.begin(), a.weights.end(), b.weights.begin()) && a.intercept == b.intercept;
 }
 
 }  // namespace

@@ -68,9 +68,7 @@ ZIPML_FUNCTION void add_code_products(const KernelTable& kernels, const SampleVi
     Buffer<std::int64_t> sums;
   };
   const CodeTable table{samples.levels.entries, samples.levels.entry_count};
-  const Share of_worker =
-      share_of(samples.layout.groups(), block_groups, workers != nullptr ? workers->rank() : 0,
-               workers != nullptr ? workers->workers() : 1);
+  const Share of_worker = share_of_worker(samples.layout.groups(), block_groups, workers);
   List<Sums> others(static_cast<std::size_t>(team.size() - 1));
   team.run([&](int part) {
     Buffer<std::int64_t>* products = &to.products;
@@ -108,9 +106,7 @@ class OutlierProducts {
         rows_(samples),
         pieces_(static_cast<std::size_t>(team.size())),
         sums_(samples.cols * width_) {
-    const Share mine =
-        share_of((samples.rows + piece - 1) / piece, 1, workers != nullptr ? workers->rank() : 0,
-                 workers != nullptr ? workers->workers() : 1);
+    const Share mine = share_of_worker((samples.rows + piece - 1) / piece, 1, workers);
     const Index count = mine.first + mine.count;
     for (Index first = mine.first; first < count; first += team.size()) {
       const auto together = static_cast<int>(std::min<Index>(team.size(), count - first));

@@ -146,8 +146,7 @@ void FullPass::read(std::span<Question> questions, const SlopesOf& slopes) {
     float* const z = fixed > 0 ? own_margins : part.margins.data();
     double* const of_row = fixed > 0 ? own_row : part.of_row.data();
     Slope* const of_slopes = fixed > 0 ? own_slopes : part.slopes.data();
-    const Share mine = share_of(chunks_, 1, workers_ != nullptr ? workers_->rank() : 0,
-                                workers_ != nullptr ? workers_->workers() : 1);
+    const Share mine = share_of_worker(chunks_, 1, workers_);
     for (Index chunk = mine.first + thread; chunk < mine.first + mine.count; chunk += team_.size()) {
       double* const of_chunk = sums.data() + chunk * entries;  // of the first question
       const Index end = n * (chunk + 1) / chunks_;

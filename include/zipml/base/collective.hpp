@@ -4,7 +4,6 @@
 /// they have found.
 
 #include <algorithm>
-#include <bit>
 #include <cstdint>
 #include <initializer_list>
 #include <span>
@@ -13,6 +12,7 @@
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
 #include <zipml/base/index.hpp>
+#include <zipml/base/thread_team.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -52,6 +52,12 @@ struct RowRange {
   Index count = 0;
 };
 
+/// The part of `count` things that a worker takes, in whole units but for the last; all of them where there are no workers.
+inline Share share_of_worker(Index count, Index unit, const Collective* workers) {
+  if (workers == nullptr) return {0, count};
+  return share_of(count, unit, workers->rank(), workers->workers());
+}
+
 /// Rows that workers read by pieces, each its own: what the pieces say is put together in their order, so that it does not
 /// depend on the number of workers.
 struct SharedRows {
@@ -65,33 +71,6 @@ struct SharedRows {
     for (Index k = workers != nullptr ? workers->rank() : 0; k * size < rows.count; k += step)
       f(k, RowRange{rows.first + k * size, (std::min)(size, rows.count - k * size)});
   }
-};
-
-/// A number that tells values apart, in their order (FNV-1a, Fowler, Noll, Vo 1991, of 64 bits at a time).
-class Fingerprint {
- public:
-  Fingerprint& add(std::uint64_t value) {
-    value_ = (value_ ^ value) * 0x100000001b3u;
-    value_ ^= value_ >> 32;
-    return *this;
-  }
-  Fingerprint& add(double value) { return add(std::bit_cast<std::uint64_t>(value)); }
-  Fingerprint& add(std::span<const double> values) {
-    for (const double value : values) add(value);
-    return add(static_cast<std::uint64_t>(values.size()));
-  }
-  Fingerprint& add(std::span<const float> values) {
-    for (const float value : values) add(static_cast<double>(value));
-    return add(static_cast<std::uint64_t>(values.size()));
-  }
-  Fingerprint& add(const char* text) {
-    for (; *text != 0; ++text) add(static_cast<std::uint64_t>(static_cast<unsigned char>(*text)));
-    return add(std::uint64_t{0});
-  }
-  std::uint64_t value() const { return value_; }
-
- private:
-  std::uint64_t value_ = 0xcbf29ce484222325u;
 };
 
 /// What has to be the same on all workers.

@@ -210,9 +210,6 @@ inline void MpiReducer::add_scattered(std::span<const std::int8_t> mine, const W
 inline List<Message> MpiReducer::gather(const Message& mine) {
   // Sizes first, since some may send values where others have codes.
   const Index codes = mine.rounded() ? mine.codes.size() : 0;
-  const bool has_table = !mine.table.empty();
-  const Wire wire{
-      0, 1, has_table ? static_cast<int>(std::bit_width(static_cast<unsigned>(mine.table.size()))) - 1 : 8};
   const std::int32_t sizes[4] = {
       static_cast<std::int32_t>(codes), static_cast<std::int32_t>(mine.scales.size()),
       static_cast<std::int32_t>(mine.table.size()), static_cast<std::int32_t>(mine.values.size())};
@@ -241,7 +238,7 @@ inline List<Message> MpiReducer::gather(const Message& mine) {
   append(mine.values);
   Buffer<std::uint8_t> indices(codes);  // of a table, or two's complement
   if (codes > 0) std::memcpy(indices.data(), mine.codes.data(), static_cast<std::size_t>(codes));
-  write_wire(wire, std::as_const(indices).span(), out);
+  write_wire(wire_of(sizes), std::as_const(indices).span(), out);
   std::uint8_t* const all = reserve(theirs_, total);
   all_.all_gather({mine_.data(), static_cast<std::size_t>(bytes_of(sizes))}, bytes, all);
 

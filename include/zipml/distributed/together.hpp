@@ -113,18 +113,23 @@ int run_together(const char* name, MPI_Comm processes, const F& f) {
   } catch (...) {
     failure = "an exception that says nothing";
   }
-  try {
-    if (Communicator::has_timed_out()) throw Error(failure);
-    failure = first_failure(failures, failure);
+  bool is_everybodys = false;
+  if (!Communicator::has_timed_out()) {
+    try {
+      failure = first_failure(failures, failure);
+      is_everybodys = true;
+    } catch (const std::exception&) {  // others do not come
+    }
+  }
+  if (is_everybodys) {
     if (failures.rank() == 0) std::fprintf(stderr, "%s: %s\n", name, failure.c_str());
-    return 1;
-  } catch (const std::exception&) {
+  } else {
     std::fprintf(stderr, "%s: process %d of %d: %s\n", name, failures.rank(), failures.size(),
                  failure.c_str());
     std::fflush(stderr);
     MPI_Abort(processes, 1);
-    return 1;
   }
+  return 1;
 }
 
 }  // namespace zipml::inline ZIPML_ABI

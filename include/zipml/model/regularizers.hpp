@@ -7,12 +7,16 @@
 #include <algorithm>
 #include <cmath>
 #include <concepts>
+#include <cstdint>
 #include <limits>
 #include <optional>
 #include <span>
 #include <type_traits>
+#include <utility>
 
+#include <zipml/base/buffer.hpp>
 #include <zipml/base/error.hpp>
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/base/rounded.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -160,6 +164,21 @@ std::optional<PenaltyStrengths> strengths_of(const R& regularizer) {
     return PenaltyStrengths{};
   else
     return std::nullopt;
+}
+
+/// Tells penalties on d weights apart by their value and their prox at one point, which constraints differ in. O(d).
+template <Regularizer R>
+std::uint64_t penalty_fingerprint(const R& regularizer, Index d) {
+  Buffer<double> point(d);
+  Buffer<float> moved(d);
+  for (Index j = 0; j < d; ++j) {
+    moved[j] = 0.5f + static_cast<float>(j % 7) - 2.0f * static_cast<float>(j % 2);
+    point[j] = static_cast<double>(moved[j]);
+  }
+  Fingerprint all;
+  all.add(regularizer.value(std::as_const(point).span()));
+  regularizer.prox(moved.span(), 0.25f);
+  return all.add(std::as_const(moved).span()).value();
 }
 
 static_assert(Regularizer<NoRegularizer> && Regularizer<ElasticNet> && Regularizer<L1> && Regularizer<L2> &&

@@ -5,9 +5,9 @@
 
 #include <concepts>
 #include <cstdint>
-#include <cstring>
 #include <memory>
 
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/quantization/statistics.hpp>
 
 namespace zipml::inline ZIPML_ABI {
@@ -27,16 +27,10 @@ concept PilotableLoss = requires {
 /// Tells losses apart, their parameters too: other derivatives give another number, accidents aside. Never 0.
 template <class L>
 std::uint64_t loss_fingerprint(const L& loss) {
-  std::uint64_t hash = 0x9E3779B97F4A7C15u;
+  Fingerprint all;
   for (const double y : {-1.0, 0.0, 1.0, 2.5})
-    for (double z = -4.5; z < 5.0; z += 0.75) {
-      const double slope = loss.derivatives(z, y).first;
-      std::uint64_t bits;
-      std::memcpy(&bits, &slope, sizeof bits);
-      hash = (hash ^ bits) * 0xD6E8FEB86659FD93u;
-      hash ^= hash >> 32;
-    }
-  return hash | 1u;
+    for (double z = -4.5; z < 5.0; z += 0.75) all.add(loss.derivatives(z, y).first);
+  return all.value() | 1u;
 }
 
 /// Least squares, which serves every affine loss, or the loss of which it is made.

@@ -4,10 +4,10 @@
 /// near the optimum, and the exact gradient there.
 
 #include <cstdint>
-#include <cstring>
 #include <span>
 
 #include <zipml/base/buffer.hpp>
+#include <zipml/base/fingerprint.hpp>
 
 namespace zipml::inline ZIPML_ABI {
 
@@ -39,14 +39,9 @@ struct Pilot {
 /// Tells lists of labels apart: other labels, or the same in another order, give another number, accidents
 /// aside. O(n).
 inline std::uint64_t label_fingerprint(std::span<const float> labels) {
-  std::uint64_t hash = 0x9E3779B97F4A7C15u ^ labels.size();
-  for (const float label : labels) {
-    std::uint32_t bits;
-    std::memcpy(&bits, &label, sizeof bits);
-    hash = (hash ^ bits) * 0xD6E8FEB86659FD93u;
-    hash ^= hash >> 32;
-  }
-  return hash;
+  Fingerprint all(labels.size());
+  for (const float label : labels) all.add(label);
+  return all.value();
 }
 
 }  // namespace zipml::inline ZIPML_ABI

@@ -242,7 +242,7 @@ class GradientDevice {
 
   /// Rows of the batch that a model sees, those of all workers, or of one alone. A model that sees none stays as it is.
   Index seen_rows(int m) const {
-    if (alone_) return seen_[static_cast<std::size_t>(m)];
+    if (is_alone()) return seen_[static_cast<std::size_t>(m)];
     return end_ - first_ - hidden_rows(m, first_, end_ - first_).count;
   }
 
@@ -288,13 +288,12 @@ class GradientDevice {
            model.levels == ChannelLevels::uniform;
   }
 
+  /// Whether this worker keeps what its share of the rows adds up to.
+  bool is_alone() const { return reducer_ != nullptr && meets_ == nullptr; }
   /// Whether workers add up integers in every pass, with a scale that they agree on.
   bool meets_in_passes() const { return meets_ != nullptr && integer_ && !from_device_[0].rounds(); }
   /// This worker's part of so many rows.
-  Share share_of_worker(Index count) const {
-    return reducer_ == nullptr ? Share{0, count}
-                               : share_of(count, group_rows, reducer_->rank(), reducer_->workers());
-  }
+  Share mine_of(Index count) const { return share_of_worker(count, group_rows, reducer_); }
 
   /// The part of [first, first + count) that a model does not see, from `first` on.
   RowRange hidden_rows(int m, Index first, Index count) const {
@@ -359,7 +358,6 @@ class GradientDevice {
   const MappedTargets& targets_;
   Reducer* reducer_;  // with whom rows are shared
   Reducer* meets_;    // with whom sums are: reducer_, or null
-  bool alone_;
   Random random_;
   bool integer_;
   bool receives_codes_;  // of the model, else values
@@ -425,7 +423,6 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
       targets_(targets),
       reducer_(options.reducer),
       meets_(options.alone ? nullptr : options.reducer),
-      alone_(options.alone && options.reducer != nullptr),
       random_(options.seed),
       integer_(multiplies_integers(samples, options.channels.model)),
       receives_codes_(integer_ && sends_codes(options.channels.model)),
@@ -444,7 +441,7 @@ ZIPML_FUNCTION GradientDevice::GradientDevice(const KernelTable& kernels, const 
   }
   if (to_device_[0].rounds() && !receives_codes_) received_ = Buffer<float>(padded_ * models_);
   if (from_device_[0].rounds()) sent_ = Buffer<float>(padded_ * models_);
-  if (alone_) seen_ = List<Index>(static_cast<std::size_t>(models_));
+  if (is_alone()) seen_ = List<Index>(static_cast<std::size_t>(models_));
   batch_.models.resize(static_cast<std::size_t>(models_));
   variances_ = Buffer<double>(models_);
   intercepts_ = Buffer<double>(models_);
@@ -464,7 +461,7 @@ ZIPML_FUNCTION void GradientDevice::begin_batch(Index first, Index count, const 
   first_ = first;
   end_ = first + count;
   // What meets at the end of a batch is shared as a batch: passes of many columns have too few rows for all.
-  const Share mine = meets_in_passes() ? Share{0, count} : share_of_worker(count);
+  const Share mine = meets_in_passes() ? Share{0, count} : mine_of(count);
   next_ = first + mine.first;
   last_ = next_ + mine.count;
   batch_.batch = batch;
@@ -509,7 +506,7 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   const Index first = next_;
   const Index count = (std::min)(last_ - next_, reader_->pass_rows(end_ - first_));
   next_ += count;
-  const Share mine = meets_in_passes() ? share_of_worker(count) : Share{0, count};
+  const Share mine = meets_in_passes() ? mine_of(count) : Share{0, count};
   pass_.batch = batch_.batch;
   pass_.first = first + mine.first;
   pass_.count = mine.count;
@@ -527,7 +524,7 @@ ZIPML_FUNCTION bool GradientDevice::next_pass() {
   if (next_ < last_)
     look_ahead(next_, (std::min)(last_ - next_, reader_->pass_rows(end_ - first_)));
   else if (const Index count_ahead = std::exchange(announced_count_, 0); count_ahead > 0) {
-    const Share ahead = meets_in_passes() ? Share{0, count_ahead} : share_of_worker(count_ahead);
+    const Share ahead = meets_in_passes() ? Share{0, count_ahead} : mine_of(count_ahead);
     if (ahead.count > 0)
       look_ahead(announced_first_ + ahead.first, (std::min)(ahead.count, reader_->pass_rows(count_ahead)));
   }

@@ -11,9 +11,11 @@
 #include <optional>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <zipml/base/error.hpp>
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/base/rounded.hpp>
 #include <zipml/base/thread_team.hpp>
 #include <zipml/estimators/anchor.hpp>
@@ -98,6 +100,8 @@ class TrainingLoop {
   virtual LinearModel in_original_units(const Fit& fit, int m) const = 0;
   /// The names of loss, penalty and estimator.
   virtual std::string kind() const = 0;
+  /// Tells the penalties of all models from others (penalty_fingerprint).
+  virtual std::uint64_t strengths() const = 0;
   /// How many models that stand side by side share a loss: they converge, stop and diverge together.
   virtual int models_together() const { return 1; }
 
@@ -162,8 +166,6 @@ class TrainingLoop {
  private:
   static const FitOptions& checked(const FitOptions& options, const Problem& problem);
   static void check_vector(const char* name, std::span<const double> vector, Index size);
-  /// Tells the penalties of all models from others: their values at one point.
-  std::uint64_t strengths() const;
   /// Throws Error on all workers unless all of them run the same fit.
   void require_same_fit(Reducer& reducer) const;
   MappedTargets mapped_targets() const;
@@ -301,15 +303,6 @@ ZIPML_FUNCTION TrainingLoop::TrainingLoop(const KernelTable& kernels, const Prob
   }
 }
 
-ZIPML_FUNCTION std::uint64_t TrainingLoop::strengths() const {
-  Buffer<double> point(samples_.cols);
-  for (Index j = 0; j < point.size(); ++j) point[j] = 0.5 + static_cast<double>(j % 7);
-  Fingerprint all;
-  for (int m = 0; m < models(); ++m)
-    all.add(penalty_of(static_cast<std::size_t>(m), std::as_const(point).span()));
-  return all.value();
-}
-
 ZIPML_FUNCTION void TrainingLoop::require_same_fit(Reducer& reducer) const {
   const auto count = [](auto value) { return static_cast<std::uint64_t>(value); };
   const auto bits = [](double value) { return std::bit_cast<std::uint64_t>(value); };
@@ -430,9 +423,9 @@ ZIPML_FUNCTION List<Fit> TrainingLoop::train(std::span<const detail::ObserverRef
   const auto start = Clock::now();
   Clock::duration watching{};
   if (options_.reducer != nullptr)
-    require_agreement(*options_.reducer,
-                      {{"losses, estimators or penalties", Fingerprint().add(kind().c_str()).value()},
-                       {"strengths of penalties", strengths()}});
+    require_agreement(*options_.reducer, {{"losses, estimators or penalties",
+                                           Fingerprint().add(std::string_view(kind())).value()},
+                                          {"strengths of penalties", strengths()}});
   begin_epoch(0);
   if (keeps_labels()) take_anchor_margins();
   if (trains_differences() && holds_out()) take_held_out_terms();

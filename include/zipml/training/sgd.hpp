@@ -444,6 +444,12 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
     names += ", ";
     return names + Estimator::name;
   }
+  std::uint64_t strengths() const override {
+    Fingerprint all;
+    for (const Variant<R>& variant : variants_)
+      all.add(penalty_fingerprint(variant.regularizer, samples_.cols));
+    return all.value();
+  }
   bool has_penalty() const override { return !std::is_same_v<R, NoRegularizer>; }
   double penalty_of(std::size_t m, std::span<const double> x) const override {
     return variants_[m].regularizer.value(x);
@@ -490,7 +496,7 @@ class Sgd<L, R, Step>::Run final : public TrainingLoop {
                                  });
     if constexpr (corrects_loss) {
       measuring.set_correction(correction);
-      if (options_.reducer != nullptr) std::fill(noise_.begin(), noise_.end(), 0.0);
+      std::fill(noise_.begin(), noise_.end(), 0.0);
       List<double> found = rowwise_losses_on(measuring, samples_.cols, all_rows(), 0.0, Buffer<float>(), x,
                                              intercepts, [&](int m) { return corrected_loss(measuring, m); });
       if (options_.reducer != nullptr)  // a worker may have read none of the rows

@@ -5,10 +5,12 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <zipml/analysis/objective.hpp>
 #include <zipml/base/buffer.hpp>
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/base/isa.hpp>
 #include <zipml/estimators/anchor.hpp>
 #include <zipml/estimators/requirements.hpp>
@@ -109,11 +111,9 @@ List<Refined> refine_together(const Store& store, Estimator estimator,
   check_samples(*tasks[0].objective, samples);
   if (options.reducer != nullptr) {
     Fingerprint problems;
-    problems.add(L::name).add(Estimator::name).add(R::name);
-    Buffer<double> point(samples.cols);
-    for (Index j = 0; j < point.size(); ++j) point[j] = 0.5 + static_cast<double>(j % 7);
+    for (const std::string_view name : {L::name, Estimator::name, R::name}) problems.add(name);
     for (const RefinementTask<L, R>& task : tasks)
-      problems.add(task.regularizer->value(std::as_const(point).span()))
+      problems.add(penalty_fingerprint(*task.regularizer, samples.cols))
           .add(label_fingerprint(task.targets->of(task.target)));
     require_same_refinement(options, samples, static_cast<Index>(tasks.size()), problems);
   }

@@ -12,6 +12,7 @@
 #include <zipml/analysis/objective.hpp>
 #include <zipml/base/collective.hpp>
 #include <zipml/base/error.hpp>
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/model/losses.hpp>
 #include <zipml/model/regularizers.hpp>
 #include <zipml/training/observer.hpp>

@@ -9,12 +9,14 @@
 #include <cstdint>
 #include <span>
 #include <string>
+#include <string_view>
 #include <utility>
 
 #include <zipml/analysis/full_pass.hpp>
 #include <zipml/analysis/objective.hpp>
 #include <zipml/base/buffer.hpp>
 #include <zipml/base/exponential.hpp>
+#include <zipml/base/fingerprint.hpp>
 #include <zipml/base/isa.hpp>
 #include <zipml/eigen.hpp>
 #include <zipml/estimators/requirements.hpp>
@@ -114,7 +116,7 @@ List<Refined> refine_softmax(const KernelTable& kernels, const SampleView& sampl
   check_refinement(options);
   if (options.reducer != nullptr) {
     Fingerprint problems;
-    problems.add(Estimator::name).add(problem.l2);
+    problems.add(std::string_view(Estimator::name)).add(problem.l2);
     for (const std::int32_t value : problem.class_of) problems.add(static_cast<std::uint64_t>(value));
     require_same_refinement(options, samples, problem.classes, problems);
   }
